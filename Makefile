@@ -1,0 +1,34 @@
+# `make` checks and tests; `make demo` shows the product at work on a server of its own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: all check test demo test-matrix benchmarks clean
+
+all: check test
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,dev]'
+	touch $@
+
+demo: $(INSTALLED)
+	$(BIN)/python run.py --mode all --duration 0.05
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -q tests/house
+
+test: $(INSTALLED)
+	$(PYTEST) -n 2 --dist loadgroup tests --ignore tests/house
+
+test-matrix: $(INSTALLED)
+	$(BIN)/python tests/matrix.py 14 15 16 17 18
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""What can be set: knobs, their catalogue, configurations and what they cost in memory."""

@@ -1,0 +1,96 @@
+"""One thing that can be set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+KnobValue = bool | int | float | str
+
+
+class Scope(IntEnum):
+    """How a knob takes effect, cheapest and safest first."""
+
+    CLIENT = 0
+    SESSION = 1
+    ROLE = 2
+    DATABASE = 3
+    RELOAD = 4
+    RESTART = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Knob:
+    """One thing that can be set, and how far it may be searched.
+
+    Parameters
+    ----------
+    name : str
+        The setting's name in ``pg_settings``; ``client.concurrency`` and the like for what is set on our side.
+    kind : str
+        ``integer``, ``real``, ``bool`` or ``enum``, as ``pg_settings.vartype`` says.
+    unit : str or None
+        The unit of `minimum`, `maximum` and every value: the base unit in ``pg_settings.unit`` (``kB``, ``8kB``,
+        ``ms``, …).
+    scope : Scope
+        The cheapest scope in which a change takes effect for all sessions that it concerns.
+    minimum, maximum : float or None
+        The range that is worth searching, inside what the server allows.
+    log_scale : bool
+        Whether equal ratios, rather than equal differences, are equally interesting.
+    special_values : tuple
+        Values with a meaning of their own (``-1``: use another knob's; ``0``: off).
+    choices : tuple of str
+        The values of an enum that are worth searching.
+    memory_rule : str or None
+        The part that it plays in the prediction of peak memory (`knobs.memory`).
+    since_version, until_version : int or None
+        First and last major version that has it.
+    summary, source : str
+        What it does, in a sentence; where its range comes from.
+    """
+
+    name: str
+    kind: str
+    scope: Scope
+    summary: str
+    source: str
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    log_scale: bool = False
+    special_values: tuple[KnobValue, ...] = ()
+    choices: tuple[str, ...] = ()
+    memory_rule: str | None = None
+    since_version: int | None = None
+    until_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of ``pg_settings``: what the live server says of a knob.
+
+    Parameters
+    ----------
+    value : bool, int, float or str
+        The value in force in our session, in the base `unit`.
+    context : str
+        ``internal``, ``postmaster``, ``sighup``, ``superuser``, ``user``, …
+    source : str
+        ``default``, ``configuration file``, ``command line``, ``database``, ``user``, …
+    written_value : str or None
+        What ``postgresql.auto.conf`` says, as it stands there; None when it says nothing.
+    """
+
+    name: str
+    value: KnobValue
+    kind: str
+    unit: str | None
+    context: str
+    source: str
+    minimum: float | None = None
+    maximum: float | None = None
+    enumvals: tuple[str, ...] = ()
+    boot_value: str | None = None
+    pending_restart: bool = False
+    written_value: str | None = None

@@ -1,0 +1,1 @@
+"""Random forests over windows: latency with an interval, and the probability of each error."""

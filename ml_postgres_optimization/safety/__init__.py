@@ -1,0 +1,1 @@
+"""Only here is a tuned system changed: guard, journal, constraints, rollback."""

@@ -1,0 +1,1 @@
+"""The server and its host: the only room, beside `workload`, that touches them."""

@@ -1,0 +1,1 @@
+"""The host behind the server: memory, processors, disk, pressure."""

@@ -1,0 +1,101 @@
+"""One timed operation, and many of them in columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class LatencySample:
+    """One operation, timed from when it *should* have started.
+
+    Times are monotonic seconds (`Clock.monotonic_seconds`). Measuring from the intended start is what keeps
+    a stall from hiding behind the requests that it held back (coordinated omission).
+
+    Parameters
+    ----------
+    kind : str
+        Kind of operation, ``read`` for one.
+    intended_start_seconds, start_seconds, end_seconds : float
+        When the schedule wanted it, when it was sent, when it was answered.
+    sqlstate : str or None
+        SQLSTATE of the failure (``08000`` where a driver gave none), None for success.
+    """
+
+    kind: str
+    intended_start_seconds: float
+    start_seconds: float
+    end_seconds: float
+    sqlstate: str | None = None
+
+    @property
+    def response_seconds(self) -> float:
+        """What the user waited: from the intended start to the end."""
+        return self.end_seconds - self.intended_start_seconds
+
+    @property
+    def service_seconds(self) -> float:
+        """What the server took: from the actual start to the end."""
+        return self.end_seconds - self.start_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """Many samples as columns of one length: what the load generator hands over several times a second.
+
+    Parameters
+    ----------
+    kinds : tuple of str
+        Names that `kind_index` points into.
+    kind_index : ndarray of uint8, shape (n_samples,)
+    intended_start_seconds, start_seconds, end_seconds : ndarray of float64, shape (n_samples,)
+    sqlstate : ndarray of bytes (S5), shape (n_samples,)
+        Empty for success.
+    lag_seconds : ndarray of float64, shape (n_samples,)
+        How late the *scheduler* was in noticing that the operation was due; queueing is not part of it.
+    skipped_total : int
+        Operations that were due and never started (queue bound, or the end of the run).
+    """
+
+    kinds: tuple[str, ...]
+    kind_index: NDArray[np.uint8]
+    intended_start_seconds: Floats
+    start_seconds: Floats
+    end_seconds: Floats
+    sqlstate: NDArray[np.bytes_]
+    lag_seconds: Floats = field(default_factory=lambda: np.empty(0))
+    skipped_total: int = 0
+
+    def __len__(self) -> int:
+        return len(self.kind_index)
+
+    @classmethod
+    def of(cls, samples: Sequence[LatencySample], *, skipped_total: int = 0) -> SampleBatch:
+        """Put single samples into columns."""
+        kinds = tuple(sorted({sample.kind for sample in samples}))
+        return cls(
+            kinds=kinds,
+            kind_index=np.array([kinds.index(sample.kind) for sample in samples], dtype=np.uint8),
+            intended_start_seconds=np.array([sample.intended_start_seconds for sample in samples]),
+            start_seconds=np.array([sample.start_seconds for sample in samples]),
+            end_seconds=np.array([sample.end_seconds for sample in samples]),
+            sqlstate=np.array([(sample.sqlstate or "").encode() for sample in samples], dtype="S5"),
+            skipped_total=skipped_total,
+        )
+
+    def samples(self) -> Iterator[LatencySample]:
+        """Yield the samples one by one."""
+        for row, kind in enumerate(self.kind_index):
+            yield LatencySample(
+                kind=self.kinds[kind],
+                intended_start_seconds=float(self.intended_start_seconds[row]),
+                start_seconds=float(self.start_seconds[row]),
+                end_seconds=float(self.end_seconds[row]),
+                sqlstate=self.sqlstate[row].decode() or None,
+            )

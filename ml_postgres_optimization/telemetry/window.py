@@ -1,0 +1,295 @@
+"""What happened between two snapshots: the currency of the house."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from ml_postgres_optimization.telemetry.histogram import Histogram
+from ml_postgres_optimization.telemetry.sample import SampleBatch
+from ml_postgres_optimization.telemetry.snapshot import (
+    ActivitySample,
+    Snapshot,
+    StatementCounters,
+    StatementKey,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OperationWindow:
+    """What one kind of operation did in a window.
+
+    Parameters
+    ----------
+    response : Histogram
+        From the intended start to the end: what a user waits. Failures are in it, since a user waits for them too.
+    service : Histogram
+        From the actual start to the end.
+    failed_total : int
+    """
+
+    response: Histogram
+    service: Histogram
+    failed_total: int = 0
+
+    def __add__(self, other: OperationWindow) -> OperationWindow:
+        return OperationWindow(
+            self.response + other.response,
+            self.service + other.service,
+            self.failed_total + other.failed_total,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What happened between two snapshots.
+
+    Parameters
+    ----------
+    started_at, ended_at : datetime
+        Aware.
+    configuration_id : str
+        `Configuration.id` in force during the whole of it.
+    labels : mapping of str to str
+        What the one who made it knows of it: ``run``, ``level``, ``phase``, ``arm``.
+    rates : mapping of str to float
+        Per second, ``database.commits_per_second`` for one: a counter's growth over the duration.
+    gauges : mapping of str to float
+        At the end of the window.
+    waits : mapping of str to float
+        Average active sessions by wait class, from the activity samples; empty where none were taken.
+    operations : mapping of str to OperationWindow
+        By kind, for work whose every operation we time; empty on sessions that are not ours.
+    lag : Histogram
+        How late the load generator's own scheduler was.
+    errors : mapping of str to int
+        Failed operations by SQLSTATE.
+    skipped_total : int
+        Operations that were due and never started.
+    statements : mapping
+        Growth of each normalised query's counters.
+    unseen : mapping of str to str
+        Source → why it could not be read, or why its counters could not be compared (a reset).
+    """
+
+    started_at: datetime
+    ended_at: datetime
+    configuration_id: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    waits: Mapping[str, float] = field(default_factory=dict)
+    operations: Mapping[str, OperationWindow] = field(default_factory=dict)
+    lag: Histogram = field(default_factory=Histogram.empty)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    skipped_total: int = 0
+    statements: Mapping[StatementKey, StatementCounters] = field(default_factory=dict)
+    unseen: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Length of the window."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+    @property
+    def response(self) -> Histogram:
+        """Response times of all kinds together."""
+        return sum((operation.response for operation in self.operations.values()), Histogram.empty())
+
+    @property
+    def service(self) -> Histogram:
+        """Service times of all kinds together."""
+        return sum((operation.service for operation in self.operations.values()), Histogram.empty())
+
+    @property
+    def operations_total(self) -> int:
+        """Finished operations, failed ones included."""
+        return sum(operation.response.total for operation in self.operations.values())
+
+    @property
+    def failed_total(self) -> int:
+        """Failed operations."""
+        return sum(operation.failed_total for operation in self.operations.values())
+
+    @property
+    def error_ratio(self) -> float:
+        """Failed over finished operations; 0 when there were none."""
+        return self.failed_total / self.operations_total if self.operations_total else 0.0
+
+    @property
+    def throughput_per_second(self) -> float:
+        """Operations that succeeded, per second."""
+        succeeded = self.operations_total - self.failed_total
+        return succeeded / self.duration_seconds if self.duration_seconds else 0.0
+
+
+def between(
+    before: Snapshot,
+    after: Snapshot,
+    *,
+    configuration_id: str,
+    labels: Mapping[str, str] | None = None,
+    batches: Sequence[SampleBatch] = (),
+    activity: Sequence[ActivitySample] = (),
+) -> Window:
+    """Make the window that lies between two snapshots.
+
+    A counter that went backwards was reset by somebody: its source is put into `Window.unseen`, and its
+    rates are left out, rather than guessed.
+    """
+    # the wall clock may step; the window is as long as the monotonic clock says
+    duration_seconds = after.monotonic_seconds - before.monotonic_seconds
+    rates, gauges, reset = _compare(before, after, duration_seconds)
+    operations, errors = _operations(batches)
+    return Window(
+        started_at=after.taken_at - timedelta(seconds=duration_seconds),
+        ended_at=after.taken_at,
+        configuration_id=configuration_id,
+        labels=dict(labels or {}),
+        rates=rates,
+        gauges=gauges | _activity_gauges(activity),
+        waits=_average_waits(activity),
+        operations=operations,
+        lag=sum((Histogram.of(batch.lag_seconds) for batch in batches), Histogram.empty()),
+        errors=errors,
+        skipped_total=sum(batch.skipped_total for batch in batches),
+        statements=_statement_growth(before, after),
+        unseen={
+            **after.unseen,
+            **dict.fromkeys(reset, "its counters went backwards: statistics were reset"),
+        },
+    )
+
+
+def _compare(
+    before: Snapshot, after: Snapshot, duration_seconds: float
+) -> tuple[dict[str, float], dict[str, float], set[str]]:
+    rates: dict[str, float] = {}
+    gauges = {name: value for name, value in after.values.items() if not name.endswith("_total")}
+    growth = {
+        name: value - before.values[name]
+        for name, value in after.values.items()
+        if name.endswith("_total") and name in before.values
+    }
+    reset = {name.split(".")[0] for name, delta in growth.items() if delta < 0}
+    for name, delta in growth.items():
+        if name.split(".")[0] not in reset and duration_seconds > 0:
+            rates[name.removesuffix("_total") + "_per_second"] = delta / duration_seconds
+    return rates, gauges, reset
+
+
+def _operations(batches: Iterable[SampleBatch]) -> tuple[dict[str, OperationWindow], dict[str, int]]:
+    operations: dict[str, OperationWindow] = {}
+    errors: dict[str, int] = {}
+    for batch in batches:
+        for index, kind in enumerate(batch.kinds):
+            mine = batch.kind_index == index
+            failures = batch.sqlstate[mine & (batch.sqlstate != b"")]
+            end = batch.end_seconds[mine]
+            window = OperationWindow(
+                response=Histogram.of(end - batch.intended_start_seconds[mine]),
+                service=Histogram.of(end - batch.start_seconds[mine]),
+                failed_total=len(failures),
+            )
+            operations[kind] = operations[kind] + window if kind in operations else window
+            for sqlstate in failures.tolist():
+                errors[sqlstate.decode()] = errors.get(sqlstate.decode(), 0) + 1
+    return operations, errors
+
+
+def _average_waits(activity: Sequence[ActivitySample]) -> dict[str, float]:
+    classes = {wait for sample in activity for wait in sample.active_sessions_by_wait}
+    return {
+        wait: sum(sample.active_sessions_by_wait.get(wait, 0) for sample in activity) / len(activity)
+        for wait in sorted(classes)
+    }
+
+
+def _activity_gauges(activity: Sequence[ActivitySample]) -> dict[str, float]:
+    if not activity:
+        return {}
+    return {
+        "activity.connections": sum(sample.connections for sample in activity) / len(activity),
+        "activity.blocked_sessions": sum(sample.blocked_sessions for sample in activity) / len(activity),
+        "activity.idle_in_transaction_sessions": sum(sample.idle_in_transaction_sessions for sample in activity)
+        / len(activity),
+        "activity.longest_transaction_seconds": max(sample.longest_transaction_seconds for sample in activity),
+    }
+
+
+def _statement_growth(before: Snapshot, after: Snapshot) -> dict[StatementKey, StatementCounters]:
+    growth: dict[StatementKey, StatementCounters] = {}
+    for key, now in after.statements.items():
+        then = before.statements.get(key)
+        # an entry that went backwards was evicted and came back: what it shows now is all that is known
+        delta = now if then is None or then.calls_total > now.calls_total else _subtract(now, then)
+        if delta.calls_total > 0:
+            growth[key] = delta
+    return growth
+
+
+def _subtract(now: StatementCounters, then: StatementCounters) -> StatementCounters:
+    return StatementCounters(*(getattr(now, name) - getattr(then, name) for name in StatementCounters.__slots__))
+
+
+def merge(first: Window, second: Window) -> Window:
+    """Put two windows of one configuration together: counts and histograms add, rates and waits average by time.
+
+    Gauges are those of the later window. Associative, so that windows can be merged in any grouping.
+
+    Raises
+    ------
+    ValueError
+        If the two ran under different configurations.
+    """
+    if first.configuration_id != second.configuration_id:
+        raise ValueError("windows of two configurations cannot be merged")
+    last = max(first, second, key=lambda window: window.ended_at)
+    weights = (first.duration_seconds, second.duration_seconds)
+    return Window(
+        started_at=min(first.started_at, second.started_at),
+        ended_at=min(first.started_at, second.started_at) + timedelta(seconds=sum(weights)),
+        configuration_id=first.configuration_id,
+        labels={key: value for key, value in first.labels.items() if second.labels.get(key) == value},
+        rates=_weighted(first.rates, second.rates, weights),
+        gauges=dict(last.gauges),
+        waits=_weighted(first.waits, second.waits, weights),
+        operations=_added(first.operations, second.operations),
+        lag=first.lag + second.lag,
+        errors={key: first.errors.get(key, 0) + second.errors.get(key, 0) for key in {*first.errors, *second.errors}},
+        skipped_total=first.skipped_total + second.skipped_total,
+        statements=_statements_added(first.statements, second.statements),
+        unseen={**first.unseen, **second.unseen},
+    )
+
+
+def _weighted(
+    first: Mapping[str, float], second: Mapping[str, float], weights: tuple[float, float]
+) -> dict[str, float]:
+    total = sum(weights) or 1.0
+    return {
+        key: (first.get(key, 0.0) * weights[0] + second.get(key, 0.0) * weights[1]) / total
+        for key in {*first, *second}
+    }
+
+
+def _added(first: Mapping[str, OperationWindow], second: Mapping[str, OperationWindow]) -> dict[str, OperationWindow]:
+    merged = dict(first)
+    for kind, window in second.items():
+        merged[kind] = merged[kind] + window if kind in merged else window
+    return merged
+
+
+def _statements_added(
+    first: Mapping[StatementKey, StatementCounters], second: Mapping[StatementKey, StatementCounters]
+) -> dict[StatementKey, StatementCounters]:
+    merged = dict(first)
+    for key, counters in second.items():
+        if key in merged:
+            merged[key] = StatementCounters(
+                *(getattr(merged[key], name) + getattr(counters, name) for name in StatementCounters.__slots__)
+            )
+        else:
+            merged[key] = counters
+    return merged

@@ -1,0 +1,1 @@
+"""Trials that can be believed: design, sequential test, verdict."""

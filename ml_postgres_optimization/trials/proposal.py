@@ -1,0 +1,105 @@
+"""What is worth a trial, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.models.observation import Prediction
+
+
+class Outcome(StrEnum):
+    """How a trial ended."""
+
+    PROMOTED = "promoted"
+    REJECTED = "rejected"
+    EQUIVALENT = "equivalent"
+    UNDECIDED = "undecided"
+    ABORTED = "aborted"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A configuration worth a trial, the prediction, and why.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    origin : str
+        Who proposed it: ``rules``, ``forest``, ``random``, ``user``.
+    reason : str
+        A sentence for the user.
+    prediction : Prediction or None
+        Predicted ratio of the candidate's objective to the baseline's; below 1 is better.
+    """
+
+    configuration: Configuration
+    origin: str
+    reason: str
+    prediction: Prediction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One block of each arm, next to each other in time, in random order.
+
+    Parameters
+    ----------
+    baseline_seconds, candidate_seconds : float
+        The objective in each, with the same mix of kinds.
+    candidate_first : bool
+    """
+
+    baseline_seconds: float
+    candidate_seconds: float
+    candidate_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The outcome of a trial, and the evidence.
+
+    Parameters
+    ----------
+    outcome : Outcome
+    ratio, ratio_low, ratio_high : float
+        Candidate over baseline, with an interval that holds at every moment of looking; below 1 is faster.
+    pairs : tuple of Pair
+    reason : str
+        A sentence for the user.
+    """
+
+    outcome: Outcome
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    pairs: tuple[Pair, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A proposal that was tried against a baseline.
+
+    Parameters
+    ----------
+    id : str
+        Sorts by time; unique for the server.
+    baseline : Configuration
+    proposal : Proposal
+    verdict : Verdict
+    started_at, ended_at : datetime
+    figures : mapping of str to float
+        ``baseline_mean_seconds``, ``candidate_p99_seconds``, … over all of its blocks.
+    """
+
+    id: str
+    baseline: Configuration
+    proposal: Proposal
+    verdict: Verdict
+    started_at: datetime
+    ended_at: datetime
+    figures: Mapping[str, float] = field(default_factory=dict)

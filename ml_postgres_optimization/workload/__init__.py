@@ -1,0 +1,1 @@
+"""Realistic load on our own tables: mixes, arrivals, and the generator that drives them."""

@@ -1,0 +1,82 @@
+"""What the load consists of: kinds of operations, their mix, and the levels of the specification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class OperationKind(StrEnum):
+    """What one operation does to our own tables."""
+
+    READ = "read"
+    WRITE = "write"
+    UPDATE = "update"
+    DELETE = "delete"
+    TRANSACTION = "transaction"
+    BULK_INSERT = "bulk_insert"
+    AGGREGATE = "aggregate"
+    JOIN = "join"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationMix:
+    """The share of each kind.
+
+    Parameters
+    ----------
+    weights : mapping of OperationKind to float
+        Not negative, not all zero; they need not add up to one.
+    """
+
+    weights: Mapping[OperationKind, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """One of the specification's load levels.
+
+    Parameters
+    ----------
+    name : str
+    operations : int
+        Operations in one round.
+    clients : int
+        Users that are served at once; how many connections they share is the knob ``client.concurrency``.
+    capacity_ratio : float
+        Offered load, as a share of the closed-loop capacity of the base configuration.
+    mix : OperationMix
+    """
+
+    name: str
+    operations: int
+    clients: int
+    capacity_ratio: float
+    mix: OperationMix
+
+
+def _mix(read: float, write: float, update: float, transaction: float, delete: float) -> OperationMix:
+    return OperationMix(
+        {
+            OperationKind.READ: read,
+            OperationKind.WRITE: write,
+            OperationKind.UPDATE: update,
+            OperationKind.TRANSACTION: transaction,
+            OperationKind.DELETE: delete,
+        }
+    )
+
+
+# The mixes of the report behind the specification: mission, the table of load levels.
+LEVELS: Mapping[str, Level] = {
+    level.name: level
+    for level in (
+        Level("BASIC", 100, 50, 0.05, _mix(23, 38, 18, 13, 8)),
+        Level("MEDIUM", 1_000, 500, 0.30, _mix(20, 41, 20, 11, 8)),
+        Level("HIGH", 5_000, 500, 0.60, _mix(20, 39, 19, 12, 10)),
+        Level("EXTREME", 10_000, 500, 0.80, _mix(20, 40, 20, 11, 9)),
+    )
+}
+
+SOAK_MIX = _mix(45, 30, 15, 5, 5)
