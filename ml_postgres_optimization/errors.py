@@ -13,6 +13,7 @@
     │   ├── PrivilegeMissing       the role may not do what was asked
     │   ├── SchemaMissing          schema genesis is not there, or is older than this program
     │   ├── SchemaForeign          schema genesis is there, but is not ours
+    │   ├── SchemaNewer            schema genesis was made by a newer version of this program
     │   └── EmbeddedServerFailed   the server of our own could not be made or started
     ├── ModelError                 exit 1: a model cannot be used
     │   ├── ArtefactRefused        corrupt, foreign or outdated
@@ -95,6 +96,10 @@ class SchemaMissing(TargetError):
 
 class SchemaForeign(TargetError):
     """Schema genesis is there, but belongs to somebody else."""
+
+
+class SchemaNewer(TargetError):
+    """Schema genesis was made by a newer version of this program."""
 
 
 class EmbeddedServerFailed(TargetError):

@@ -14,7 +14,8 @@ class Machine:
     memory_limit_bytes : int
         The smallest of RAM, the cgroup's limit and, with strict overcommit, ``CommitLimit``.
     memory_limit_source : str
-        Which of them it was: ``RAM``, ``cgroup v2``, ``cgroup v1``, ``CommitLimit`` or ``assumed``.
+        Which of them it was: ``RAM``, ``cgroup v2``, ``cgroup v1``, ``CommitLimit``, ``given`` (by the user) or
+        ``assumed``.
     cpus : float
         Processors that may be used; a fraction where a cgroup quota says so.
     is_local : bool

@@ -16,7 +16,7 @@ class Capabilities:
         ``server_version_num``: 150018 is 15.18.
     version : str
     system_identifier : str
-        From the control file where readable, else a stable stand-in made of host, port and start of the cluster.
+        From the control file where readable, else a stable stand-in made of host and port.
     database, role : str
     is_superuser, is_owner : bool
         `is_owner`: of the database, so that it may create schema genesis.

@@ -51,11 +51,22 @@ class Recorder:
         self._samples = samples
         self._subscribers = tuple(subscribers)
         self._last: Snapshot | None = None
+        self._finished: list[SampleBatch] = []
 
     def discard(self) -> None:
         """Forget what happened since the last window: the time after a switch belongs to nobody."""
         self._samples()
+        self._finished.clear()
         self._last = None
+
+    def begin(self) -> None:
+        """Take the snapshot that the next window begins with; the operations since the last one stay in it.
+
+        Raises
+        ------
+        ServerUnreachable
+        """
+        self._last = self._collector.snapshot()
 
     def record(
         self, duration_seconds: float, *, configuration_id: str, labels: Mapping[str, str] | None = None
@@ -65,13 +76,14 @@ class Recorder:
         Raises
         ------
         ServerUnreachable
-            If the server goes away; the open window is then lost, and the next one starts anew.
+            If the server goes away. The window is lost; its operations, the failed ones above all, are counted in
+            the next one.
         """
         before, self._last = self._last or self._collector.snapshot(), None
-        batches, activity = self._observe(before.monotonic_seconds + duration_seconds)
+        activity = self._observe(before.monotonic_seconds + duration_seconds)
         after = self._collector.snapshot()
-        batches.extend(self._samples())
-        self._last = after
+        self._finished.extend(self._samples())
+        batches, self._finished, self._last = self._finished, [], after
         window = between(
             before,
             after,
@@ -84,11 +96,10 @@ class Recorder:
             subscriber(window)
         return window
 
-    def _observe(self, until_seconds: float) -> tuple[list[SampleBatch], list[ActivitySample]]:
-        batches: list[SampleBatch] = []
+    def _observe(self, until_seconds: float) -> list[ActivitySample]:
         activity: list[ActivitySample] = []
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
             self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
             activity.append(self._collector.activity())
-            batches.extend(self._samples())
-        return batches, activity
+            self._finished.extend(self._samples())
+        return activity

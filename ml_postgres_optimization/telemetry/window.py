@@ -157,7 +157,7 @@ def between(
         statements=_statement_growth(before, after),
         unseen={
             **after.unseen,
-            **dict.fromkeys(reset, "its counters went backwards: statistics were reset"),
+            **dict.fromkeys(reset, "its counters went backwards: statistics were reset, or what was counted is gone"),
         },
     )
 
@@ -185,6 +185,8 @@ def _operations(batches: Iterable[SampleBatch]) -> tuple[dict[str, OperationWind
     for batch in batches:
         for index, kind in enumerate(batch.kinds):
             mine = batch.kind_index == index
+            if not mine.any():
+                continue
             failures = batch.sqlstate[mine & (batch.sqlstate != b"")]
             end = batch.end_seconds[mine]
             window = OperationWindow(
@@ -220,13 +222,19 @@ def _activity_gauges(activity: Sequence[ActivitySample]) -> dict[str, float]:
 
 def _statement_growth(before: Snapshot, after: Snapshot) -> dict[StatementKey, StatementCounters]:
     growth: dict[StatementKey, StatementCounters] = {}
+    if "statements" in before.unseen and not before.statements:
+        return growth  # without a beginning, all that was ever counted would pass for growth
     for key, now in after.statements.items():
         then = before.statements.get(key)
-        # an entry that went backwards was evicted and came back: what it shows now is all that is known
-        delta = now if then is None or then.calls_total > now.calls_total else _subtract(now, then)
+        # an entry that went backwards was evicted or reset, and came back: what it shows now is all that is known
+        delta = now if then is None or _went_backwards(now, then) else _subtract(now, then)
         if delta.calls_total > 0:
             growth[key] = delta
     return growth
+
+
+def _went_backwards(now: StatementCounters, then: StatementCounters) -> bool:
+    return any(getattr(now, name) < getattr(then, name) for name in StatementCounters.__slots__)
 
 
 def _subtract(now: StatementCounters, then: StatementCounters) -> StatementCounters:
@@ -236,7 +244,9 @@ def _subtract(now: StatementCounters, then: StatementCounters) -> StatementCount
 def merge(first: Window, second: Window) -> Window:
     """Put two windows of one configuration together: counts and histograms add, rates and waits average by time.
 
-    Gauges are those of the later window. Associative, so that windows can be merged in any grouping.
+    Gauges are those of the later window. A rate that is unknown in one of them stays unknown; a wait class that is
+    absent from one was not met there. Associative and commutative, so that windows can be merged in any grouping;
+    only the gauges of windows with gaps between them depend on it.
 
     Raises
     ------
@@ -252,9 +262,9 @@ def merge(first: Window, second: Window) -> Window:
         ended_at=min(first.started_at, second.started_at) + timedelta(seconds=sum(weights)),
         configuration_id=first.configuration_id,
         labels={key: value for key, value in first.labels.items() if second.labels.get(key) == value},
-        rates=_weighted(first.rates, second.rates, weights),
+        rates=_weighted(first.rates, second.rates, weights, {*first.rates} & {*second.rates}),
         gauges=dict(last.gauges),
-        waits=_weighted(first.waits, second.waits, weights),
+        waits=_weighted(first.waits, second.waits, weights, {*first.waits} | {*second.waits}),
         operations=_added(first.operations, second.operations),
         lag=first.lag + second.lag,
         errors={key: first.errors.get(key, 0) + second.errors.get(key, 0) for key in {*first.errors, *second.errors}},
@@ -265,12 +275,12 @@ def merge(first: Window, second: Window) -> Window:
 
 
 def _weighted(
-    first: Mapping[str, float], second: Mapping[str, float], weights: tuple[float, float]
+    first: Mapping[str, float], second: Mapping[str, float], weights: tuple[float, float], names: set[str]
 ) -> dict[str, float]:
     total = sum(weights) or 1.0
     return {
-        key: (first.get(key, 0.0) * weights[0] + second.get(key, 0.0) * weights[1]) / total
-        for key in {*first, *second}
+        name: (first.get(name, 0.0) * weights[0] + second.get(name, 0.0) * weights[1]) / total
+        for name in sorted(names)
     }
 
 

@@ -1,1 +1,29 @@
-"""What to try next, and when to stop."""
+"""Search for better configurations."""
+
+from ml_postgres_optimization.tuning.controller import Budget, Controller, described
+from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model, rule_drafts
+from ml_postgres_optimization.tuning.laboratory import Laboratory, open_study
+from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.tuning.progress import Progress, Stage
+from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TrustRegion, TuningStudy
+from ml_postgres_optimization.tuning.simulation import SimulationPlan, simulate
+
+__all__ = [
+    "Budget",
+    "Controller",
+    "Draft",
+    "ForestSampler",
+    "Laboratory",
+    "Ledger",
+    "Progress",
+    "SearchSpace",
+    "SimulationPlan",
+    "Stage",
+    "TrustRegion",
+    "TuningStudy",
+    "described",
+    "open_study",
+    "ranked_by_model",
+    "rule_drafts",
+    "simulate",
+]

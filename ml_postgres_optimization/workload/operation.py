@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+
+from ml_postgres_optimization.errors import UsageError
 
 
 class OperationKind(StrEnum):
@@ -28,9 +31,41 @@ class OperationMix:
     ----------
     weights : mapping of OperationKind to float
         Not negative, not all zero; they need not add up to one.
+
+    Raises
+    ------
+    UsageError
+        If a weight is negative or no number, all are zero, or a kind is unknown.
+
+    Examples
+    --------
+    >>> OperationMix({OperationKind.READ: 3, OperationKind.WRITE: 1}).shares
+    (0.75, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     """
 
     weights: Mapping[OperationKind, float]
+
+    def __post_init__(self) -> None:
+        for kind, weight in self.weights.items():
+            if kind not in tuple(OperationKind):
+                raise UsageError(f"there is no operation kind {kind!r}", f"Choose from {', '.join(OperationKind)}.")
+            if not (math.isfinite(weight) and weight >= 0):
+                raise UsageError(f"the weight of {kind} is {weight}", "Weights are numbers from 0 up.")
+        if not any(self.weights.values()):
+            raise UsageError("the mix of operations is empty", "Give at least one kind a weight above 0.")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The share of every kind, in the order of `OperationKind`; they add up to one."""
+        largest = max(self.weights.values())
+        # scaled before they are added, so that huge weights do not add up to infinity
+        scaled = [self.weights.get(kind, 0.0) / largest for kind in OperationKind]
+        return tuple(weight / math.fsum(scaled) for weight in scaled)
+
+    @property
+    def kinds(self) -> tuple[OperationKind, ...]:
+        """The kinds that occur at all."""
+        return tuple(kind for kind in OperationKind if self.weights.get(kind, 0.0) > 0)
 
 
 @dataclass(frozen=True, slots=True)

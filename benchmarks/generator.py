@@ -1,0 +1,178 @@
+"""Our load generator against pgbench, and the lag of its scheduler.
+
+Single-row select by primary key, prepared, closed loop, keys drawn evenly; same server, same number of connections.
+Blocks run in the order A B B A (ours, pgbench, pgbench, ours), so that a drift of the machine hits both; each such
+round gives two ratios. The interval is that of the sign test: distribution-free, for the median.
+
+    python benchmarks/generator.py --pairs 6 --seconds 3
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from psycopg.conninfo import conninfo_to_dict
+
+from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
+from ml_postgres_optimization.workload import (
+    SOAK_MIX,
+    LoadGenerator,
+    LoadPlan,
+    OperationKind,
+    OperationMix,
+    create_tables,
+    measure_capacity,
+)
+from ml_postgres_optimization.workload.tables import account_count
+
+RESULT = Path(__file__).resolve().parent / "results" / "generator.json"
+CONNECTIONS = (8, 32)
+SCALE = 0.2
+RATE_PER_SECOND = 3_000.0
+GOAL_RATIO = 0.5
+GOAL_LAG_SECONDS = 0.0015
+READS = OperationMix({OperationKind.READ: 1})
+
+
+def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> float:
+    """Return pgbench's transactions per second for the very statement that our generator sends."""
+    parameters = conninfo_to_dict(server.dsn)
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(f"\\set id random(1, {account_count(SCALE)})\n")
+        script.write(
+            "SELECT account_id, balance, updates_total, filler FROM genesis_load.accounts WHERE account_id = :id;\n"
+        )
+        script.flush()
+        threads = min(connections, len(os.sched_getaffinity(0)))
+        output = subprocess.run(
+            [
+                *(server.bin_directory / "pgbench", "-n", "-M", "prepared", "-f", script.name),
+                *("-c", str(connections), "-j", str(threads), "-T", str(max(1, math.ceil(seconds)))),
+                *("-h", parameters["host"], "-p", str(parameters["port"]), "-U", parameters["user"]),
+                parameters["dbname"],
+            ],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+    return float(re.search(r"tps = ([0-9.]+) \(without initial", output)[1])
+
+
+def ours(server: EmbeddedServer, connections: int, seconds: float) -> float:
+    """Return our operations per second."""
+    plan = LoadPlan(READS, connections=connections, clients=connections, zipf_exponent=0.0)
+    return measure_capacity(server.dsn, plan, seconds / 0.8)
+
+
+def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float) -> dict[str, object]:
+    """Run the two interleaved."""
+    rates: dict[str, list[float]] = {"ours": [], "pgbench": []}
+    both: dict[str, Callable[[EmbeddedServer, int, float], float]] = {"ours": ours, "pgbench": pgbench}
+    for number in range(pairs):
+        for name in ("ours", "pgbench") if number % 2 == 0 else ("pgbench", "ours"):
+            rates[name].append(both[name](server, connections, seconds))
+    ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates["pgbench"], strict=True)]
+    low, high, coverage = median_interval(ratios)
+    return {
+        "connections": connections,
+        "ours_per_second": statistics.median(rates["ours"]),
+        "pgbench_per_second": statistics.median(rates["pgbench"]),
+        "ratio": statistics.median(ratios),
+        "ratio_low": low,
+        "ratio_high": high,
+        "interval_coverage": coverage,
+        "pairs": pairs,
+    }
+
+
+def median_interval(values: list[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Return the sign test's interval for the median, and what it covers (less than `level` for few values)."""
+    ordered, count = sorted(values), len(values)
+    below = 0
+    while below + 1 < count / 2 and coverage_of(count, below + 1) >= level:
+        below += 1
+    return ordered[below], ordered[count - 1 - below], coverage_of(count, below)
+
+
+def coverage_of(count: int, below: int) -> float:
+    """Return the probability that the median lies between the values number `below` from either end."""
+    return 1 - 2 * sum(math.comb(count, k) for k in range(below + 1)) / 2**count
+
+
+def scheduler_lag(server: EmbeddedServer, processes: int, seconds: float) -> dict[str, object]:
+    """Return how late the scheduler was at 3,000 operations per second."""
+    plan = LoadPlan(SOAK_MIX, rate_per_second=RATE_PER_SECOND, connections=8, processes=processes)
+    with LoadGenerator(server.dsn, plan) as load:
+        time.sleep(1.0)
+        load.samples()
+        time.sleep(seconds)
+        batches, cpu_ratio = load.samples(), load.cpu_ratio_since(time.monotonic() - seconds)
+    lag = np.concatenate([batch.lag_seconds for batch in batches])
+    return {
+        "processes": processes,
+        "rate_per_second": RATE_PER_SECOND,
+        "operations": len(lag),
+        "lag_p50_seconds": float(np.quantile(lag, 0.50)),
+        "lag_p99_seconds": float(np.quantile(lag, 0.99)),
+        "lag_p999_seconds": float(np.quantile(lag, 0.999)),
+        "cpu_ratio": cpu_ratio,
+    }
+
+
+def show(comparisons: list[dict[str, object]], lags: list[dict[str, object]]) -> None:
+    """Print both tables."""
+    print(f"{'connections':>11} {'ours/s':>9} {'pgbench/s':>10} {'ratio':>6} {'interval':>14}  goal ≥ {GOAL_RATIO}")
+    for row in comparisons:
+        interval = f"{row['ratio_low']:.2f} … {row['ratio_high']:.2f}"
+        met = "met" if row["ratio"] >= GOAL_RATIO else "MISSED"
+        print(
+            f"{row['connections']:>11} {row['ours_per_second']:>9,.0f} {row['pgbench_per_second']:>10,.0f}"
+            f" {row['ratio']:>6.2f} {interval:>14}  {met} ({row['interval_coverage']:.0%} interval)"
+        )
+    print(f"\n{'processes':>11} {'lag p50':>9} {'p99':>9} {'p99.9':>9} {'CPU':>6}  goal p99 ≤ 1.5 ms at 3,000/s")
+    for row in lags:
+        times = " ".join(f"{1e3 * row[f'lag_{name}_seconds']:>6.3f} ms" for name in ("p50", "p99", "p999"))
+        met = "met" if row["lag_p99_seconds"] <= GOAL_LAG_SECONDS else "MISSED"
+        print(f"{row['processes']:>11} {times} {row['cpu_ratio']:>6.0%}  {met}")
+
+
+def main() -> None:
+    """Start a server, measure, store and show."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=6, help="blocks of each, for each number of connections")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a block")
+    parser.add_argument("--pg-bin", type=Path, default=None, help="folder of PostgreSQL's programs")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="genesis-benchmark-") as folder:
+        Path(folder).chmod(0o755)
+        with EmbeddedServer.start(
+            Path(folder) / "home", binaries=find_binaries(arguments.pg_bin), system_state=Path(folder) / "system"
+        ) as server:
+            create_tables(server.dsn, SCALE)
+            comparisons = [compare(server, count, arguments.pairs, arguments.seconds) for count in CONNECTIONS]
+            lags = [scheduler_lag(server, processes, arguments.seconds) for processes in (1, 2)]
+            result = {
+                "server_version_num": server.version_num,
+                "cores": len(os.sched_getaffinity(0)),
+                "python": platform.python_version(),
+                "load_average_at_end": os.getloadavg()[0],
+                "throughput": comparisons,
+                "scheduler": lags,
+            }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    show(comparisons, lags)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""What a person sees on the terminal, and what a program reads."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as RichTable
+
+from ml_postgres_optimization.errors import GenesisError
+from ml_postgres_optimization.interfaces.reporter import Result, Table
+
+PLAIN_LINE_EVERY_SECONDS = 10.0
+
+
+class ConsoleReporter:
+    """Show lines and progress: a bar on a terminal, a plain line now and then elsewhere.
+
+    Parameters
+    ----------
+    stream : text stream
+        Standard output; standard error when that carries JSON.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._last_line: dict[str, float] = {}
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+        (self._bar.console if self._bar else self._console).print(text, markup=False)
+
+    def progress(self, label: str, share: float) -> None:
+        """Move the bar of `label`, or say a line when the last one is some time ago."""
+        if self._console.is_terminal:
+            self._move_bar(label, share)
+        elif share >= 1 or time.monotonic() - self._last_line.get(label, -math.inf) >= PLAIN_LINE_EVERY_SECONDS:
+            self._last_line[label] = time.monotonic()
+            self.say(f"{label}: {share:.0%}")
+
+    def close(self) -> None:
+        """Take the bars away."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+            self._tasks.clear()
+
+    def show(self, result: Result) -> None:
+        """Show a result's tables and lines."""
+        self.close()
+        for table in result.tables:
+            self._console.print(_rich(table))
+        for line in result.lines:
+            self.say(line)
+
+    def _move_bar(self, label: str, share: float) -> None:
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+            self._bar = Progress(*columns, console=self._console, transient=True)
+            self._bar.start()
+        if label not in self._tasks:
+            self._tasks[label] = self._bar.add_task(label, total=1.0)
+        self._bar.update(self._tasks[label], completed=min(1.0, share))
+
+
+def _rich(table: Table) -> RichTable:
+    shown = RichTable(title=table.title, title_justify="left", title_style="bold")
+    for column in table.columns:
+        shown.add_column(column, overflow="fold")
+    for row in table.rows:
+        shown.add_row(*(cell.replace("[", r"\[") for cell in row))
+    return shown
+
+
+def error_document(error: GenesisError) -> dict[str, object]:
+    """Return an error as JSON: what happened, the next step, and the exit code."""
+    return {
+        "error": {
+            "kind": type(error).__name__,
+            "what": error.what,
+            "next_step": error.next_step,
+            "exit_code": error.exit_code,
+        }
+    }

@@ -1,0 +1,157 @@
+"""From a command line to an exit code: what every command has in common."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import typer
+
+from ml_postgres_optimization.errors import GenesisError, Interrupted, UsageError
+from ml_postgres_optimization.interfaces.cli.console import ConsoleReporter, error_document
+from ml_postgres_optimization.interfaces.home import Home, resolve_home
+from ml_postgres_optimization.interfaces.reporter import Reporter, Result, json_text
+from ml_postgres_optimization.interfaces.session import Session, open_session
+from ml_postgres_optimization.interfaces.settings import Settings, load_settings
+
+
+@dataclass(slots=True)
+class Invocation:
+    """One start of the program.
+
+    Parameters
+    ----------
+    environ : mapping of str to str
+    project_root : Path or None
+        Where ``run.py`` stands, when it is what was started.
+    json, debug : bool
+        Whether the command line asks for it.
+    """
+
+    environ: Mapping[str, str]
+    project_root: Path | None
+    json: bool
+    debug: bool
+
+
+def chosen_of(parameters: Mapping[str, object]) -> dict[str, object]:
+    """Return those of a command's parameters that are settings; None means that it was not chosen."""
+    names = {"duration": "duration_hours"}
+    renamed = {names.get(name, name): value for name, value in parameters.items()}
+    return {
+        name: value
+        for name, value in renamed.items()
+        if name in Settings.model_fields and value not in (None, False, [])
+    }
+
+
+def run(
+    context: typer.Context,
+    chosen: Mapping[str, object],
+    work: Callable[[Session], Result],
+    *,
+    read_only: bool = False,
+) -> None:
+    """Open a session by what was chosen, do `work` in it, show the result, and end with its exit code."""
+
+    def in_a_session(settings: Settings, home: Home, reporter: ConsoleReporter) -> Result:
+        environ = context.obj.environ
+        with open_session(settings, home, environ, reporter, read_only=read_only) as session:
+            return work(session)
+
+    _finish(context, chosen, in_a_session)
+
+
+def diagnose(
+    context: typer.Context,
+    chosen: Mapping[str, object],
+    work: Callable[[Settings, Home, Mapping[str, str], Reporter], Result],
+) -> None:
+    """Do `work` that must not depend on a session, since it says why none can be opened."""
+    _finish(context, chosen, lambda settings, home, reporter: work(settings, home, context.obj.environ, reporter))
+
+
+def _finish(
+    context: typer.Context, chosen: Mapping[str, object], work: Callable[[Settings, Home, ConsoleReporter], Result]
+) -> None:
+    invocation: Invocation = context.obj
+    reporter = ConsoleReporter(sys.stderr if invocation.json else sys.stdout)
+    try:
+        settings = load_settings(chosen)
+        result = work(settings, resolve_home(invocation.environ, invocation.project_root), reporter)
+    finally:
+        reporter.close()
+    if invocation.json:
+        sys.stdout.write(json_text(result.document))
+    else:
+        reporter.show(result)
+    raise typer.Exit(result.exit_code)
+
+
+def invoke(app: typer.Typer, arguments: Sequence[str] | None, *, project_root: Path | None, program: str) -> int:
+    """Run `app` and return the exit code; an error is two lines, a traceback only with ``--debug``."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # known before the command line is read: an error in it is told in the same form
+    invocation = Invocation(os.environ, project_root, json="--json" in words, debug="--debug" in words)
+    try:
+        with _terminated_like_interrupted():
+            code: Any = typer.main.get_command(app).main(
+                args=words,
+                prog_name=program,
+                standalone_mode=False,
+                obj=invocation,
+            )
+        return code if isinstance(code, int) else 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
+    except GenesisError as error:
+        return _tell(invocation, error)
+    except click.ClickException as error:
+        return _tell(invocation, _usage_error(error, program))
+    except (KeyboardInterrupt, click.Abort):
+        return _tell(
+            invocation,
+            Interrupted(
+                "Interrupted. State is saved and the proven configuration is in force.",
+                "The same command goes on from here.",
+            ),
+        )
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, so that one way out puts everything back."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _usage_error(error: click.ClickException, program: str) -> UsageError:
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else program
+    message = " ".join(error.format_message().split())
+    return UsageError(message if message.endswith((".", "?")) else f"{message}.", f"See: {path} --help")
+
+
+def _tell(invocation: Invocation, error: GenesisError) -> int:
+    if invocation.debug:
+        traceback.print_exc()
+    if invocation.json:
+        sys.stdout.write(json_text(error_document(error)))
+    sys.stderr.write(f"{error}\n")
+    return error.exit_code

@@ -1,0 +1,1 @@
+"""What each command does, without its command line: every function takes a session and returns a result."""

@@ -1,0 +1,109 @@
+"""``--mode all``: set up, simulate, learn, optimise, test, and say what it brought."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ml_postgres_optimization.interfaces.commands.extended_test import soak_on
+from ml_postgres_optimization.interfaces.commands.installation import set_up
+from ml_postgres_optimization.interfaces.commands.learning import run_simulation
+from ml_postgres_optimization.interfaces.commands.optimization import optimize_on, restart_tables
+from ml_postgres_optimization.interfaces.reporter import Result, json_text
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.trial_view import changed_table, ledger_json, measured_table, trials_table
+from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load
+from ml_postgres_optimization.interfaces.workbench.ground import Ground
+from ml_postgres_optimization.interfaces.workbench.learned import Lesson, lesson_json, lessons_table, train_all
+from ml_postgres_optimization.interfaces.workbench.load import require_permission
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.workload import SOAK_MIX
+
+# Optimising needs pairs of blocks, testing only windows: two thirds of the time and one third.
+OPTIMIZE_SHARE = 2 / 3
+# The simulation is not part of the duration: a tenth of it, and long enough for the forests' least number of windows.
+SIMULATE_SHARE = 0.1
+SIMULATE_SECONDS = (80.0, 1800.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shares:
+    """How the time is shared."""
+
+    simulate_seconds: float
+    optimize_seconds: float
+    test_seconds: float
+
+    @classmethod
+    def of(cls, duration_seconds: float) -> _Shares:
+        shortest, longest = SIMULATE_SECONDS
+        return cls(
+            min(longest, max(shortest, duration_seconds * SIMULATE_SHARE)),
+            duration_seconds * OPTIMIZE_SHARE,
+            duration_seconds * (1 - OPTIMIZE_SHARE),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"Of {self.optimize_seconds + self.test_seconds:.0f} s, {self.optimize_seconds:.0f} s are for optimising "
+            f"and {self.test_seconds:.0f} s for testing; {self.simulate_seconds:.0f} s of simulation come before."
+        )
+
+
+def run_all(session: Session, *, dry_run: bool = False) -> Result:
+    """Do everything on one server, one after the other.
+
+    Returns
+    -------
+    Result
+        Exit code 1 when the test did not meet its criteria.
+
+    Raises
+    ------
+    GenesisError
+        Of the kind that fits; the proven configuration is in force then, or will be at the next start.
+    """
+    require_permission(session)
+    shares = _Shares.of(session.settings.duration_seconds)
+    session.reporter.say(str(shares))
+    prepared = set_up(session, dry_run=dry_run)
+    if dry_run:
+        return prepared
+    for line in prepared.lines:
+        session.reporter.say(line)
+    offer = own_load(session)
+    observer = Observer(session)
+    with session.sole_optimizer() as journal:
+        with open_workbench(session, journal, observer, offer) as workbench:
+            run_simulation(session, workbench, shares.simulate_seconds)
+        lessons = train_all(session)
+        with open_workbench(session, journal, observer, offer) as workbench:
+            ledger = optimize_on(session, workbench, shares.optimize_seconds)
+    connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
+    plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
+    return _summary(session, workbench.ground, ledger, lessons, soak_on(session, plan, shares.test_seconds, observer))
+
+
+def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence[Lesson], soak: Result) -> Result:
+    """Put everything into one report; what matters most comes last, where a terminal still shows it."""
+    report = session.home.logs / f"report-{session.run}.json"
+    document = {
+        "server": session.connection.display,
+        "learned": [lesson_json(lesson) for lesson in lessons],
+        "optimized": ledger_json(ledger),
+        "tested": soak.document,
+        "report": str(report),
+    }
+    report.write_text(json_text(document), encoding="utf-8")
+    tables = [
+        lessons_table(lessons),
+        *soak.tables,
+        trials_table(ledger, ground.catalogue),
+        *restart_tables(ground),
+        changed_table(ledger, ground.catalogue),
+        measured_table(ledger),
+    ]
+    lines = [*soak.lines, f"Logs: {session.home.logs / 'genesis-pg.jsonl'}"]
+    return Result(document, tables, lines, soak.exit_code)

@@ -1,0 +1,127 @@
+"""``test``: the soak mix for a duration, judged by its criteria."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ml_postgres_optimization.errors import Interrupted
+from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.ground import survey
+from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.soak.criteria import Criteria, Criterion
+from ml_postgres_optimization.soak.report import soak_json
+from ml_postgres_optimization.soak.runner import SoakPlan, SoakResult, run_soak
+from ml_postgres_optimization.telemetry import Recorder, Window
+from ml_postgres_optimization.trials import Outcome
+from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan
+
+
+def run_test(session: Session, *, dry_run: bool = False) -> Result:
+    """Run the soak mix for the session's duration.
+
+    Returns
+    -------
+    Result
+        Exit code 1 when a criterion was not met.
+
+    Raises
+    ------
+    UsageError
+        If load of ours is not allowed on this server.
+    Interrupted
+        After Ctrl-C; what was measured until then is in the report.
+    """
+    require_permission(session)
+    seconds = session.settings.duration_seconds
+    if dry_run:
+        line = f"Would load this server with the soak mix for {seconds:.0f} s; its configuration stays as it is."
+        return Result({"would": line}, (), [line])
+    ensure_tables(session)
+    offer = offered(session, SOAK_MIX)
+    plan = replace(offer.plan, connections=promoted_concurrency(session) or offer.plan.connections)
+    return soak_on(session, plan, seconds, Observer(session))
+
+
+def promoted_concurrency(session: Session) -> int | None:
+    """Return the limit of our own load that the last promoted trial kept; None where there was none."""
+    for trial in reversed(session.repository().trials()):
+        if trial.outcome == Outcome.PROMOTED and CONCURRENCY in trial.candidate:
+            return int(trial.candidate[CONCURRENCY])
+    return None
+
+
+def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer) -> Result:
+    """Run `plan` for `seconds`, a window at a time, and write the report."""
+    settings = session.settings
+    configuration = survey(session, connections=plan.connections).initial
+    observer.know(configuration, "in force")
+    soak_plan = SoakPlan(
+        seconds,
+        window_seconds=settings.window_seconds,
+        criteria=Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000),
+        labels={"run": session.run, "level": settings.level, "phase": "test"},
+    )
+
+    def on_window(_window: Window, share: float) -> None:
+        session.reporter.progress("Testing", share)
+
+    with running(session, plan) as load:
+        result = run_soak(
+            Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer]),
+            soak_plan,
+            configuration_id=configuration.id,
+            clock=session.clock,
+            on_window=on_window,
+        )
+    return _reported(session, result, observer)
+
+
+def _reported(session: Session, result: SoakResult, observer: Observer) -> Result:
+    document = soak_json(result)
+    report = session.home.logs / f"report-{session.run}.json"
+    report.write_text(json_text(document), encoding="utf-8")
+    csv = observer.write_csv()
+    if result.interrupted:
+        raise Interrupted(
+            f"Interrupted after {result.windows_total} windows; what was measured is in {report}.",
+            "The same command starts a new test.",
+        )
+    lines = [f"Report: {report}", f"Windows as CSV: {csv}"]
+    exit_code = 0 if result.met else 1
+    return Result(document | {"csv": str(csv), "report": str(report)}, soak_tables(result), lines, exit_code)
+
+
+def soak_tables(result: SoakResult) -> list[Table]:
+    """Return criteria, latencies by kind, and errors by SQLSTATE."""
+    tables = [
+        Table("Criteria", ("criterion", "found", "limit", ""), [_criterion_row(one) for one in result.criteria])
+    ]
+    if result.whole is not None:
+        tables.append(_latencies(result.whole))
+        errors = [(sqlstate, str(count)) for sqlstate, count in sorted(result.whole.errors.items())]
+        tables.append(Table("Errors", ("SQLSTATE", "operations"), errors or [("none", "0")]))
+    return tables
+
+
+def _criterion_row(criterion: Criterion) -> tuple[str, str, str, str]:
+    def shown(value: float) -> str:
+        return milliseconds(value) if criterion.unit == "seconds" else f"{value:.3%}"
+
+    return criterion.name, shown(criterion.found), shown(criterion.limit), "met" if criterion.met else "NOT MET"
+
+
+def _latencies(whole: Window) -> Table:
+    columns = ("response", "operations", "mean", "p50", "p95", "p99", "p99.9", "failed")
+    kinds = {"all": whole.response, **{kind: operation.response for kind, operation in whole.operations.items()}}
+    rows = []
+    for kind, histogram in kinds.items():
+        if not histogram.total:
+            continue
+        failed = whole.failed_total if kind == "all" else whole.operations[kind].failed_total
+        quantiles = [milliseconds(histogram.quantile_seconds(quantile)) for quantile in (0.5, 0.95, 0.99, 0.999)]
+        rows.append((kind, f"{histogram.total:,}", milliseconds(histogram.mean_seconds), *quantiles, str(failed)))
+    title = f"Response from the intended start: {whole.throughput_per_second:,.0f} operations/s"
+    return Table(title, columns, rows)

@@ -1,0 +1,76 @@
+"""``simulate`` and ``train``: make data that can teach, and learn from them."""
+
+from __future__ import annotations
+
+from ml_postgres_optimization.interfaces.reporter import Result
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, own_load
+from ml_postgres_optimization.interfaces.workbench.learned import lesson_json, lessons_table, train_all
+from ml_postgres_optimization.interfaces.workbench.load import require_permission
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.tuning.search import SearchSpace
+from ml_postgres_optimization.tuning.simulation import SimulationPlan
+from ml_postgres_optimization.tuning.simulation import simulate as run_design
+
+
+def simulate(session: Session, *, dry_run: bool = False) -> Result:
+    """Run the script in the database, then a randomised design of knobs, concurrency, mix and level.
+
+    Returns
+    -------
+    Result
+        How many windows were made.
+    """
+    require_permission(session)
+    seconds = session.settings.duration_seconds
+    if dry_run:
+        lines = [
+            f"Would make our own tables at scale {session.settings.scale:g}, load this server for {seconds:.0f} s,",
+            "change reload-scope knobs by ALTER SYSTEM between windows, and put them back at the end.",
+        ]
+        return Result({"would": lines}, (), lines)
+    offer = own_load(session)
+    observer = Observer(session)
+    with session.sole_optimizer() as journal, open_workbench(session, journal, observer, offer) as workbench:
+        made = run_simulation(session, workbench, seconds)
+    csv = observer.write_csv()
+    lines = [f"{made} windows were made.", f"Windows as CSV: {csv}", "Learn from them: genesis-pg train"]
+    return Result({"windows": made, "csv": str(csv)}, (), lines)
+
+
+def run_simulation(session: Session, workbench: Workbench, seconds: float) -> int:
+    """Run the randomised design for `seconds` on a running load, and return how many windows it made."""
+    if workbench.offer is None or workbench.load is None:
+        return 0
+    plan = SimulationPlan(seconds, workbench.offer.capacity_per_second, session.settings.seed)
+    started = session.clock.monotonic_seconds()
+
+    def on_window(configuration: Configuration, _window: Window) -> None:
+        workbench.observer.know(configuration, "simulation")
+        session.reporter.progress("Simulating", (session.clock.monotonic_seconds() - started) / seconds)
+
+    made = run_design(
+        workbench.laboratory,
+        workbench.load,
+        SearchSpace.of(workbench.ground.catalogue),
+        workbench.ground.initial,
+        plan,
+        on_window=on_window,
+    )
+    session.reporter.say(f"The simulation made {made} windows in {plan.configurations} configurations of the server.")
+    return made
+
+
+def train(session: Session) -> Result:
+    """Fit the forests to all recorded windows.
+
+    Returns
+    -------
+    Result
+        Exit code 1 when there was too little to learn any of them from.
+    """
+    lessons = train_all(session)
+    document = {"forests": [lesson_json(lesson) for lesson in lessons]}
+    return Result(document, [lessons_table(lessons)], exit_code=0 if any(lesson.trained for lesson in lessons) else 1)

@@ -1,0 +1,175 @@
+"""``optimize`` and ``rollback``: what changes the server's configuration."""
+
+from __future__ import annotations
+
+from ml_postgres_optimization.interfaces.reporter import Result, Table
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.trial_view import (
+    changed_table,
+    ledger_json,
+    measured_table,
+    shown,
+    trial_record,
+    trials_table,
+)
+from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, own_load
+from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
+from ml_postgres_optimization.interfaces.workbench.learned import load_forest
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
+from ml_postgres_optimization.models.knob_forest import KnobForest
+from ml_postgres_optimization.safety.journal import read_journal
+from ml_postgres_optimization.safety.rollback import rollback
+from ml_postgres_optimization.trials import Measure, TrialPlan
+from ml_postgres_optimization.tuning.controller import Budget, Controller
+from ml_postgres_optimization.tuning.drafting import rule_drafts
+from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.tuning.progress import Progress, Stage
+from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
+
+# A trial of our own load needs 6 pairs at least (`trials.sequential`): blocks are as short as lets several trials
+# into the time, and not longer than a checkpoint's phases are.
+_BLOCKS_IN_THE_TIME = 70
+_BLOCK_SECONDS = (1.5, 10.0)
+_TOLD = {Stage.WATCHED, Stage.PROPOSED, Stage.REFUSED, Stage.DECIDED, Stage.PROVING, Stage.PROVEN, Stage.QUIET}
+
+
+def optimize(session: Session, *, dry_run: bool = False) -> Result:
+    """Try one change at a time for the session's duration, and keep what is proven better.
+
+    Returns
+    -------
+    Result
+        The ledger: what was in force, every trial, what is in force now.
+
+    Raises
+    ------
+    GenesisError
+        Of the kind that fits. The proven configuration is in force then, or will be at the next start.
+    """
+    if dry_run:
+        return advise(session)
+    offer = own_load(session) if session.may_load else None
+    observer = Observer(session)
+    with session.sole_optimizer() as journal, open_workbench(session, journal, observer, offer) as workbench:
+        ledger = optimize_on(session, workbench, session.settings.duration_seconds)
+    csv = observer.write_csv()
+    catalogue = workbench.ground.catalogue
+    document = ledger_json(ledger) | {"advice": dict(workbench.ground.advice().restart_advice), "csv": str(csv or "")}
+    tables = [measured_table(ledger), changed_table(ledger, catalogue), trials_table(ledger, catalogue)]
+    return Result(document, [*tables, *restart_tables(workbench.ground)], [f"Windows as CSV: {csv}"] if csv else [])
+
+
+def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledger:
+    """Run the controller for `seconds`, telling the user and the repository what happens."""
+    ground = workbench.ground
+    initial = ground.initial
+    space = SearchSpace.of(ground.catalogue)
+    study = TuningStudy.open(
+        session.home.of_server(session.server) / "studies",
+        workload=f"level-{session.settings.level}" if workbench.offer else "own",
+        space=space,
+        initial=initial,
+        sampler=ForestSampler(seed=session.settings.seed),
+    )
+    model = load_forest(session, KnobForest)
+
+    def listen(progress: Progress) -> None:
+        _tell(session, workbench.observer, progress)
+
+    controller = Controller(
+        workbench.laboratory, study, plan_for(session, seconds), model=model, subscribers=[listen]
+    )
+    return controller.run(initial, rule_drafts(ground.advised, initial), Budget(seconds))
+
+
+def plan_for(session: Session, seconds: float) -> TrialPlan:
+    """Choose the length of a block so that several trials fit into the time."""
+    shortest, longest = _BLOCK_SECONDS
+    block_seconds = min(longest, max(shortest, seconds / _BLOCKS_IN_THE_TIME))
+    return TrialPlan(block_seconds=block_seconds, measure=Measure(session.settings.objective))
+
+
+def _tell(session: Session, observer: Observer, progress: Progress) -> None:
+    session.log.info("optimize", stage=str(progress.stage), message=progress.message)
+    if progress.stage in _TOLD:
+        session.reporter.say(f"{progress.stage}: {progress.message}")
+    if progress.proposal and progress.stage is Stage.PROPOSED:
+        observer.know(progress.proposal.configuration, progress.proposal.origin)
+    if (trial := progress.trial) is not None:
+        observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
+
+
+def advise(session: Session) -> Result:
+    """Say what the rules would try first, as SQL, and change nothing."""
+    ground = survey(session)
+    advice = ground.advice()
+    changed = advice.configuration.difference(ground.initial)
+    sql = [f"ALTER SYSTEM SET {name} = '{shown(name, new, ground.catalogue)}';" for name, (_, new) in changed.items()]
+    lines = ["-- Tried first, each in a trial; nothing was changed:", *sql, "SELECT pg_reload_conf();"]
+    left_out = [(name, reason) for name, reason in sorted(ground.catalogue.left_out.items())]
+    document = {
+        "sql": sql,
+        "reasons": dict(advice.reasons),
+        "restart_advice": dict(advice.restart_advice),
+        "left_out": dict(left_out),
+    }
+    tables = [*restart_tables(ground), Table("Not tuned here", ("knob", "why"), left_out)]
+    return Result(document, tables, lines)
+
+
+def restart_tables(ground: Ground) -> list[Table]:
+    """Return a table of what only a restart would bring; none where the rules have no such advice."""
+    advice = ground.advice()
+    rows = [
+        (
+            name,
+            shown(name, ground.settings[name].value, ground.catalogue),
+            shown(name, value, ground.catalogue),
+            reason,
+        )
+        for name, value in advice.restart_advice.items()
+        if (reason := advice.reasons.get(name, "")) is not None and name in ground.settings
+    ]
+    return (
+        [Table("Advice: needs a restart, so it is yours to do", ("knob", "now", "advised", "why"), rows)]
+        if rows
+        else []
+    )
+
+
+def roll_back(session: Session, *, to: str = "baseline", dry_run: bool = False) -> Result:
+    """Put back what stood before a confirmed trial, or before all of them.
+
+    Raises
+    ------
+    UsageError
+        If no such trial is in force.
+    """
+    if dry_run:
+        return _rollback_preview(session, to)
+    with session.sole_optimizer() as journal:
+        undone = rollback(survey(session).guard(journal), to=to)
+    document = {"undone": [{"trial": one.trial_id, "restored": dict(one.restored)} for one in undone]}
+    return Result(
+        document, (), [str(one) for one in undone] or ["No promoted trial is in force: nothing to put back."]
+    )
+
+
+def _rollback_preview(session: Session, to: str) -> Result:
+    confirmed = read_journal(session.home.of_server(session.server)).confirmed
+    catalogue = load_catalogue()
+    lines = [
+        f"Would undo trial {trial.intent.trial_id}: {knob.name} back to {shown(knob.name, knob.old_value, catalogue)}"
+        for trial in reversed(confirmed)
+        if to in ("baseline", trial.intent.trial_id)
+        for knob in trial.intent.knobs
+    ]
+    return Result({"would": lines}, (), lines or ["No promoted trial is in force: nothing to put back."])
+
+
+def client_concurrency(configuration: Configuration) -> int | None:
+    """Return the concurrency limit of our own load that a configuration asks for."""
+    value = configuration.get(CONCURRENCY)
+    return None if value is None else int(value)

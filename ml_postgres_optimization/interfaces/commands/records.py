@@ -1,0 +1,147 @@
+"""``status``, ``history`` and ``export``: what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_postgres_optimization.errors import StateError, UsageError
+from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.trial_view import interval_text, shown
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.safety.journal import read_journal
+from ml_postgres_optimization.target.postgres.repository import TrialRecord
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
+from ml_postgres_optimization.trials import Interval, Outcome
+
+_WINDOWS_SHOWN = 5
+
+
+def status(session: Session) -> Result:
+    """Show the server, what is in force of the knobs, what trials are in force, and the last windows."""
+    capabilities = session.target.capabilities
+    repository = session.repository()
+    windows = repository.windows(last=_WINDOWS_SHOWN)
+    journal = read_journal(session.home.of_server(session.server))
+    catalogue = load_catalogue()
+    settings = session.target.settings(catalogue.settings_needed)
+    ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    document = {
+        "server": session.connection.display,
+        "version": capabilities.version,
+        "system_identifier": session.server,
+        "settings": {name: settings[name].value for name in sorted(catalogue) if name in settings},
+        "trials_in_force": [trial.intent.trial_id for trial in journal.confirmed],
+        "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
+        "windows": [_window_json(window) for window in windows],
+    }
+    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
+    lines = [
+        f"{session.connection.display}: PostgreSQL {capabilities.version}",
+        f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}",
+    ]
+    tables = [
+        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
+        Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows]),
+    ]
+    return Result(document, tables, lines)
+
+
+_WINDOW_COLUMNS = ("ended", "phase", "operations/s", "mean", "p99", "failed", "configuration")
+
+
+def _window_row(window: Window) -> tuple[str, ...]:
+    response = window.response
+    return (
+        f"{window.ended_at:%Y-%m-%d %H:%M:%S}",
+        window.labels.get("phase", ""),
+        f"{window.throughput_per_second:,.0f}",
+        milliseconds(response.mean_seconds),
+        milliseconds(response.quantile_seconds(0.99)),
+        str(window.failed_total),
+        window.configuration_id,
+    )
+
+
+def _window_json(window: Window) -> dict[str, object]:
+    return {
+        "ended_at": window.ended_at.isoformat(),
+        "labels": dict(window.labels),
+        "throughput_per_second": window.throughput_per_second,
+        "mean_response_seconds": window.response.mean_seconds,
+        "p99_response_seconds": window.response.quantile_seconds(0.99),
+        "failed_total": window.failed_total,
+        "configuration": window.configuration_id,
+    }
+
+
+def history(session: Session, *, limit: int = 20) -> Result:
+    """Show the trials, newest first, and what the promoted ones brought together."""
+    trials = session.repository().trials()
+    newest = list(reversed(trials))[:limit]
+    document = {"trials": [_trial_json(trial) for trial in newest], "total": len(trials)}
+    columns = ("trial", "outcome", "change", "response time", "pairs", "proposed by")
+    table = Table("Trials, newest first", columns, [_trial_row(trial) for trial in newest])
+    promoted = sum(trial.outcome == Outcome.PROMOTED for trial in trials)
+    return Result(document, [table], [f"{len(trials)} trials, {promoted} promoted."])
+
+
+def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
+    catalogue = load_catalogue()
+    changes = trial.candidate.difference(trial.baseline)
+    return (
+        trial.id,
+        trial.outcome,
+        "\n".join(
+            f"{name}: {shown(name, old, catalogue)} → {shown(name, new, catalogue)}"
+            for name, (old, new) in changes.items()
+        ),
+        interval_text(Interval(trial.ratio, trial.ratio_low, trial.ratio_high)),
+        str(len(trial.pairs)),
+        trial.origin,
+    )
+
+
+def _trial_json(trial: TrialRecord) -> dict[str, object]:
+    changes = trial.candidate.difference(trial.baseline)
+    return {
+        "id": trial.id,
+        "started_at": trial.started_at.isoformat(),
+        "outcome": trial.outcome,
+        "because": trial.verdict_reason,
+        "origin": trial.origin,
+        "reason": trial.reason,
+        "changes": {name: {"before": old, "after": new} for name, (old, new) in changes.items()},
+        "ratio": trial.ratio,
+        "ratio_low": trial.ratio_low,
+        "ratio_high": trial.ratio_high,
+        "pairs": len(trial.pairs),
+    }
+
+
+def export(session: Session, *, directory: Path | None = None, file_format: str = "csv") -> Result:
+    """Write all recorded windows to one file.
+
+    Raises
+    ------
+    UsageError
+        If the format is not known.
+    StateError
+        If the file cannot be written.
+    """
+    writers = {"csv": write_csv, "parquet": write_parquet}
+    if file_format not in writers:
+        raise UsageError(f"The format {file_format!r} is not known.", "Choose csv or parquet.")
+    windows: Sequence[Window] = session.repository().windows()
+    path = (directory or session.home.logs) / f"windows.{file_format}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        writers[file_format](window_frame(windows), path)
+    except OSError as error:
+        raise StateError(
+            f"{path} cannot be written: {error.strerror or error}.", "Choose another --directory, or make room."
+        ) from error
+    document = {"windows": len(windows), "path": str(path)}
+    return Result(document, (), [f"{len(windows)} windows written to {path}"])

@@ -1,0 +1,88 @@
+"""Where state and logs are kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ml_postgres_optimization.errors import StateError
+
+PROBE_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folders of one installation.
+
+    Parameters
+    ----------
+    state : Path
+        Journals, models, studies, the embedded server.
+    logs : Path
+        Structured logs, CSV, reports.
+    """
+
+    state: Path
+    logs: Path
+
+    @property
+    def embedded(self) -> Path:
+        """The embedded server's folder."""
+        return self.state / "embedded"
+
+    def of_server(self, system_identifier: str) -> Path:
+        """Return the folder of one server's journal, models and studies."""
+        return self.state / "servers" / system_identifier
+
+    def prepare(self) -> None:
+        """Make the folders, for us alone, and prove that they can be written.
+
+        Raises
+        ------
+        StateError
+            If a folder cannot be made or written, or belongs to another user.
+        """
+        for folder, name in ((self.state, "state"), (self.logs, "log")):
+            _prepare(folder, name)
+
+
+def resolve_home(environ: Mapping[str, str], project_root: Path | None) -> Home:
+    """Choose the folders.
+
+    Parameters
+    ----------
+    environ : mapping of str to str
+        ``GENESIS_HOME`` wins; else ``XDG_STATE_HOME`` counts when there is no project root.
+    project_root : Path or None
+        The root of the project when started by ``run.py``.
+    """
+    if environ.get("GENESIS_HOME"):
+        chosen = Path(environ["GENESIS_HOME"]).expanduser().absolute()
+        return Home(chosen, chosen / "logs")
+    if project_root:
+        return Home(project_root / ".genesis", project_root / "logs")
+    xdg = environ.get("XDG_STATE_HOME")
+    state = (Path(xdg) if xdg else Path("~/.local/state").expanduser()) / "genesis-pg"
+    return Home(state, state / "logs")
+
+
+def _prepare(folder: Path, name: str) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        owner = folder.stat().st_uid
+        if owner != os.geteuid():
+            raise StateError(
+                f"The {name} folder {folder} belongs to user id {owner}, and we run as {os.geteuid()}.",
+                "Run as its owner, or set GENESIS_HOME to a folder of your own.",
+            )
+        # a folder that can be written may still be on a full disk: only writing tells
+        probe = folder / f".probe-{os.getpid()}"
+        probe.write_bytes(b"\0" * PROBE_BYTES)
+        probe.unlink()
+    except OSError as error:
+        raise StateError(
+            f"The {name} folder {folder} cannot be used: {error.strerror or error}.",
+            "Make room or permit writing there, or set GENESIS_HOME to another folder.",
+        ) from error

@@ -1,0 +1,67 @@
+"""Structured logs as JSON lines, with no secret in them."""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import structlog
+
+ROTATE_AT_BYTES = 20_000_000
+KEPT_FILES = 5
+_SECRET_WORDS = ("password", "passwd", "secret", "token")
+
+Log = structlog.stdlib.BoundLogger
+
+
+class _QuietHandler(logging.handlers.RotatingFileHandler):
+    """Write to a file; when its disk is full, say so once on standard error and go on without the log."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=ROTATE_AT_BYTES, backupCount=KEPT_FILES, delay=True)
+        self._complained = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
+        if not self._complained:
+            self._complained = True
+            sys.stderr.write(
+                f"The log {self.baseFilename} cannot be written any more; the work goes on without it.\n"
+            )
+
+
+def open_log(folder: Path, *, run: str) -> Log:
+    """Return a logger that appends to ``genesis-pg.jsonl`` in `folder`, each line bound to `run`.
+
+    Notes
+    -----
+    The file is rotated at 20 MB, five are kept. A log that cannot be written never stops the work.
+    """
+    handler = _QuietHandler(folder / "genesis-pg.jsonl")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.Logger("genesis-pg", logging.INFO)
+    logger.addHandler(handler)
+    log: Log = structlog.wrap_logger(
+        logger,
+        wrapper_class=structlog.stdlib.BoundLogger,
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.stdlib.add_log_level,
+            structlog.processors.format_exc_info,
+            _without_secrets,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+    ).bind(run=run)
+    return log
+
+
+def _without_secrets(
+    _logger: object, _method: str, event: MutableMapping[str, object]
+) -> MutableMapping[str, object]:
+    """Blot out what is called a password, whoever put it there."""
+    for key in event:
+        if any(word in key.lower() for word in _SECRET_WORDS):
+            event[key] = "***"
+    return event

@@ -1,0 +1,85 @@
+"""How long work tells the user how far it is, and what a command gives back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Tell the user what is happening."""
+
+    def say(self, text: str) -> None:
+        """Show one line."""
+
+    def progress(self, label: str, share: float) -> None:
+        """Show that `share` (0 to 1) of what `label` names is done."""
+
+
+class Silence:
+    """Tell nobody: for use as a library."""
+
+    def say(self, text: str) -> None:
+        """Drop `text`."""
+
+    def progress(self, label: str, share: float) -> None:
+        """Drop the progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows for reading; numbers are formatted already.
+
+    Parameters
+    ----------
+    title : str
+    columns : sequence of str
+    rows : sequence of sequences of str
+    """
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command gives back, for programs and for people.
+
+    Parameters
+    ----------
+    document : mapping
+        JSON-ready; times in seconds.
+    tables, lines : sequence
+        The same for reading, times in milliseconds.
+    exit_code : int
+        0, or 1 when a criterion or an objective was not met.
+    """
+
+    document: Mapping[str, object]
+    tables: Sequence[Table] = ()
+    lines: Sequence[str] = field(default_factory=tuple)
+    exit_code: int = 0
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Format a duration for the screen; a dash where there is none."""
+    return "–" if seconds is None or seconds != seconds else f"{seconds * 1000:.2f} ms"  # noqa: PLR0124  # NaN
+
+
+def json_text(document: Mapping[str, object]) -> str:
+    """Return one JSON document; what is not a number becomes null, as JSON knows no NaN."""
+    return json.dumps(_finite(document), indent=2, default=str, ensure_ascii=False) + "\n"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,165 @@
+"""Everything that a command works with: settings, folders, server, repository; opened and closed together."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+
+from ml_postgres_optimization.errors import EmbeddedServerFailed
+from ml_postgres_optimization.interfaces.home import Home
+from ml_postgres_optimization.interfaces.logs import Log, open_log
+from ml_postgres_optimization.interfaces.reporter import Reporter
+from ml_postgres_optimization.interfaces.settings import Settings
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.undo import undo_unfinished
+from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
+from ml_postgres_optimization.target.postgres.lock import optimizer_lock
+from ml_postgres_optimization.target.postgres.repository import Repository
+from ml_postgres_optimization.target.postgres.schema import SchemaState, require_schema, schema_state
+from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.telemetry import Clock, SystemClock
+
+
+@dataclass(slots=True)
+class Session:
+    """One command's work on one server.
+
+    Parameters
+    ----------
+    settings : Settings
+    home : Home
+    reporter : Reporter
+    clock : Clock
+    log : structlog logger
+    run : str
+        A name for this run that sorts by time: it labels every window.
+    connection : ConnectionSettings
+        The tuned server.
+    repository_connection : ConnectionSettings
+        Where schema genesis stands.
+    target : PostgresTarget
+    embedded : bool
+        Whether the server is our own, so that load of ours may run on it unasked.
+    """
+
+    settings: Settings
+    home: Home
+    reporter: Reporter
+    clock: Clock
+    log: Log
+    run: str
+    connection: ConnectionSettings
+    repository_connection: ConnectionSettings
+    target: PostgresTarget
+    embedded: bool
+    _resources: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def may_load(self) -> bool:
+        """Whether load of our own may run on the server."""
+        return self.embedded or self.settings.simulate
+
+    def repository(self) -> Repository:
+        """Return the repository, on a connection that lives as long as the session.
+
+        Raises
+        ------
+        SchemaMissing
+            If schema genesis is not there.
+        """
+        connection = self._resources.enter_context(connect(self.repository_connection, purpose="repository"))
+        require_schema(connection)
+        return Repository(connection)
+
+    def schema_state(self) -> SchemaState:
+        """Look which version of schema genesis is there."""
+        with connect(self.repository_connection, purpose="repository") as connection:
+            return schema_state(connection)
+
+    @contextmanager
+    def sole_optimizer(self) -> Iterator[Journal]:
+        """Be the only optimiser of this server; first put back what an earlier one left unfinished.
+
+        Raises
+        ------
+        AlreadyRunning
+            If another one works on it.
+        """
+        with optimizer_lock(self.target.settings_of_connection), Journal(self.home.of_server(self.server)) as journal:
+            for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
+                self.reporter.say(str(undone))
+                self.log.warning("undone", what=str(undone))
+            yield journal
+
+    @property
+    def server(self) -> str:
+        """The server's identity over restarts."""
+        return self.target.capabilities.system_identifier
+
+
+@contextmanager
+def open_session(
+    settings: Settings, home: Home, environ: Mapping[str, str], reporter: Reporter, *, read_only: bool = False
+) -> Iterator[Session]:
+    """Connect to the chosen server, or start the embedded one, and undo what a run of ours left unfinished.
+
+    Parameters
+    ----------
+    read_only : bool
+        Whether nothing will be changed; an embedded server that another run owns is then joined.
+
+    Raises
+    ------
+    GenesisError
+        Of the kind that fits: unreachable, no privilege, no folder.
+    """
+    home.prepare()
+    with ExitStack() as resources:
+        run = f"{SystemClock().now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+        log = open_log(home.logs, run=run)
+        given = resolve_connection(settings.dsn, environ)
+        connection = given or _embedded(settings, home, reporter, resources, join=read_only)
+        repository = ConnectionSettings.from_dsn(settings.repository, "--repository") if settings.repository else None
+        target = resources.enter_context(
+            PostgresTarget.open(
+                connection, memory_override_bytes=settings.memory_limit_bytes, log_directory=home.logs
+            )
+        )
+        session = Session(
+            settings=settings,
+            home=home,
+            reporter=reporter,
+            clock=SystemClock(),
+            log=log,
+            run=run,
+            connection=target.settings_of_connection,
+            repository_connection=repository or target.settings_of_connection,
+            target=target,
+            embedded=given is None,
+            _resources=resources,
+        )
+        log.info("started", server=connection.display, version=target.capabilities.version)
+        yield session
+
+
+def _embedded(
+    settings: Settings, home: Home, reporter: Reporter, resources: ExitStack, *, join: bool
+) -> ConnectionSettings:
+    """Start the embedded server, or join the one that another run of ours has started, where that is enough."""
+    if join:
+        with suppress(EmbeddedServerFailed):
+            running = EmbeddedServer.attach(home.embedded)
+            reporter.say("No server was given: looking at the embedded one that another run has started.")
+            return ConnectionSettings.from_dsn(running.dsn)
+    binaries = find_binaries(settings.pg_bin)
+    reporter.say(
+        f"No server was given (--dsn, POSTGRES_* or PG*): working on an embedded PostgreSQL {binaries.major} "
+        "of our own, with our own load."
+    )
+    library = "pg_stat_statements"
+    preloaded = {"shared_preload_libraries": library} if binaries.has_library(library) else {}
+    server = resources.enter_context(EmbeddedServer.start(home.embedded, binaries=binaries, settings=preloaded))
+    return ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")

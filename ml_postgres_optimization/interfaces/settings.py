@@ -1,0 +1,120 @@
+"""What can be chosen from outside: flags first, then the environment, then the defaults."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
+
+# A year: what is longer was mistyped.
+LONGEST_HOURS = 8_784.0
+LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
+Objective = Literal["mean", "p95", "p99"]
+
+
+def _positive(value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError("must be a number above 0")
+    return value
+
+
+def _hours(value: float) -> float:
+    if _positive(value) > LONGEST_HOURS:
+        raise ValueError(f"must be at most {LONGEST_HOURS:g} hours, a year")
+    return value
+
+
+def _ratio(value: float) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
+Positive = Annotated[float, AfterValidator(_positive)]
+Hours = Annotated[float, AfterValidator(_hours)]
+Ratio = Annotated[float, AfterValidator(_ratio)]
+Days = Annotated[int, Field(ge=1, le=36_500)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Bytes = Annotated[int, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Everything that a user can choose; each field is also ``GENESIS_<FIELD>`` in the environment.
+
+    Parameters
+    ----------
+    dsn : str or None
+        The server to tune, as URI or keywords; never with a password in the environment of others: use ``.pgpass``.
+    repository : str or None
+        Where schema genesis stands, when not in the tuned database.
+    pg_bin : Path or None
+        The ``bin`` folder of the PostgreSQL that the embedded server runs.
+    duration_hours : float
+    simulate : bool
+        Whether load of ours may run on a server of the user's.
+    scale : float
+        Size of our own tables: 1 is about 100 MB.
+    level : str
+        Offered load of ours, by the mission's levels.
+    objective : str
+        What a trial compares.
+    window_seconds : float
+    minimum_success_ratio : float
+    maximum_mean_milliseconds : float
+    memory_limit_bytes : int or None
+        What the server may use, where we cannot see it.
+    allow_knob : tuple of str
+        Knobs that lose durability and may be searched all the same, named one by one by the owner.
+    retention_days : int or None
+        How long windows are kept; None leaves it as it is, 30 days at first.
+    seed : int
+    """
+
+    model_config = SettingsConfigDict(env_prefix="GENESIS_", extra="ignore", frozen=True)
+
+    dsn: str | None = None
+    repository: str | None = None
+    pg_bin: Path | None = None
+    duration_hours: Hours = 1.0
+    simulate: bool = False
+    scale: Positive = 1.0
+    level: LevelName = "HIGH"
+    objective: Objective = "mean"
+    window_seconds: Positive = 10.0
+    minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
+    maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
+    memory_limit_bytes: Bytes | None = None
+    allow_knob: tuple[str, ...] = ()
+    retention_days: Days | None = None
+    seed: Seed = 1
+
+    @property
+    def duration_seconds(self) -> float:
+        """The chosen duration."""
+        return self.duration_hours * 3600.0
+
+
+def load_settings(chosen: Mapping[str, object]) -> Settings:
+    """Put `chosen` (None: not chosen) over the environment and the defaults.
+
+    Raises
+    ------
+    UsageError
+        Naming the setting, the value seen and what is allowed.
+    """
+    try:
+        return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        raise UsageError(
+            f"{name.replace('_', '-')} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.",
+            f"Give another --{name.replace('_', '-')}, or another GENESIS_{name.upper()} in the environment.",
+        ) from None

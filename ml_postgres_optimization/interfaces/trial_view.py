@@ -1,0 +1,152 @@
+"""Trials and ledgers, for programs and for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ml_postgres_optimization.interfaces.reporter import Table, milliseconds
+from ml_postgres_optimization.knobs.catalogue import Catalogue
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.knobs.knob import KnobValue
+from ml_postgres_optimization.knobs.rendering import render
+from ml_postgres_optimization.target.postgres.repository import TrialRecord
+from ml_postgres_optimization.trials import Interval, Trial
+from ml_postgres_optimization.tuning.ledger import Ledger
+
+
+def shown(name: str, value: KnobValue | None, catalogue: Mapping[str, object]) -> str:
+    """Render a value with its unit, as an administrator would write it."""
+    knob = catalogue.get(name)
+    return "–" if value is None else render(value, getattr(knob, "unit", None))
+
+
+def percent_change(ratio: float) -> str:
+    """Render a ratio of times as a change: 0.6 becomes −40 %."""
+    return f"{(ratio - 1) * 100:+.0f} %".replace("-", "−")
+
+
+def interval_text(interval: Interval) -> str:
+    """Render a ratio of times with its interval."""
+    if interval.low <= 0 or interval.high == float("inf"):
+        return f"{percent_change(interval.ratio)} (interval still open)"
+    return f"{percent_change(interval.ratio)} ({percent_change(interval.low)} to {percent_change(interval.high)})"
+
+
+def changes_text(before: Configuration, after: Configuration, catalogue: Catalogue) -> str:
+    """Render what differs, one knob a line."""
+    difference = after.difference(before)
+    return "\n".join(
+        f"{name}: {shown(name, old, catalogue)} → {shown(name, new, catalogue)}"
+        for name, (old, new) in difference.items()
+    )
+
+
+def trial_record(trial: Trial) -> TrialRecord:
+    """Return a trial as the repository keeps it."""
+    verdict, proposal = trial.verdict, trial.proposal
+    prediction = proposal.prediction
+    return TrialRecord(
+        id=trial.id,
+        started_at=trial.started_at,
+        ended_at=trial.ended_at,
+        baseline=trial.baseline,
+        candidate=proposal.configuration,
+        origin=proposal.origin,
+        reason=proposal.reason,
+        outcome=str(verdict.outcome),
+        ratio=verdict.ratio,
+        ratio_low=verdict.ratio_low,
+        ratio_high=verdict.ratio_high,
+        verdict_reason=verdict.reason,
+        pairs=tuple((pair.baseline_seconds, pair.candidate_seconds, pair.candidate_first) for pair in verdict.pairs),
+        figures=trial.figures,
+        predicted_ratio=prediction.value if prediction else None,
+        predicted_low=prediction.low if prediction else None,
+        predicted_high=prediction.high if prediction else None,
+    )
+
+
+def trial_json(trial: Trial) -> dict[str, object]:
+    """Return a trial as JSON."""
+    verdict = trial.verdict
+    difference = trial.proposal.configuration.difference(trial.baseline)
+    return {
+        "id": trial.id,
+        "started_at": trial.started_at.isoformat(),
+        "ended_at": trial.ended_at.isoformat(),
+        "origin": trial.proposal.origin,
+        "reason": trial.proposal.reason,
+        "changes": {name: {"before": old, "after": new} for name, (old, new) in difference.items()},
+        "outcome": str(verdict.outcome),
+        "because": verdict.reason,
+        "ratio": verdict.ratio,
+        "ratio_low": verdict.ratio_low,
+        "ratio_high": verdict.ratio_high,
+        "pairs": len(verdict.pairs),
+        "figures": dict(trial.figures),
+    }
+
+
+def ledger_json(ledger: Ledger) -> dict[str, object]:
+    """Return what all trials brought, as JSON."""
+    accumulated = ledger.accumulated
+    proven = ledger.proven
+    return {
+        "initial": {"id": ledger.initial.id, "values": dict(ledger.initial)},
+        "in_force": {"id": ledger.incumbent.id, "values": dict(ledger.incumbent)},
+        "trials": [trial_json(trial) for trial in ledger.trials],
+        "accumulated": accumulated._asdict(),
+        "proven": proven._asdict() if proven else None,
+        "proof": trial_json(ledger.proof) if ledger.proof else None,
+    }
+
+
+def trials_table(ledger: Ledger, catalogue: Catalogue) -> Table:
+    """Return a row for each trial."""
+    rows = [
+        (
+            str(trial.verdict.outcome),
+            changes_text(trial.baseline, trial.proposal.configuration, catalogue),
+            interval_text(Interval(trial.verdict.ratio, trial.verdict.ratio_low, trial.verdict.ratio_high)),
+            str(len(trial.verdict.pairs)),
+            trial.proposal.origin,
+        )
+        for trial in ledger.trials
+    ]
+    return Table("Trials", ("outcome", "change", "response time", "pairs", "proposed by"), rows)
+
+
+def changed_table(ledger: Ledger, catalogue: Catalogue) -> Table:
+    """Return a row for each knob that is in force now and was not at the start."""
+    difference = ledger.incumbent.difference(ledger.initial)
+    rows = [
+        (name, shown(name, old, catalogue), shown(name, new, catalogue)) for name, (old, new) in difference.items()
+    ]
+    return Table("What was changed", ("knob", "before", "now"), rows or [("nothing", "", "")])
+
+
+def measured_table(ledger: Ledger) -> Table:
+    """Return base against optimised, on the same offered load, from the interleaved proof."""
+    proof, proven = ledger.proof, ledger.proven
+    if proof is None or proven is None:
+        return Table(
+            "What was measured", ("", "base", "optimised", "change"), [("nothing to compare", "–", "–", "–")]
+        )
+    # the proof's baseline is what was found, its candidate the initial configuration
+    figures = proof.figures
+    rows = [
+        (
+            name,
+            milliseconds(figures.get(f"candidate_{key}_seconds")),
+            milliseconds(figures.get(f"baseline_{key}_seconds")),
+            interval_text(proven) if key == "mean" else _change(figures, key),
+        )
+        for name, key in (("mean response", "mean"), ("p95 response", "p95"), ("p99 response", "p99"))
+    ]
+    title = f"What was measured: same offered load, interleaved, {len(proof.verdict.pairs)} pairs of blocks"
+    return Table(title, ("", "base", "optimised", "change (95 % interval)"), rows)
+
+
+def _change(figures: Mapping[str, float], key: str) -> str:
+    base, optimised = figures.get(f"candidate_{key}_seconds"), figures.get(f"baseline_{key}_seconds")
+    return percent_change(optimised / base) if base and optimised else "–"

@@ -1,0 +1,1 @@
+"""What an optimisation stands on: the ground, the load, what was learned, and who keeps what happens."""

@@ -1,0 +1,65 @@
+"""An open optimisation: everything in place for trials on the session's server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
+from ml_postgres_optimization.interfaces.workbench.load import Offer, ensure_tables, offered, running
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.telemetry import Recorder
+from ml_postgres_optimization.tuning.laboratory import Laboratory
+from ml_postgres_optimization.workload import LEVELS, LoadGenerator
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """An open optimisation: the ground, the laboratory on it, and who keeps what happens.
+
+    Parameters
+    ----------
+    ground : Ground
+    laboratory : Laboratory
+    observer : Observer
+    offer : Offer or None
+    load : LoadGenerator or None
+        Both None where the sessions are not ours.
+    """
+
+    ground: Ground
+    laboratory: Laboratory
+    observer: Observer
+    offer: Offer | None = None
+    load: LoadGenerator | None = None
+
+
+def own_load(session: Session) -> Offer:
+    """Make our own tables, and measure what load the server can bear."""
+    ensure_tables(session)
+    return offered(session, LEVELS[session.settings.level].mix)
+
+
+@contextmanager
+def open_workbench(
+    session: Session, journal: Journal, observer: Observer, offer: Offer | None
+) -> Iterator[Workbench]:
+    """Survey the ground and put the load on it, as long as the context lasts."""
+    ground = survey(session, connections=offer.plan.connections if offer else None)
+    observer.know(ground.initial, "initial")
+    labels = {"run": session.run, "level": session.settings.level if offer else "own"}
+    rng = random.Random(session.settings.seed)
+    guard = ground.guard(journal)
+    if offer is None:
+        recorder = Recorder(session.target, session.clock, subscribers=[observer])
+        laboratory = Laboratory(guard, recorder, session.clock, rng, labels=labels)
+        yield Workbench(ground, laboratory, observer)
+        return
+    with running(session, offer.plan) as load:
+        recorder = Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer])
+        laboratory = Laboratory(guard, recorder, session.clock, rng, load=load, labels=labels)
+        yield Workbench(ground, laboratory, observer, offer, load)

@@ -1,0 +1,92 @@
+"""Load of our own on the session's server: tables, capacity, offered rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.workload import (
+    LEVELS,
+    LoadGenerator,
+    LoadPlan,
+    OperationMix,
+    create_tables,
+    measure_capacity,
+    tables_scale,
+)
+from ml_postgres_optimization.workload.generator.admission import free_connections
+
+CAPACITY_SECONDS = 5.0
+# Sessions of ours that observe and change settings, and one for the user, stay free beside the load.
+CONNECTIONS_KEPT_FREE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What load a server gets, and what it could bear.
+
+    Parameters
+    ----------
+    plan : LoadPlan
+        Open loop, with the connections of a plain pool: as many as the server has for us.
+    capacity_per_second : float
+        What it did in a closed loop with them.
+    """
+
+    plan: LoadPlan
+    capacity_per_second: float
+
+
+def require_permission(session: Session) -> None:
+    """Refuse to load a server of the user's unasked.
+
+    Raises
+    ------
+    UsageError
+    """
+    if not session.may_load:
+        raise UsageError(
+            f"This needs load of our own, and {session.connection.display} is a server of yours.",
+            "Allow it with --simulate; it makes schema genesis_load there, and uses the server's capacity.",
+        )
+
+
+def ensure_tables(session: Session) -> None:
+    """Make our own tables at the chosen scale, where they are not there yet."""
+    dsn = session.connection.dsn_for_driver()
+    if tables_scale(dsn) != session.settings.scale:
+        session.reporter.say(f"Making our own tables at scale {session.settings.scale:g} (about 100 MB each 1.0) …")
+        create_tables(dsn, session.settings.scale)
+
+
+def offered(session: Session, mix: OperationMix, *, capacity_ratio: float | None = None) -> Offer:
+    """Measure what the server can do with a plain pool, and offer the level's share of it.
+
+    Parameters
+    ----------
+    mix : OperationMix
+    capacity_ratio : float, optional
+        Instead of the level's.
+    """
+    level = LEVELS[session.settings.level]
+    dsn = session.connection.dsn_for_driver()
+    connections = max(1, min(level.clients, free_connections(dsn) - CONNECTIONS_KEPT_FREE))
+    plan = LoadPlan(mix, connections=connections, clients=level.clients, seed=session.settings.seed)
+    capacity = measure_capacity(dsn, plan, CAPACITY_SECONDS)
+    rate = max(1.0, capacity * (capacity_ratio or level.capacity_ratio))
+    session.reporter.say(
+        f"A plain pool of {connections} connections does {capacity:,.0f} operations/s; "
+        f"level {level.name} offers {rate:,.0f}/s."
+    )
+    session.log.info("load", connections=connections, capacity_per_second=capacity, rate_per_second=rate)
+    return Offer(replace(plan, rate_per_second=rate), capacity)
+
+
+@contextmanager
+def running(session: Session, plan: LoadPlan) -> Iterator[LoadGenerator]:
+    """Run the load as long as the context lasts."""
+    with LoadGenerator(session.connection.dsn_for_driver(), plan) as generator:
+        yield generator

@@ -1,0 +1,79 @@
+"""What happens to each window of a run: stored, exported, logged, forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.target.postgres.repository import Repository
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.telemetry.export import window_frame, write_csv
+
+
+class Observer:
+    """Keep every window of a run: in the repository, in memory for the CSV, and in the log.
+
+    Parameters
+    ----------
+    session : Session
+
+    Notes
+    -----
+    A repository that is away for a while loses nothing: what could not be stored waits for the next window. What
+    cannot be stored until the end stands in the CSV, and the user is told.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._repository: Repository | None = session.repository()
+        self._unstored: list[Callable[[Repository], None]] = []
+        self.windows: list[Window] = []
+
+    def __call__(self, window: Window) -> None:
+        """Take one finished window."""
+        self.windows.append(window)
+        self._session.log.info(
+            "window",
+            labels=dict(window.labels),
+            configuration=window.configuration_id,
+            operations=window.operations_total,
+            mean_seconds=window.response.mean_seconds if window.operations_total else None,
+            failed=window.failed_total,
+            skipped=window.skipped_total,
+        )
+        self.keep(lambda repository: repository.add(window))
+
+    def know(self, configuration: Configuration, origin: str) -> None:
+        """Have the repository know what a configuration's id stands for."""
+        self.keep(lambda repository: repository.add_configuration(configuration, origin=origin))
+
+    def keep(self, store: Callable[[Repository], None]) -> None:
+        """Store something now, or as soon as the repository is back."""
+        self._unstored.append(store)
+        self._flush()
+
+    def write_csv(self) -> Path | None:
+        """Write all windows to the log folder and return the file; None where there were none."""
+        self._flush()
+        if self._unstored:
+            self._session.reporter.say(
+                f"{len(self._unstored)} records could not be stored in the repository; the windows are in the CSV."
+            )
+        if not self.windows:
+            return None
+        path = self._session.home.logs / f"windows-{self._session.run}.csv"
+        write_csv(window_frame(self.windows), path)
+        return path
+
+    def _flush(self) -> None:
+        try:
+            self._repository = self._repository or self._session.repository()
+            while self._unstored:
+                self._unstored[0](self._repository)
+                del self._unstored[0]
+        except TargetError as error:
+            self._repository = None
+            self._session.log.warning("repository", what=error.what, waiting=len(self._unstored))

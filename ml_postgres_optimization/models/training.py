@@ -1,0 +1,159 @@
+"""Train forests and calibrate them: the only place that asks scikit-learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # type: ignore[import-untyped]
+from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+from ml_postgres_optimization.models.forest import Floats, Forest, IntervalForest
+from ml_postgres_optimization.models.score import LEVEL, conformal_factor
+
+Matrix = NDArray[np.float32]
+Rows = NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class ForestSettings:
+    """How a forest is grown.
+
+    Parameters
+    ----------
+    trees : int
+    leaf_rows : int
+        The fewest training rows in a leaf.
+    rows_per_tree : int
+        The most rows that one tree sees, drawn with replacement; 100 trees of 2,000 rows see 98 % of 50,000.
+    feature_share : float
+        Of the features, how many are drawn for a split: a third is Breiman's advice for regression.
+    processors : int
+        Threads that grow trees.
+    """
+
+    trees: int = 100
+    leaf_rows: int = 5
+    rows_per_tree: int = 2_000
+    feature_share: float = 1 / 3
+    processors: int = 2
+
+
+DEFAULT_SETTINGS = ForestSettings()
+
+
+def varying_columns(matrix: Matrix) -> NDArray[np.intp]:
+    """Return the columns that can tell rows apart; the first one where none can, since a forest needs one."""
+    seen = ~np.isnan(matrix)
+    lowest = np.min(matrix, axis=0, where=seen, initial=np.inf)
+    highest = np.max(matrix, axis=0, where=seen, initial=-np.inf)
+    is_partly_seen = seen.any(axis=0) & ~seen.all(axis=0)
+    varying = np.flatnonzero((highest > lowest) | is_partly_seen)
+    return varying if len(varying) else np.zeros(1, dtype=np.intp)
+
+
+def train_regressor(
+    names: Sequence[str], matrix: Matrix, target: Floats, *, seed: int, settings: ForestSettings
+) -> Forest:
+    """Grow a forest that predicts `target`, shape (n_rows,); columns that never vary are left out."""
+    columns = varying_columns(matrix)
+    model = RandomForestRegressor(**_arguments(len(matrix), seed, settings))
+    model.fit(matrix[:, columns], target)
+    trees = [estimator.tree_ for estimator in model.estimators_]
+    return Forest.of_trees(_named(names, columns), trees, [tree.value[:, :, 0] for tree in trees])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lesson:
+    """What there is to learn: rows of features, what they should lead to, and how to learn it.
+
+    Parameters
+    ----------
+    names : sequence of str
+    matrix : ndarray of float32, shape (n_rows, n_features)
+    target : ndarray of float64, shape (n_rows,)
+    seed : int
+    settings : ForestSettings
+    """
+
+    names: Sequence[str]
+    matrix: Matrix
+    target: Floats
+    seed: int
+    settings: ForestSettings = DEFAULT_SETTINGS
+
+    def learn(self, training: Rows, calibration: Rows) -> IntervalForest:
+        """Grow a forest on some rows, and calibrate its interval on later ones."""
+        matrix, target = self.matrix[training], self.target[training]
+        forest = train_regressor(self.names, matrix, target, seed=self.seed, settings=self.settings)
+        used = [list(self.names).index(name) for name in forest.names]
+        unscaled = IntervalForest(forest, factor=1.0, floor=0.0, level=LEVEL)
+        mean, deviation = unscaled.mean_and_deviation(self.matrix[calibration][:, used])
+        floor = max(float(np.median(deviation)), 1e-6)
+        factor = conformal_factor(self.target[calibration] - mean, deviation + floor)
+        return IntervalForest(forest, factor, floor, LEVEL)
+
+
+def train_classifier(
+    names: Sequence[str], matrix: Matrix, occurred: NDArray[np.bool_], *, seed: int, settings: ForestSettings
+) -> Forest:
+    """Grow a forest that predicts the probability of each column of `occurred`, shape (n_rows, n_classes)."""
+    columns = varying_columns(matrix)
+    model = RandomForestClassifier(**_arguments(len(matrix), seed, settings))
+    # constant outputs beside fewer than two keep scikit-learn's arrays of one shape
+    constants = np.zeros((len(occurred), max(0, 2 - occurred.shape[1])), dtype=np.bool_)
+    model.fit(matrix[:, columns], np.column_stack([occurred, constants]).astype(np.int64))
+    trees = [estimator.tree_ for estimator in model.estimators_]
+    labels = [model.classes_[output].tolist() for output in range(occurred.shape[1])]
+    return Forest.of_trees(_named(names, columns), trees, [_probabilities(tree.value, labels) for tree in trees])
+
+
+def isotonic_curve(raw: Floats, occurred: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return the corners of the monotone curve from raw to observed probability."""
+    model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, occurred.astype(np.float64))
+    return np.asarray(model.X_thresholds_, dtype=np.float64), np.asarray(model.y_thresholds_, dtype=np.float64)
+
+
+def sigmoid_curve(raw: Floats, occurred: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Return corners of the logistic curve from raw to observed probability.
+
+    References
+    ----------
+    J. Platt, Probabilistic outputs for support vector machines (1999).
+    """
+    corners = np.linspace(0.0, 1.0, 201)
+    model = LogisticRegression(C=10.0).fit(_log_odds(raw)[:, np.newaxis], occurred)
+    return corners, np.asarray(model.predict_proba(_log_odds(corners)[:, np.newaxis])[:, 1], dtype=np.float64)
+
+
+def _arguments(rows: int, seed: int, settings: ForestSettings) -> dict[str, Any]:
+    return {
+        "n_estimators": settings.trees,
+        "min_samples_leaf": settings.leaf_rows,
+        "max_features": settings.feature_share,
+        "max_samples": settings.rows_per_tree if rows > settings.rows_per_tree else None,
+        "n_jobs": settings.processors,
+        "random_state": seed,
+    }
+
+
+def _named(names: Sequence[str], columns: NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(names[column] for column in columns)
+
+
+def _probabilities(value: Floats, labels: Sequence[list[int]]) -> Floats:
+    """Return the probability of label 1 at each node, shape (n_nodes, n_classes)."""
+    probabilities = np.zeros((len(value), len(labels)))
+    for output, known in enumerate(labels):
+        if 1 in known:
+            probabilities[:, output] = value[:, output, known.index(1)]
+    return probabilities
+
+
+def _log_odds(probability: Floats) -> Floats:
+    inside = np.clip(probability, 1e-3, 1.0 - 1e-3)
+    return np.log(inside / (1.0 - inside))

@@ -1,0 +1,301 @@
+"""The one that changes a tuned system: review, journal, apply, verify, and put back whatever comes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Self
+
+from ml_postgres_optimization.errors import ChangeRefused, GenesisError
+from ml_postgres_optimization.knobs.catalogue import Catalogue
+from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.confrontation import pinned_by
+from ml_postgres_optimization.knobs.knob import Setting
+from ml_postgres_optimization.knobs.machine import Machine
+from ml_postgres_optimization.knobs.rendering import render, rounded, same_value
+from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
+from ml_postgres_optimization.safety.deferral import deferred_signals
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.records import KnobChange, RecordKind
+from ml_postgres_optimization.safety.undo import is_as_before, is_ours, put_back, says
+from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.protocols import Actuator
+
+
+class Guard:
+    """Let configurations into force on one server, one trial at a time.
+
+    Parameters
+    ----------
+    actuator : Actuator
+        Its ``write``, ``restore`` and ``reload`` are called from here (and from `undo`) only.
+    catalogue : Catalogue
+        Confronted with this server.
+    machine : Machine
+    journal : Journal
+        Of this server.
+    capabilities : Capabilities
+        What our role may change, and whether it can see what it would have to put back.
+    connections, active : int, optional
+        Sessions at once, and those in a query, at the peak, for the memory rule; the settings' own limits otherwise.
+
+    Notes
+    -----
+    Not for several threads at once. Our reload also brings into force what somebody else has written into the
+    configuration files and not reloaded yet.
+    """
+
+    def __init__(
+        self,
+        actuator: Actuator,
+        *,
+        catalogue: Catalogue,
+        machine: Machine,
+        journal: Journal,
+        capabilities: Capabilities,
+        connections: int | None = None,
+        active: int | None = None,
+    ) -> None:
+        self.actuator = actuator
+        self.catalogue = catalogue
+        self.journal = journal
+        self.capabilities = capabilities
+        self._machine = machine
+        self._connections = connections
+        self._active = active
+
+    def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
+        """Read what a review needs; then many configurations can be reviewed by `constraints.review` at no cost.
+
+        Parameters
+        ----------
+        configuration : iterable of str
+            Names beyond those of the catalogue.
+
+        Raises
+        ------
+        TargetError
+            If the server is away.
+        """
+        settings = self.actuator.settings({*self.catalogue.settings_needed, *CONSTRAINING_SETTINGS, *configuration})
+        return Circumstances(
+            self.catalogue, settings, self._machine, self.capabilities, self._connections, self._active
+        )
+
+    def review(self, configuration: Configuration, *, before: Configuration | None = None) -> None:
+        """Let a configuration pass, or say why it must not come into force; changes nothing.
+
+        Raises
+        ------
+        ChangeRefused
+            See `constraints.review`.
+        TargetError
+            If the server is away.
+        """
+        review(configuration, self.circumstances(configuration), before=before)
+
+    def trial(self, change: Change, trial_id: str) -> GuardedChange:
+        """Return the context in which `change.after` may be put in force and taken back.
+
+        Parameters
+        ----------
+        change : Change
+            `before` is what is in force. Knobs on our own side are reviewed, and left to the caller to set.
+        trial_id : str
+            Unique for the server.
+        """
+        return GuardedChange(self, change, trial_id)
+
+    def intended(self, change: Change) -> tuple[KnobChange, ...]:
+        """Review `change`, and return what it takes to put it in force and to put everything back.
+
+        Raises
+        ------
+        ChangeRefused
+            If the review refuses it, an earlier trial is unfinished, or `change.before` is not what is in force.
+        """
+        self._refuse_unfinished()
+        circumstances = self.circumstances(change.after)
+        review(change.after, circumstances, before=change.before)
+        live = circumstances.settings
+        return tuple(
+            _knob_change(live[name], change)
+            for name, value in change.after.items()
+            if name in live and not same_value(value, live[name].value, live[name].kind)
+        )
+
+    def _refuse_unfinished(self) -> None:
+        for trial in self.journal.state.unfinished:
+            raise ChangeRefused(
+                f"Trial {trial.intent.trial_id} of {trial.intent.at} is not finished; it may be in force.",
+                "Start again, or roll back: any start of ours undoes it first.",
+            )
+
+
+def _knob_change(setting: Setting, change: Change) -> KnobChange:
+    expected = change.before.get(setting.name)
+    if expected is not None and not same_value(expected, setting.value, setting.kind):
+        raise ChangeRefused(
+            f"{setting.name} is {render(setting.value, setting.unit)} on the server, and "
+            f"{render(expected, setting.unit)} in the baseline: somebody else has changed it.",
+            "Take what is in force now as the baseline, and begin again.",
+        )
+    new_value = rounded(change.after[setting.name], setting.kind)
+    return KnobChange(setting.name, setting.written_value, setting.value, new_value)
+
+
+class GuardedChange:
+    """A trial's change: in force between `apply` and `withdraw`, as often as wanted, and for good after `confirm`.
+
+    Entering reviews the change and journals what is intended, before anything is written. Leaving without `confirm`
+    puts everything back, whatever the reason; where the server is away at that moment, the next start does it.
+
+    Attributes
+    ----------
+    foreign_changes : mapping of str to str
+        Knobs that somebody else changed meanwhile, and that were left alone → what the file says of them.
+    """
+
+    def __init__(self, guard: Guard, change: Change, trial_id: str) -> None:
+        self._guard = guard
+        self._change = change
+        self._trial_id = trial_id
+        self._knobs: tuple[KnobChange, ...] = ()
+        self._is_open = False
+        self._is_applied = False
+        self._may_be_written = False
+        self.foreign_changes: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            with deferred_signals():
+                self._knobs = self._guard.intended(self._change)
+                self._journal(RecordKind.INTENT, knobs=self._knobs)
+                self._is_open = True
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if not self._is_open:
+            return
+        with deferred_signals():
+            try:
+                self._put_back()
+                self._journal(RecordKind.REVERTED, foreign=self.foreign_changes)
+                self._is_open = False
+            except GenesisError as failure:
+                if error is None:
+                    raise
+                error.add_note(f"Trial {self._trial_id} stays unfinished, and the next start undoes it: {failure}")
+
+    def apply(self) -> None:
+        """Put the candidate in force and see that a fresh session has it; all of it or, on any failure, nothing.
+
+        Raises
+        ------
+        ChangeRefused
+            If the server refuses a value, somebody else has changed one of the knobs, or a setting of the role or
+            the database wins over ours.
+        TargetError
+            If the server is away; then the next `withdraw`, the end of the context or the next start puts it back.
+        """
+        if self._is_applied:
+            return
+        with deferred_signals():
+            if self._may_be_written:
+                self._put_back()
+            self._refuse_foreign(self._live())
+            try:
+                self._write()
+            except BaseException as failure:
+                self._after(failure)
+                raise
+            self._journal(RecordKind.APPLIED)
+
+    def withdraw(self) -> None:
+        """Put back what is still ours; somebody else's change stays, and stands in `foreign_changes`.
+
+        Raises
+        ------
+        TargetError
+            If the server is away; then the end of the context or the next start puts it back.
+        """
+        if not self._may_be_written:
+            return
+        with deferred_signals():
+            self._put_back()
+            self._journal(RecordKind.WITHDRAWN, foreign=self.foreign_changes)
+
+    def confirm(self) -> None:
+        """Leave the candidate in force for good; put it in force first, where it is not."""
+        self.apply()
+        with deferred_signals():
+            live = self._live()
+            self._note_foreign({knob.name: says(live.get(knob.name)) for knob in self._not_ours(live)})
+            self._journal(RecordKind.CONFIRMED, foreign=self.foreign_changes)
+            self._is_open = False
+
+    def _write(self) -> None:
+        self._may_be_written = True
+        for knob in self._knobs:
+            self._guard.actuator.write(knob.name, knob.new_value)
+        if self._knobs:
+            self._guard.actuator.reload()
+        live = self._live()
+        for knob in self._knobs:
+            _refuse_overridden(knob, live[knob.name])
+        self._is_applied = True
+
+    def _after(self, failure: BaseException) -> None:
+        try:
+            self._put_back()
+        except GenesisError as second:
+            failure.add_note(f"What was written could not be put back yet: {second}")
+
+    def _put_back(self) -> None:
+        self._is_applied = False
+        result = put_back(self._guard.actuator, self._knobs)
+        self._may_be_written = False
+        self._note_foreign(result.foreign)
+
+    def _refuse_foreign(self, live: Mapping[str, Setting]) -> None:
+        changed = {
+            knob.name: says(live.get(knob.name))
+            for knob in self._knobs
+            if not is_as_before(knob, live.get(knob.name))
+        }
+        self._note_foreign(changed)
+        for name, text in changed.items():
+            raise ChangeRefused(
+                f"{name} was changed by somebody else during the trial: postgresql.auto.conf says {text}.",
+                "Nothing was written over it. Take what is in force now as the baseline, and begin again.",
+            )
+
+    def _not_ours(self, live: Mapping[str, Setting]) -> Iterable[KnobChange]:
+        return (knob for knob in self._knobs if not is_ours(knob, live.get(knob.name)))
+
+    def _note_foreign(self, foreign: Mapping[str, str]) -> None:
+        self.foreign_changes |= foreign
+
+    def _live(self) -> Mapping[str, Setting]:
+        return self._guard.actuator.settings([knob.name for knob in self._knobs]) if self._knobs else {}
+
+    def _journal(
+        self, kind: RecordKind, knobs: Iterable[KnobChange] = (), foreign: Mapping[str, str] | None = None
+    ) -> None:
+        self._guard.journal.append(kind, self._trial_id, knobs, foreign)
+
+
+def _refuse_overridden(knob: KnobChange, setting: Setting) -> None:
+    if same_value(setting.value, knob.new_value, setting.kind):
+        return
+    who = pinned_by(setting) or f"source {setting.source}"
+    raise ChangeRefused(
+        f"{knob.name} was written as {render(knob.new_value, setting.unit)}, but a new session has "
+        f"{render(setting.value, setting.unit)}: {who} wins over it.",
+        f"RESET {knob.name} there, or leave it out of the trial; everything was put back.",
+    )

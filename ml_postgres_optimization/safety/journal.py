@@ -1,0 +1,349 @@
+"""The journal of changes: on disk before anything is changed, so that whatever happens can be undone."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
+from ml_postgres_optimization.safety.records import (
+    JournalledTrial,
+    JournalState,
+    KnobChange,
+    Record,
+    RecordKind,
+    decoded,
+    encoded,
+    replayed,
+)
+from ml_postgres_optimization.telemetry import Clock, SystemClock
+
+_FILE = "journal"
+_OLD_FILE = "journal.1"
+_NEW_FILE = "journal.new"
+_LOCK_FILE = "journal.lock"
+_LARGE_BYTES = 1 << 20
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a journal's bytes hold.
+
+    Parameters
+    ----------
+    state : JournalState
+    whole_bytes : int
+        Length of the part that consists of whole records; what comes after it was being written in a crash.
+    """
+
+    state: JournalState
+    whole_bytes: int
+
+
+def read_contents(data: bytes) -> Contents:
+    """Replay a journal's bytes; a torn last record, which nothing can have followed from, is left out.
+
+    Raises
+    ------
+    ValueError
+        If anything else than the tail is not a record; it says at which byte.
+    """
+    records: list[Record] = []
+    position = 0
+    while (end := data.find(b"\n", position)) >= 0:
+        line = data[position:end]
+        if _was_never_written(line) and not _any_record(data[end + 1 :]):
+            break
+        try:
+            records.append(decoded(line))
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"damaged at byte {position}: {error}") from error
+        position = end + 1
+    return Contents(replayed(records), position)
+
+
+def _was_never_written(line: bytes) -> bool:
+    """Tell whether the file grew but a block of it did not arrive, as a crash can leave it.
+
+    No record holds NUL; a single one would rather be a bit that flipped.
+    """
+    return b"\0\0" in line
+
+
+def _any_record(data: bytes) -> bool:
+    return any(_is_record(line) for line in data.split(b"\n"))
+
+
+def _is_record(line: bytes) -> bool:
+    try:
+        decoded(line)
+    except (ValueError, LookupError, TypeError):
+        return False
+    return True
+
+
+def read_journal(directory: Path) -> JournalState:
+    """Return what the journal in `directory` says, without locking or changing it; empty where there is none.
+
+    Raises
+    ------
+    JournalError
+        If it is damaged or cannot be read.
+    """
+    path = directory / _FILE
+    try:
+        return _contents(path, path.read_bytes() if path.exists() else b"").state
+    except OSError as error:
+        raise _unusable(path, error) from error
+
+
+def _contents(path: Path, data: bytes) -> Contents:
+    try:
+        return read_contents(data)
+    except ValueError as error:
+        raise JournalError(
+            f"The journal {path} cannot be trusted: {error}.",
+            "Compare it with postgresql.auto.conf, put back by hand what a trial left, then move the file away.",
+        ) from error
+
+
+def _unusable(path: Path, error: OSError) -> JournalError:
+    return JournalError(
+        f"The journal {path} cannot be used: {error.strerror or error}; nothing was changed.",
+        "Make room on that disk and permit writing there, then start again.",
+    )
+
+
+class Journal:
+    """The journal of one server: append-only, each record on disk when `append` returns, one writer at a time.
+
+    Parameters
+    ----------
+    directory : Path
+        The server's state folder; made, with its parents, if it is not there. The file in it is ``journal``.
+    clock : Clock
+    large_bytes : int
+        Size above which it is begun anew when nothing is unfinished; what it said before stays in ``journal.1``.
+
+    Attributes
+    ----------
+    state : JournalState
+    notice : str or None
+        What was wrong with the file and has been mended when it was opened.
+
+    Raises
+    ------
+    AlreadyRunning
+        If another process has it open.
+    JournalError
+        If it is damaged, or the disk does not take it.
+    StateError
+        If the folder cannot be made or used.
+    """
+
+    def __init__(self, directory: Path, *, clock: Clock | None = None, large_bytes: int = _LARGE_BYTES) -> None:
+        self._directory = directory
+        self._clock = clock or SystemClock()
+        self._large_bytes = large_bytes
+        self._is_broken = False
+        self.notice: str | None = None
+        _make_private(directory)
+        self._lock = _locked(directory / _LOCK_FILE)
+        try:
+            self._file, self._size, self.state = self._opened()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self._directory / _FILE
+
+    def append(
+        self,
+        kind: RecordKind,
+        trial_id: str,
+        knobs: Iterable[KnobChange] = (),
+        foreign: Mapping[str, str] | None = None,
+    ) -> Record:
+        """Write a record, and wait until it is on disk.
+
+        Raises
+        ------
+        JournalError
+            If it cannot be written; then it is not there, and the journal is as it was before.
+        ValueError
+            If it does not follow from what came before.
+        """
+        if self._is_broken:
+            raise JournalError(
+                f"The journal {self.path} could not be written before, and its end is not certain.",
+                "Start again: the journal is then read and mended, and what is unfinished undone.",
+            )
+        record = Record(kind, trial_id, self._clock.now().isoformat(), os.getpid(), tuple(knobs), dict(foreign or {}))
+        state = self.state.after(record)
+        if kind is RecordKind.INTENT and self._size > self._large_bytes and not self.state.unfinished:
+            self._begin_anew()
+            state = self.state.after(record)
+        self._write(encoded(record))
+        self.state = state
+        return record
+
+    def close(self) -> None:
+        """Let another process have it."""
+        for descriptor in (self._file, self._lock):
+            os.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _opened(self) -> tuple[int, int, JournalState]:
+        try:
+            file = os.open(self.path, _OPEN_FLAGS | os.O_APPEND, 0o600)
+            try:
+                data = _all_of(file)
+                contents = _contents(self.path, data)
+                self._cut_tail(file, data, contents.whole_bytes)
+                os.fsync(file)
+                _sync_directory(self._directory)
+            except BaseException:
+                os.close(file)
+                raise
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        return file, contents.whole_bytes, contents.state
+
+    def _cut_tail(self, file: int, data: bytes, whole_bytes: int) -> None:
+        torn_bytes = len(data) - whole_bytes
+        if torn_bytes:
+            os.ftruncate(file, whole_bytes)
+            self.notice = (
+                f"The last {torn_bytes} bytes of the journal {self.path} were being written when a run ended; "
+                "nothing had followed from them, and they were cut off."
+            )
+
+    def _write(self, line: bytes) -> None:
+        try:
+            _write_all(self._file, line)
+            os.fsync(self._file)
+        except BaseException as error:
+            self._take_back()
+            if isinstance(error, OSError):
+                raise _unusable(self.path, error) from error
+            raise
+        self._size += len(line)
+
+    def _take_back(self) -> None:
+        """Cut off what was written in vain; where even that fails, nothing more may be written after it."""
+        self._is_broken = True
+        try:
+            os.ftruncate(self._file, self._size)
+            os.fsync(self._file)
+        except OSError as error:
+            self.notice = f"The journal {self.path} could not be mended: {error.strerror or error}."
+        else:
+            self._is_broken = False
+
+    def _begin_anew(self) -> None:
+        """Keep only what a rollback needs, and the old file beside it; at every moment one of both is whole."""
+        kept = {trial.intent.trial_id: trial for trial in self.state.confirmed}
+        new, old = self._directory / _NEW_FILE, self._directory / _OLD_FILE
+        lines = [encoded(trial.intent) + encoded(_confirmation(trial)) for trial in kept.values()]
+        try:
+            _write_new(new, b"".join(lines))
+            old.unlink(missing_ok=True)
+            old.hardlink_to(self.path)
+            new.replace(self.path)
+            _sync_directory(self._directory)
+            file = os.open(self.path, _OPEN_FLAGS | os.O_APPEND)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        os.close(self._file)
+        self._file, self._size, self.state = file, sum(map(len, lines)), JournalState(kept)
+
+
+def _confirmation(trial: JournalledTrial) -> Record:
+    return Record(RecordKind.CONFIRMED, trial.intent.trial_id, trial.intent.at, trial.intent.pid)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    file = os.open(path, _OPEN_FLAGS | os.O_TRUNC, 0o600)
+    try:
+        _write_all(file, data)
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _make_private(directory: Path) -> None:
+    """Make the folder, for us alone, and see that it and its parents are on disk."""
+    try:
+        missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for made in missing:
+            _sync_directory(made.parent)
+        if directory.stat().st_mode & 0o077:
+            directory.chmod(0o700)
+    except OSError as error:
+        raise _closed_folder(directory, error) from error
+
+
+def _locked(path: Path) -> int:
+    try:
+        lock = os.open(path, _OPEN_FLAGS, 0o600)
+    except OSError as error:
+        raise _closed_folder(path.parent, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise _closed_folder(path.parent, error) from error
+        raise AlreadyRunning(
+            f"Another process of ours (pid {holder}) works with the journal in {path.parent}.",
+            "Wait until it ends, or stop it with Ctrl-C or SIGTERM.",
+        ) from error
+    # Only for that message: a full disk must not keep us from undoing what is unfinished.
+    with suppress(OSError):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _closed_folder(directory: Path, error: OSError) -> StateError:
+    return StateError(
+        f"The state folder {directory} cannot be used: {error.strerror or error}.",
+        "Make room or permit writing there, or set GENESIS_HOME to another folder.",
+    )
+
+
+def _all_of(file: int) -> bytes:
+    with open(file, "rb", closefd=False) as stream:  # a descriptor, which has no path
+        return stream.read()
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

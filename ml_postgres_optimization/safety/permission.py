@@ -1,0 +1,67 @@
+"""Whether the server and its owner let us change a setting."""
+
+from __future__ import annotations
+
+from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.knobs.catalogue import Catalogue
+from ml_postgres_optimization.knobs.knob import Scope
+from ml_postgres_optimization.target.capabilities import Capabilities
+
+_FIRST_WITH_PARAMETER_GRANTS = 15
+
+
+def refusal(name: str, capabilities: Capabilities) -> ChangeRefused | None:
+    """Say why `name` may not be changed by ``ALTER SYSTEM`` here, and what would mend it; None where it may.
+
+    Parameters
+    ----------
+    name : str
+        A setting of the server.
+    capabilities : Capabilities
+    """
+    if capabilities.managed_by:
+        return ChangeRefused(
+            f"{name} is not ours to set: {capabilities.managed_by} manages this server's configuration.",
+            f"Set it through {capabilities.managed_by}, or tune a server that nobody else manages.",
+        )
+    if not capabilities.alter_system_allowed:
+        return ChangeRefused(
+            f"{name} cannot be set: ALTER SYSTEM is switched off on this server (allow_alter_system = off).",
+            "Set allow_alter_system = on in postgresql.conf and reload, or let its owner set the value.",
+        )
+    if not capabilities.settings_visible:
+        return ChangeRefused(
+            f"{name} could not be put back: role {capabilities.role} cannot see what postgresql.auto.conf says.",
+            visibility_grants(capabilities.role),
+        )
+    if not capabilities.may_change(name):
+        return ChangeRefused(f"Role {capabilities.role} may not change {name}.", _mending(name, capabilities))
+    return None
+
+
+def visibility_grants(role: str) -> str:
+    """Return what lets `role` see what the configuration files say."""
+    return (
+        f"GRANT pg_read_all_settings TO {role}; GRANT SELECT ON pg_file_settings TO {role}; "
+        f"GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO {role};"
+    )
+
+
+def _mending(name: str, capabilities: Capabilities) -> str:
+    if capabilities.major < _FIRST_WITH_PARAMETER_GRANTS:
+        return f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one."
+    role = capabilities.role
+    return f"GRANT ALTER SYSTEM ON PARAMETER {name} TO {role}; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {role};"
+
+
+def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:
+    """Return `catalogue` without the knobs that we may not change here, each with the reason.
+
+    Knobs on our own side, and those that are advice only, stay.
+    """
+    reasons = {
+        name: refused.what
+        for name, knob in catalogue.online.items()
+        if knob.scope is not Scope.CLIENT and (refused := refusal(name, capabilities))
+    }
+    return catalogue.without(reasons)

@@ -1,0 +1,154 @@
+"""Put settings back by compare-and-set: only what is still ours, so that somebody else's change survives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ml_postgres_optimization.errors import PrivilegeMissing
+from ml_postgres_optimization.knobs.knob import Setting
+from ml_postgres_optimization.knobs.rendering import parse, same_value
+from ml_postgres_optimization.safety.deferral import deferred_signals
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.permission import visibility_grants
+from ml_postgres_optimization.safety.records import JournalledTrial, KnobChange, RecordKind
+from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.protocols import Actuator
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What came of putting knobs back.
+
+    Parameters
+    ----------
+    restored : mapping of str to str
+        Knob → what ``postgresql.auto.conf`` says of it now; ``nothing`` where it has no entry.
+    foreign : mapping of str to str
+        Knob that somebody else has changed meanwhile, and that was left alone → what it says now.
+    """
+
+    restored: Mapping[str, str] = field(default_factory=dict)
+    foreign: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A trial that was not finished, and is undone now.
+
+    Parameters
+    ----------
+    trial_id : str
+    begun_at : str
+        Wall time, ISO 8601 in UTC.
+    restored, foreign : mapping of str to str
+        As in `PutBack`.
+    """
+
+    trial_id: str
+    begun_at: str
+    restored: Mapping[str, str]
+    foreign: Mapping[str, str]
+
+    def __str__(self) -> str:
+        done = ", ".join(f"{name} (to {text})" for name, text in self.restored.items()) or "nothing was left to do"
+        kept = ", ".join(f"{name} ({text})" for name, text in self.foreign.items())
+        left = f"; left as somebody else set it: {kept}" if kept else ""
+        return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}."
+
+
+def is_ours(knob: KnobChange, setting: Setting | None) -> bool:
+    """Tell whether ``postgresql.auto.conf`` says of the knob what the trial wrote."""
+    if setting is None or setting.written_value is None:
+        return False
+    try:
+        written = parse(setting.written_value, setting.kind, setting.unit)
+    except ValueError:
+        return False
+    return same_value(written, knob.new_value, setting.kind)
+
+
+def is_as_before(knob: KnobChange, setting: Setting | None) -> bool:
+    """Tell whether ``postgresql.auto.conf`` says of the knob what it said before the trial."""
+    return setting is not None and setting.written_value == knob.old_written
+
+
+def says(setting: Setting | None) -> str:
+    """Describe what ``postgresql.auto.conf`` says of a setting."""
+    if setting is None:
+        return "gone from this server"
+    return _text(setting.written_value)
+
+
+def _text(written: str | None) -> str:
+    return "nothing" if written is None else written
+
+
+def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:
+    """Put back what is still ours, and make it take effect by one reload; a second call changes nothing.
+
+    Raises
+    ------
+    TargetError
+        If the server is away or refuses; what was put back until then stays, and a later call does the rest.
+    """
+    wanted = tuple(knobs)
+    live = actuator.settings([knob.name for knob in wanted]) if wanted else {}
+    restored, foreign = {}, {}
+    reload_needed = False
+    for knob in wanted:
+        setting = live.get(knob.name)
+        if is_as_before(knob, setting):
+            reload_needed |= _is_still_in_force(knob, setting)
+        elif is_ours(knob, setting):
+            actuator.restore(knob.name, knob.old_written)
+            restored[knob.name] = _text(knob.old_written)
+        else:
+            foreign[knob.name] = says(setting)
+    if restored or reload_needed:
+        actuator.reload()
+    return PutBack(restored, foreign)
+
+
+def _is_still_in_force(knob: KnobChange, setting: Setting | None) -> bool:
+    """Tell whether a run of ours ended between putting a knob back and the reload."""
+    return setting is not None and same_value(setting.value, knob.new_value, setting.kind)
+
+
+def undo_unfinished(
+    actuator: Actuator, journal: Journal, *, capabilities: Capabilities | None = None
+) -> tuple[Undone, ...]:
+    """Undo every trial that the journal knows as unfinished, the newest first: the first thing that any start does.
+
+    Parameters
+    ----------
+    actuator : Actuator
+    journal : Journal
+    capabilities : Capabilities, optional
+        With them, a role that cannot see what was written is refused, rather than left to take it for nothing.
+
+    Raises
+    ------
+    PrivilegeMissing
+        If something is unfinished and our role cannot see it.
+    TargetError
+        If the server is away or refuses; the trials stay unfinished, and the next start tries again.
+    JournalError
+        If the journal cannot be written; the server is as it should be then.
+    """
+    unfinished = journal.state.unfinished
+    if unfinished and capabilities and not capabilities.settings_visible:
+        raise PrivilegeMissing(
+            f"Trial {unfinished[-1].intent.trial_id} is unfinished, and role {capabilities.role} cannot see what it "
+            "left in postgresql.auto.conf.",
+            f"Start as the role of that run, or: {visibility_grants(capabilities.role)}",
+        )
+    return tuple(_undone(actuator, journal, trial) for trial in reversed(unfinished))
+
+
+def _undone(actuator: Actuator, journal: Journal, trial: JournalledTrial) -> Undone:
+    intent = trial.intent
+    with deferred_signals():
+        result = put_back(actuator, intent.knobs)
+        journal.append(RecordKind.REVERTED, intent.trial_id, foreign=result.foreign)
+    return Undone(intent.trial_id, intent.at, result.restored, result.foreign)

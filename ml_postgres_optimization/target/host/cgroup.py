@@ -1,0 +1,97 @@
+"""What control groups, version 1 and 2, let a process use.
+
+A process is limited by its own group and by every group above it. Inside a container the path in
+``/proc/<pid>/cgroup`` may be one of the host that ``/sys/fs/cgroup`` does not show; the mount's root is then the
+container's own group. So every level that can be seen counts, the root included.
+
+References
+----------
+https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files, ``memory.max`` and ``cpu.max``;
+https://docs.kernel.org/admin-guide/cgroup-v1/memory.html, ``memory.limit_in_bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class ControlGroup:
+    """The groups of one process.
+
+    Parameters
+    ----------
+    proc, sys : Path
+        ``/proc`` and ``/sys``, or a frozen copy of them.
+    pid : int or None
+        None: this process.
+    """
+
+    proc: Path
+    sys: Path
+    pid: int | None = None
+
+    def memory_limit_bytes(self) -> tuple[int, str] | None:
+        """Return the lowest limit and which version set it, ``cgroup v2`` or ``cgroup v1``; None without a limit."""
+        limits = [
+            *((limit, "cgroup v2") for limit in _numbers(self._levels_v2(), "memory.max")),
+            *((limit, "cgroup v1") for limit in _numbers(self._levels_v1("memory"), "memory.limit_in_bytes")),
+        ]
+        return min(limits, default=None)
+
+    def memory_bytes(self) -> int | None:
+        """Return what the process's own group uses, page cache included; None where it cannot be seen."""
+        used = [
+            *_numbers(self._levels_v2(), "memory.current"),
+            *_numbers(self._levels_v1("memory"), "memory.usage_in_bytes"),
+        ]
+        return used[0] if used else None
+
+    def cpus(self) -> float | None:
+        """Return the lowest quota in processors; None without one."""
+        quotas = [*self._quotas_v2(), *self._quotas_v1()]
+        return min(quotas, default=None)
+
+    def _quotas_v2(self) -> Iterator[float]:
+        for level in self._levels_v2():
+            fields = _text(level / "cpu.max").split()
+            if len(fields) == 2 and all(field.isdecimal() for field in fields) and int(fields[1]):
+                yield int(fields[0]) / int(fields[1])
+
+    def _quotas_v1(self) -> Iterator[float]:
+        for level in self._levels_v1("cpu"):
+            quota, period = _text(level / "cpu.cfs_quota_us"), _text(level / "cpu.cfs_period_us")
+            if quota.isdecimal() and period.isdecimal() and int(period):
+                yield int(quota) / int(period)
+
+    def _levels_v2(self) -> list[Path]:
+        root = self.sys / "fs/cgroup"
+        return self._levels(root / "unified" if (root / "unified").is_dir() else root, "")
+
+    def _levels_v1(self, controller: str) -> list[Path]:
+        return self._levels(self.sys / "fs/cgroup" / controller, controller)
+
+    def _levels(self, root: Path, controller: str) -> list[Path]:
+        """Return the folders that can be seen, from the process's own group up to the root."""
+        for line in _text(self.proc / str(self.pid or "self") / "cgroup").splitlines():
+            _, _, rest = line.partition(":")
+            controllers, _, path = rest.partition(":")
+            if controller in controllers.split(","):
+                inside = PurePosixPath(path.lstrip("/"))
+                return [level for level in (root / inside, *(root / up for up in inside.parents)) if level.is_dir()]
+        return []
+
+
+def _text(path: Path) -> str:
+    """Return the stripped text of a file; empty where it is missing or unreadable, as on another kernel."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def _numbers(levels: list[Path], name: str) -> list[int]:
+    """Return the numbers that the files called `name` hold; ``max`` and what is malformed set no limit."""
+    return [int(text) for text in (_text(level / name) for level in levels) if text.isdecimal()]

@@ -1,0 +1,40 @@
+"""SQL as package data: find the file that fits a server's version."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+
+OLDEST_MAJOR = 14
+"""The oldest major version of PostgreSQL that is supported."""
+
+_SQL = files("ml_postgres_optimization.target.postgres") / "sql"
+_VARIANT = re.compile(r"(.+)\.pg(\d+)\.sql")
+
+
+@cache
+def read_query(name: str, major: int = OLDEST_MAJOR) -> str:
+    """Return the text of ``sql/<name>.pg<N>.sql`` with the highest N ≤ `major`, else of ``sql/<name>.sql``.
+
+    Parameters
+    ----------
+    name : str
+        Folder and name without a suffix: ``capabilities/identity``.
+    major : int
+        The server's major version; may be left out for a query that is the same for all.
+
+    Raises
+    ------
+    FileNotFoundError
+        If neither is there.
+    """
+    folder, _, stem = name.rpartition("/")
+    fitting = [version for version in _versions(folder, stem) if version <= major]
+    file_name = f"{stem}.pg{max(fitting)}.sql" if fitting else f"{stem}.sql"
+    return _SQL.joinpath(*folder.split("/"), file_name).read_text(encoding="utf-8")
+
+
+def _versions(folder: str, stem: str) -> list[int]:
+    names = (entry.name for entry in _SQL.joinpath(*folder.split("/")).iterdir())
+    return [int(match[2]) for match in map(_VARIANT.fullmatch, names) if match and match[1] == stem]

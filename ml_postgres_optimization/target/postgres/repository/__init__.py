@@ -1,0 +1,11 @@
+"""What is kept in schema genesis: windows, configurations, trials, predictions."""
+
+from ml_postgres_optimization.target.postgres.repository.records import (
+    JournalEntry,
+    PredictionRecord,
+    PredictionScore,
+    TrialRecord,
+)
+from ml_postgres_optimization.target.postgres.repository.repository import Repository
+
+__all__ = ["JournalEntry", "PredictionRecord", "PredictionScore", "Repository", "TrialRecord"]

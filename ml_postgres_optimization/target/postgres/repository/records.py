@@ -1,0 +1,137 @@
+"""What the repository keeps of the rooms above it, as plain records that they convert to and from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ml_postgres_optimization.knobs.configuration import Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial and its verdict.
+
+    Parameters
+    ----------
+    id : str
+        Sorts by time; unique for the server.
+    started_at, ended_at : datetime
+        Aware.
+    baseline, candidate : Configuration
+    origin, reason : str
+        Who proposed the candidate, and why.
+    outcome : str
+        ``promoted``, ``rejected``, ``equivalent``, ``undecided`` or ``aborted``.
+    ratio, ratio_low, ratio_high : float
+        Candidate over baseline, with the interval; below 1 is faster.
+    verdict_reason : str
+    pairs : tuple of (float, float, bool)
+        Baseline seconds, candidate seconds, whether the candidate ran first.
+    figures : mapping of str to float
+        ``baseline_mean_seconds``, ``candidate_p99_seconds``, …
+    predicted_ratio, predicted_low, predicted_high : float or None
+        What the model expected of `ratio`; None where no model was asked.
+    """
+
+    id: str
+    started_at: datetime
+    ended_at: datetime
+    baseline: Configuration
+    candidate: Configuration
+    origin: str
+    reason: str
+    outcome: str
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    verdict_reason: str = ""
+    pairs: tuple[tuple[float, float, bool], ...] = ()
+    figures: Mapping[str, float] = field(default_factory=dict)
+    predicted_ratio: float | None = None
+    predicted_low: float | None = None
+    predicted_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """What a model said of a window before it happened.
+
+    Parameters
+    ----------
+    kind : str
+        ``latency_seconds``: the window's mean response. ``error_probability``: that any operation fails.
+        ``error_probability:<class>``: that one fails with an error of this class (`retry.ErrorClass`).
+    model_id : str
+    made_at, window_started_at : datetime
+        When it was said, and when the window that it speaks of begins.
+    value, low, high : float
+        Seconds, or a probability from 0 to 1.
+    level : float
+        How often the interval should hold the truth.
+    run : str or None
+        The run whose window it is; None where windows of one run only are recorded.
+    naive_value : float or None
+        What the window before would let expect.
+    """
+
+    kind: str
+    model_id: str
+    made_at: datetime
+    window_started_at: datetime
+    value: float
+    low: float
+    high: float
+    level: float = 0.9
+    run: str | None = None
+    naive_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionScore:
+    """How the predictions of a model came true.
+
+    Parameters
+    ----------
+    kind, model_id : str
+    predictions, scored : int
+        All, and those whose window is known.
+    mean_absolute_error, naive_mean_absolute_error : float or None
+        None where nothing is scored; in the unit of the prediction.
+    mean_squared_error, naive_mean_squared_error : float or None
+        Of a probability, this is the Brier score.
+    coverage : float or None
+        How often the interval held the truth.
+    level : float
+        How often it should have.
+    """
+
+    kind: str
+    model_id: str
+    predictions: int
+    scored: int
+    mean_absolute_error: float | None
+    naive_mean_absolute_error: float | None
+    mean_squared_error: float | None
+    naive_mean_squared_error: float | None
+    coverage: float | None
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A record of the journal on disk, as mirrored in the database.
+
+    Parameters
+    ----------
+    at : datetime
+    server : str
+        System identifier of the tuned server.
+    entry : mapping
+        Whatever the journal holds, as JSON.
+    """
+
+    at: datetime
+    server: str
+    entry: Mapping[str, object]

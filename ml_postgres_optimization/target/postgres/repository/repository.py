@@ -1,0 +1,222 @@
+"""Keep and give back windows, configurations, trials and predictions in schema genesis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import date, datetime
+from typing import Any
+
+from psycopg import Connection, errors
+from psycopg.rows import TupleRow, dict_row
+from psycopg.types.json import Jsonb
+
+from ml_postgres_optimization.errors import SchemaMissing, UsageError
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.target.postgres.connection import translated
+from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.repository.encoding import (
+    floats,
+    in_utc,
+    numbers,
+    window_of,
+    window_parameters,
+)
+from ml_postgres_optimization.target.postgres.repository.records import (
+    JournalEntry,
+    PredictionRecord,
+    PredictionScore,
+    TrialRecord,
+)
+from ml_postgres_optimization.target.postgres.schema import require_schema, settings_of
+from ml_postgres_optimization.telemetry import Window
+
+_SCHEMA_IS_GONE = (
+    errors.UndefinedTable,
+    errors.UndefinedColumn,
+    errors.UndefinedFunction,
+    errors.UndefinedObject,
+    errors.InvalidSchemaName,
+)
+
+
+class Repository:
+    """Schema genesis of one database.
+
+    Parameters
+    ----------
+    connection : psycopg.Connection
+        A session of `connect`; it stays the caller's to close.
+
+    Raises
+    ------
+    SchemaMissing
+        By every method: if the schema is not there, or is older than this program.
+    ServerUnreachable, PrivilegeMissing, ReadOnlyServer, TargetError
+        By every method: what kept it from its work. What it was to keep is not kept then.
+
+    Notes
+    -----
+    Each method is one transaction of its own, committed when it returns. Adding the same window, configuration or
+    trial again changes nothing, so that a caller whose answer was lost may repeat it. Not thread safe.
+    """
+
+    def __init__(self, connection: Connection[TupleRow]) -> None:
+        self._connection = connection
+        self._settings = settings_of(connection)
+        self._maintained: date | None = None
+
+    def require(self) -> None:
+        """Make sure that the schema is there, in the version of this program."""
+        require_schema(self._connection)
+
+    def add(self, window: Window) -> None:
+        """Keep `window`, with its histograms."""
+        self._maintain(in_utc(window.ended_at).date())
+        self._execute("add_window", window_parameters(window), "record a window")
+
+    def windows(
+        self, *, since: datetime | None = None, run: str | None = None, last: int | None = None
+    ) -> list[Window]:
+        """Return the kept windows, oldest first.
+
+        Parameters
+        ----------
+        since : datetime, optional
+            Leave out what had ended by then.
+        run : str, optional
+            Only those of the run.
+        last : int, optional
+            Only the newest, this many at most.
+        """
+        parameters = {"since": since, "run": run, "last": last}
+        return [window_of(row) for row in self._rows("windows", parameters, "read windows")]
+
+    def add_configuration(self, configuration: Configuration, *, origin: str) -> None:
+        """Make known what the identifier of `configuration` stands for; who met it first, remains its origin."""
+        self._execute("add_configuration", _configuration_parameters(configuration, origin), "record a configuration")
+
+    def configuration(self, configuration_id: str) -> Configuration:
+        """Return the configuration of that identifier.
+
+        Raises
+        ------
+        UsageError
+            If it was never met.
+        """
+        for row in self._rows("configurations", {"id": configuration_id}, "read configurations"):
+            return Configuration(row["values"])
+        raise UsageError(
+            f"No configuration {configuration_id!r} is known in {self._settings.display}.",
+            "See the known ones: genesis-pg history, or SELECT * FROM genesis.configurations.",
+        )
+
+    def configurations(self) -> dict[str, Configuration]:
+        """Return every configuration that was ever met, by its identifier, the oldest first."""
+        rows = self._rows("configurations", {"id": None}, "read configurations")
+        return {row["id"]: Configuration(row["values"]) for row in rows}
+
+    def add_trial(self, trial: TrialRecord) -> None:
+        """Keep a trial, its pairs, and its two configurations; one with the same identifier is replaced."""
+        parameters = {
+            **{name: getattr(trial, name) for name in trial.__slots__},
+            "baseline_id": trial.baseline.id,
+            "candidate_id": trial.candidate.id,
+            "figures": numbers(trial.figures),
+            "baselines": [pair[0] for pair in trial.pairs],
+            "candidates": [pair[1] for pair in trial.pairs],
+            "candidate_first": [pair[2] for pair in trial.pairs],
+        }
+        del parameters["baseline"], parameters["candidate"], parameters["pairs"]
+        with self._working("record a trial"):
+            for configuration, origin in ((trial.baseline, "baseline"), (trial.candidate, trial.origin)):
+                self._connection.execute(
+                    read_query("repository/add_configuration"), _configuration_parameters(configuration, origin)
+                )
+            self._connection.execute(read_query("repository/add_trial"), parameters)
+            self._connection.execute(read_query("repository/add_trial_pairs"), parameters)
+
+    def trials(self) -> list[TrialRecord]:
+        """Return every trial, oldest first."""
+        return [_trial_of(row) for row in self._rows("trials", {}, "read trials")]
+
+    def add_prediction(self, prediction: PredictionRecord) -> None:
+        """Keep a prediction, to be scored when its window is there."""
+        self._maintain(in_utc(prediction.made_at).date())
+        self._execute("add_prediction", asdict(prediction), "record a prediction")
+
+    def score_predictions(self) -> int:
+        """Write what happened beside each prediction whose window is there by now, and return how many."""
+        return int(self._rows("score_predictions", {}, "score predictions")[0]["scored"])
+
+    def prediction_scores(self) -> list[PredictionScore]:
+        """Return how the predictions of each model came true."""
+        return [PredictionScore(**row) for row in self._rows("prediction_scores", {}, "read predictions")]
+
+    def add_statement_texts(self, texts: Mapping[int, str]) -> None:
+        """Keep the texts of normalised queries by their queryid; one that is known already remains as it is."""
+        parameters = {"queryids": list(texts), "statements": list(texts.values())}
+        self._execute("add_statement_texts", parameters, "record the texts of statements")
+
+    def statement_texts(self) -> dict[int, str]:
+        """Return the known texts by queryid."""
+        rows = self._rows("known_statements", {}, "read the texts of statements")
+        return {row["queryid"]: row["statement"] for row in rows}
+
+    def add_journal_entry(self, entry: JournalEntry) -> None:
+        """Mirror a record of the journal on disk."""
+        parameters = {"at": entry.at, "server": entry.server, "entry": Jsonb(dict(entry.entry))}
+        self._execute("add_journal_entry", parameters, "mirror the journal")
+
+    def journal(self, server: str) -> list[JournalEntry]:
+        """Return what was mirrored for a server, in the order in which it was."""
+        rows = self._rows("journal", {"server": server}, "read the journal's mirror")
+        return [JournalEntry(in_utc(row["at"]), row["server"], row["entry"]) for row in rows]
+
+    def _maintain(self, day: date) -> None:
+        """Have partitions made and dropped, once for every day that comes."""
+        if day != self._maintained:
+            self._execute("maintain", {}, "maintain its partitions")
+            self._maintained = day
+
+    def _execute(self, name: str, parameters: Mapping[str, Any], doing: str) -> None:
+        with self._working(doing):
+            self._connection.execute(read_query(f"repository/{name}"), parameters)
+
+    def _rows(self, name: str, parameters: Mapping[str, Any], doing: str) -> list[dict[str, Any]]:
+        with self._working(doing), self._connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(read_query(f"repository/{name}"), parameters).fetchall()
+
+    @contextmanager
+    def _working(self, doing: str) -> Iterator[None]:
+        try:
+            with translated(self._settings, doing), self._connection.transaction():
+                yield
+        except _SCHEMA_IS_GONE as error:
+            raise SchemaMissing(
+                f"Schema genesis of {self._settings.display} is not there, or not as this program made it: {error}",
+                "Run: genesis-pg setup",
+            ) from error
+
+
+def _configuration_parameters(configuration: Configuration, origin: str) -> dict[str, object]:
+    return {"id": configuration.id, "values": Jsonb(dict(configuration)), "origin": origin}
+
+
+def _trial_of(row: Mapping[str, Any]) -> TrialRecord:
+    pairs: Iterable[tuple[float, float, bool]] = zip(
+        row["baselines"], row["candidates"], row["candidate_first"], strict=True
+    )
+    plain = {name: row[name] for name in TrialRecord.__slots__ if name in row}
+    return TrialRecord(
+        **{
+            **plain,
+            "started_at": in_utc(row["started_at"]),
+            "ended_at": in_utc(row["ended_at"]),
+            "baseline": Configuration(row["baseline_values"]),
+            "candidate": Configuration(row["candidate_values"]),
+            "figures": floats(row["figures"]),
+            "pairs": tuple(pairs),
+        }
+    )

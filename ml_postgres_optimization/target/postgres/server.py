@@ -1,0 +1,203 @@
+"""A live PostgreSQL behind one object: observed, tuned, and found again after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from psycopg import Connection
+
+from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.knobs.knob import KnobValue, Setting
+from ml_postgres_optimization.knobs.machine import Machine
+from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.host import (
+    HostProbe,
+    data_directory_if_local,
+    postmaster_pid_if_local,
+    read_machine,
+)
+from ml_postgres_optimization.target.postgres.actuator import PostgresActuator
+from ml_postgres_optimization.target.postgres.capabilities import read_capabilities, read_system_identifier
+from ml_postgres_optimization.target.postgres.collector import StatisticsCollector
+from ml_postgres_optimization.target.postgres.connection import (
+    ConnectionSettings,
+    LastingConnection,
+    connect,
+    translated,
+)
+from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.telemetry import ActivitySample, Snapshot
+
+_OBSERVING = "read the statistics views"
+
+
+class PostgresTarget:
+    """A live PostgreSQL; implements `target.protocols.Target`. Made by `open`.
+
+    It holds two sessions: one to observe, one to change settings. Either is opened anew, once, when it was lost (the
+    server restarted); a server with another system identifier at the same address is refused.
+
+    Notes
+    -----
+    Not thread safe: one thread observes and tunes.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        capabilities: Capabilities,
+        machine: Machine,
+        *,
+        log_directory: Path | None = None,
+    ) -> None:
+        self._settings = settings
+        self._capabilities = capabilities
+        self._machine = machine
+        self._log_directory = log_directory
+        self._observing = LastingConnection(settings, "statistics", self._accept)
+        self._changing = LastingConnection(settings, "settings", self._accept)
+        self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
+        self._actuator = PostgresActuator(settings, capabilities, self._changing)
+
+    @classmethod
+    def open(
+        cls,
+        settings: ConnectionSettings,
+        *,
+        memory_override_bytes: int | None = None,
+        log_directory: Path | None = None,
+    ) -> Self:
+        """Connect, and find out what the server is and what it runs on.
+
+        Parameters
+        ----------
+        settings : ConnectionSettings
+            Of several hosts, the one reached now is kept to.
+        memory_override_bytes : int, optional
+            What the user says that the server may use; needed where it runs on another machine.
+        log_directory : Path, optional
+            Of our own logs, whose disk is watched too.
+
+        Raises
+        ------
+        TargetError
+            Whatever kept us out: see `connect`.
+        """
+        with connect(settings, purpose="capabilities") as connection, translated(settings, _OBSERVING):
+            pinned = settings.pinned(connection)
+            capabilities = read_capabilities(connection)
+            machine = _machine(connection, memory_override_bytes)
+        target = cls(pinned, capabilities, machine, log_directory=log_directory)
+        target._changing.run(lambda _: None, "open a session")
+        return target
+
+    @property
+    def settings_of_connection(self) -> ConnectionSettings:
+        """How this very server is reached."""
+        return self._settings
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it is and lets us do, as it was when we opened it."""
+        return self._capabilities
+
+    @property
+    def machine(self) -> Machine:
+        """What it runs on, as it was when we opened it."""
+        return self._machine
+
+    def snapshot(self) -> Snapshot:
+        """Read every counter and gauge.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(lambda connection: self._collector_on(connection).snapshot(), _OBSERVING)
+
+    def activity(self) -> ActivitySample:
+        """Read who is doing what.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(lambda connection: self._collector_on(connection).activity(), _OBSERVING)
+
+    def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
+        """Return the live settings; see `PostgresActuator.settings`."""
+        return self._actuator.settings(names)
+
+    def configuration(self, names: Iterable[str]) -> Configuration:
+        """Return the values in force of those parameters of `names` that this server has."""
+        return Configuration({name: setting.value for name, setting in self.settings(names).items()})
+
+    def write(self, name: str, value: KnobValue) -> None:
+        """Write a value, in force after `reload`; see `PostgresActuator.write`."""
+        self._actuator.write(name, value)
+
+    def restore(self, name: str, written_value: str | None) -> None:
+        """Put back what was written before; see `PostgresActuator.restore`."""
+        self._actuator.restore(name, written_value)
+
+    def reload(self) -> None:
+        """Make written values take effect; see `PostgresActuator.reload`."""
+        self._actuator.reload()
+
+    def close(self) -> None:
+        """End both sessions; the target can be used again, and then opens new ones."""
+        self._collector = None
+        self._observing.close()
+        self._changing.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _accept(self, connection: Connection[Any]) -> None:
+        """Refuse a connection that leads to another server than the one that was opened."""
+        found, expected = read_system_identifier(connection), self._capabilities.system_identifier
+        if found != expected:
+            raise ServerUnreachable(
+                f"Another server answers at {self._settings.display} now: its system identifier is {found}, "
+                f"not {expected}.",
+                "Start again if this is meant to be the server to tune.",
+            )
+
+    def _collector_on(self, connection: Connection[Any]) -> StatisticsCollector:
+        if self._collector is None or self._collector[0] is not connection:
+            host = _host_probe(connection, self._log_directory)
+            self._collector = (connection, StatisticsCollector(connection, self._capabilities, host))
+        return self._collector[1]
+
+
+def _machine(connection: Connection[Any], memory_override_bytes: int | None) -> Machine:
+    server_pid = postmaster_pid_if_local(connection)
+    (shared_buffers_bytes,) = connection.execute(read_query("settings/shared_buffers")).fetchone() or (0,)
+    return read_machine(
+        is_local=server_pid is not None,
+        memory_override_bytes=memory_override_bytes,
+        shared_buffers_bytes=shared_buffers_bytes,
+        data_directory=data_directory_if_local(connection),
+        server_pid=server_pid,
+    )
+
+
+def _host_probe(connection: Connection[Any], log_directory: Path | None) -> HostProbe | None:
+    """Return a probe of the server's machine if that is this one."""
+    server_pid = postmaster_pid_if_local(connection)
+    if server_pid is None:
+        return None
+    return HostProbe(
+        data_directory=data_directory_if_local(connection), log_directory=log_directory, server_pid=server_pid
+    )

@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ pg_advisory_unlock(%(class)s, %(object)s)

@@ -1,0 +1,1 @@
+INSERT INTO genesis.journal (at, server, entry) VALUES (%(at)s, %(server)s, %(entry)s)

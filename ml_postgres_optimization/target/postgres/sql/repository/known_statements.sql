@@ -1,0 +1,1 @@
+SELECT queryid, statement FROM genesis.statement_texts ORDER BY queryid

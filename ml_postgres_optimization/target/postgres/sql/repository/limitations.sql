@@ -1,0 +1,1 @@
+SELECT genesis.limitations()

@@ -1,0 +1,1 @@
+SELECT to_regclass('genesis.schema_version') IS NOT NULL

@@ -1,0 +1,1 @@
+SELECT genesis.score_predictions() AS scored

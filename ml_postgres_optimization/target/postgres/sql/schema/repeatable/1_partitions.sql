@@ -1,0 +1,135 @@
+-- Partitions of a day (UTC), made ahead of time and dropped by retention. A default partition beside them takes what
+-- no other does, so that inserting never fails for want of a partition; what it took moves when its day is made.
+
+CREATE OR REPLACE FUNCTION genesis.partitioned_tables()
+RETURNS TABLE (table_name name, key_column name)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT parent.relname, key.attname
+    FROM pg_partitioned_table AS partitioned
+    JOIN pg_class AS parent ON parent.oid = partitioned.partrelid
+    JOIN pg_attribute AS key ON key.attrelid = parent.oid AND key.attnum = partitioned.partattrs[0]
+    WHERE parent.relnamespace = 'genesis'::regnamespace
+    ORDER BY parent.relname
+$$;
+COMMENT ON FUNCTION genesis.partitioned_tables() IS 'Our tables that are partitioned by the day, and the column';
+
+CREATE OR REPLACE FUNCTION genesis.expired_before()
+RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (date_trunc('day', now() AT TIME ZONE 'UTC') - make_interval(days => retention_days)) AT TIME ZONE 'UTC'
+    FROM genesis.settings
+$$;
+COMMENT ON FUNCTION genesis.expired_before() IS 'The first midnight (UTC) that retention keeps';
+
+CREATE OR REPLACE FUNCTION genesis.add_partition(parent name, key_column name, day date)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    partition constant text := parent || to_char(day, '"_p"YYYYMMDD');
+    from_text constant text := to_char(day, 'YYYY-MM-DD"T00:00:00Z"');
+    until_text constant text := to_char(day + 1, 'YYYY-MM-DD"T00:00:00Z"');
+    columns text;
+BEGIN
+    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns
+    FROM pg_attribute
+    WHERE attrelid = format('genesis.%I', parent)::regclass
+        AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
+    -- Made apart and attached, since CREATE … PARTITION OF would lock out all who insert.
+    EXECUTE format('CREATE TABLE genesis.%I (LIKE genesis.%I INCLUDING ALL)', partition, parent);
+    EXECUTE format('LOCK TABLE ONLY genesis.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
+    EXECUTE format(
+        'WITH moved AS (DELETE FROM genesis.%1$I WHERE %2$I >= %3$L AND %2$I < %4$L RETURNING %5$s) '
+        'INSERT INTO genesis.%6$I (%5$s) SELECT * FROM moved',
+        parent || '_default', key_column, from_text, until_text, columns, partition);
+    EXECUTE format('ALTER TABLE genesis.%I ATTACH PARTITION genesis.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, partition, from_text, until_text);
+END
+$$;
+
+CREATE OR REPLACE FUNCTION genesis.ensure_partitions()
+RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
+AS $$
+DECLARE
+    today constant date := (now() AT TIME ZONE 'UTC')::date;
+    days_ahead constant integer := (SELECT partitions_ahead FROM genesis.settings);
+    missing record;
+    made integer := 0;
+BEGIN
+    FOR missing IN
+        SELECT tables.table_name, tables.key_column, today + offset_days AS day
+        FROM genesis.partitioned_tables() AS tables
+        CROSS JOIN generate_series(0, days_ahead) AS offset_days
+        WHERE to_regclass(format('genesis.%I', tables.table_name || to_char(today + offset_days, '"_p"YYYYMMDD')))
+            IS NULL
+        ORDER BY 1, 3
+    LOOP
+        IF to_regclass(format('genesis.%I', missing.table_name || '_default')) IS NULL THEN
+            EXECUTE format('CREATE TABLE genesis.%I PARTITION OF genesis.%I DEFAULT',
+                missing.table_name || '_default', missing.table_name);
+        END IF;
+        PERFORM genesis.add_partition(missing.table_name, missing.key_column, missing.day);
+        made := made + 1;
+    END LOOP;
+    RETURN made;
+END
+$$;
+COMMENT ON FUNCTION genesis.ensure_partitions()
+    IS 'Make the partitions of today and of settings.partitions_ahead days after it; returns how many were missing';
+
+CREATE OR REPLACE FUNCTION genesis.drop_expired_partitions()
+RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
+AS $$
+DECLARE
+    expired_before constant timestamptz := genesis.expired_before();
+    expired record;
+    dropped integer := 0;
+BEGIN
+    FOR expired IN
+        SELECT child.relname
+        FROM genesis.partitioned_tables() AS tables
+        JOIN pg_inherits AS link ON link.inhparent = format('genesis.%I', tables.table_name)::regclass
+        JOIN pg_class AS child ON child.oid = link.inhrelid
+        WHERE child.relname ~ '_p\d{8}$'
+            AND to_date(right(child.relname, 8), 'YYYYMMDD') < (expired_before AT TIME ZONE 'UTC')::date
+    LOOP
+        EXECUTE format('DROP TABLE genesis.%I', expired.relname);
+        dropped := dropped + 1;
+    END LOOP;
+    FOR expired IN SELECT tables.table_name, tables.key_column FROM genesis.partitioned_tables() AS tables LOOP
+        EXECUTE format('DELETE FROM genesis.%I WHERE %I < $1', expired.table_name || '_default', expired.key_column)
+        USING expired_before;
+    END LOOP;
+    RETURN dropped;
+END
+$$;
+COMMENT ON FUNCTION genesis.drop_expired_partitions()
+    IS 'Drop what is older than settings.retention_days; returns how many partitions went';
+
+CREATE OR REPLACE FUNCTION genesis.maintain()
+RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(hashtextextended('genesis-pg maintenance', 0)) THEN
+        RETURN;
+    END IF;
+    PERFORM genesis.ensure_partitions(), genesis.drop_expired_partitions();
+EXCEPTION
+    -- somebody works on these tables right now; rows go to the default partition until the next call
+    WHEN lock_not_available THEN
+        RAISE LOG 'genesis.maintain() found its tables locked; it will try again when it is next called';
+END
+$$;
+COMMENT ON FUNCTION genesis.maintain() IS 'Make and drop partitions as due; costs little when nothing is due';
+
+REVOKE EXECUTE ON FUNCTION
+    genesis.add_partition(name, name, date),
+    genesis.ensure_partitions(),
+    genesis.drop_expired_partitions(),
+    genesis.maintain()
+FROM PUBLIC;

@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ pg_reload_conf()

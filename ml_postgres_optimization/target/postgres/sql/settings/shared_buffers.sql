@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ pg_size_bytes(current_setting('shared_buffers'))

@@ -1,0 +1,46 @@
+-- Makes or upgrades schema genesis in the database that psql is connected to:
+--
+--     psql -d shop -f setup_db.sql
+--
+-- All or nothing, in one transaction; running it again changes nothing. The owner of the database may run it; what a
+-- role that is no superuser loses is said by NOTICE. `genesis-pg setup` applies the same files by the same rules.
+\set ON_ERROR_STOP on
+\set genesis_quiet :QUIET
+\set QUIET on
+BEGIN;
+SELECT set_config('genesis.known_version', '4', true) AS genesis_known_version \gset
+\ir schema/guard.sql
+
+SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
+\set genesis_version 0
+\if :genesis_installed
+    SELECT max(version) AS genesis_version FROM genesis.schema_version \gset
+\endif
+SELECT
+    :genesis_version < 1 AS genesis_lacks_1,
+    :genesis_version < 2 AS genesis_lacks_2,
+    :genesis_version < 3 AS genesis_lacks_3,
+    :genesis_version < 4 AS genesis_lacks_4
+\gset
+\if :genesis_lacks_1
+    \ir schema/0001_foundation.sql
+\endif
+\if :genesis_lacks_2
+    \ir schema/0002_windows.sql
+\endif
+\if :genesis_lacks_3
+    \ir schema/0003_operations.sql
+\endif
+\if :genesis_lacks_4
+    \ir schema/0004_trials.sql
+\endif
+
+\ir schema/repeatable/1_partitions.sql
+\ir schema/repeatable/2_histograms.sql
+\ir schema/repeatable/3_recording.sql
+\ir schema/repeatable/4_watching.sql
+\ir schema/repeatable/5_predictions.sql
+\ir schema/repeatable/6_views.sql
+\ir schema/finish.sql
+COMMIT;
+\set QUIET :genesis_quiet

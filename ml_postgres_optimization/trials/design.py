@@ -1,0 +1,81 @@
+"""How a trial is laid out in time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.trials.objective import Measure
+from ml_postgres_optimization.trials.verdict import Guards, Thresholds
+
+CLIENT_PREFIX = "client."
+_SHORTEST_RELOAD_SETTLE_SECONDS = 2.0
+
+
+class Arm(StrEnum):
+    """Which configuration a block runs on."""
+
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
+
+
+@dataclass(frozen=True, slots=True)
+class TrialPlan:
+    """A switchback design: pairs of blocks, one of candidate and one of baseline, in an order drawn by a coin.
+
+    Parameters
+    ----------
+    block_seconds : float
+        Length of the measured part of a block.
+    settle_seconds : float
+        Discarded at the start of a block, at least 2: after a reload every backend has to read the new settings,
+        which an idle one does at its next command. What the other arm left in the queue drains after that.
+    client_settle_seconds : float
+        The same where only our own side changes (``client.concurrency``): no backend has to hear of it.
+    max_pairs : int
+        When the budget of the trial is over.
+    thresholds, guards : Thresholds, Guards
+    alpha : float
+        Probability that the interval ever misses the truth; an equal candidate is promoted with half of it at most.
+    measure : Measure
+        The objective.
+
+    Raises
+    ------
+    UsageError
+        If a length is not positive, or shorter than it must be.
+    """
+
+    block_seconds: float = 5.0
+    settle_seconds: float = _SHORTEST_RELOAD_SETTLE_SECONDS
+    client_settle_seconds: float = 1.0
+    max_pairs: int = 30
+    alpha: float = 0.05
+    measure: Measure = Measure.MEAN
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    guards: Guards = field(default_factory=Guards)
+
+    def __post_init__(self) -> None:
+        if self.settle_seconds < _SHORTEST_RELOAD_SETTLE_SECONDS:
+            raise UsageError(
+                f"a reload needs at least {_SHORTEST_RELOAD_SETTLE_SECONDS:g} s to settle, "
+                f"{self.settle_seconds:g} s are too few.",
+                "Choose a longer settle time.",
+            )
+        if self.block_seconds <= 0 or self.client_settle_seconds < 0 or self.max_pairs < 1:
+            raise UsageError(
+                f"a trial of {self.max_pairs} pairs of {self.block_seconds:g} s cannot be held.",
+                "Choose at least one pair, and blocks longer than nothing.",
+            )
+
+    def settle_seconds_for(self, change: Change) -> float:
+        """Return what is discarded after a switch that `change` needs."""
+        on_our_side = all(name.startswith(CLIENT_PREFIX) for name in change.knobs)
+        return self.client_settle_seconds if on_our_side else self.settle_seconds
+
+    def seconds_for(self, pairs: int, change: Change | None = None) -> float:
+        """Return how long `pairs` pairs take, the reference block before them included; a reload's, if unknown."""
+        settle_seconds = self.settle_seconds if change is None else self.settle_seconds_for(change)
+        return (2 * pairs + 1) * (self.block_seconds + settle_seconds)

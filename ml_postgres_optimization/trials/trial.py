@@ -1,0 +1,185 @@
+"""Run a trial: blocks in turn, evidence as it comes, and the baseline back in force unless the candidate has won."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.telemetry import Clock, Window, merge
+from ml_postgres_optimization.trials.arena import Arena
+from ml_postgres_optimization.trials.design import Arm, TrialPlan
+from ml_postgres_optimization.trials.objective import mix_of, paired_objective, response_with_mix
+from ml_postgres_optimization.trials.proposal import Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.sequential import Interval, PairedTest
+from ml_postgres_optimization.trials.verdict import Health, breach, decide
+
+OnPair = Callable[[int, Interval], None]
+
+
+@dataclass(slots=True)
+class _Blocks:
+    """The blocks of one trial, and what each arm did in all of its own together."""
+
+    arena: Arena
+    plan: TrialPlan
+    clock: Clock
+    change: Change
+    labels: Mapping[str, str]
+    in_all: dict[Arm, Window] = field(default_factory=dict)
+
+    def run(self, arm: Arm) -> Window:
+        # the settle time passes before every block, switched or not: what differs between the blocks of a pair
+        # may hang on the coin only through the arm
+        self.arena.switch(self.change.after if arm is Arm.CANDIDATE else self.change.before)
+        self.arena.settle(self.plan.settle_seconds_for(self.change))
+        window = self.arena.measure(self.plan.block_seconds, labels={**self.labels, "arm": arm})
+        self.in_all[arm] = merge(self.in_all[arm], window) if arm in self.in_all else window
+        return window
+
+
+def run_trial(
+    arena: Arena,
+    baseline: Configuration,
+    proposal: Proposal,
+    plan: TrialPlan,
+    *,
+    clock: Clock,
+    rng: random.Random,
+    trial_id: str,
+    deadline_seconds: float | None = None,
+    labels: Mapping[str, str] | None = None,
+    on_pair: OnPair | None = None,
+) -> Trial:
+    """Try `proposal` against `baseline`, and stop as soon as the evidence decides.
+
+    A reference block on the baseline comes first: it gives the mix by which every block is weighted, and what the
+    guards compare the candidate's first block with. Then pairs of blocks follow, the order of each drawn by a coin.
+
+    Parameters
+    ----------
+    arena : Arena
+    baseline : Configuration
+        In force now.
+    proposal : Proposal
+    plan : TrialPlan
+    clock : Clock
+    rng : random.Random
+        The coin.
+    trial_id : str
+        Sorts by time; unique for the server.
+    deadline_seconds : float, optional
+        Monotonic time after which no further pair is begun.
+    labels : mapping of str to str, optional
+        Put on every window, beside ``phase``, ``trial`` and ``arm``.
+    on_pair : callable, optional
+        Receives the number of pairs and the interval after each pair.
+
+    Returns
+    -------
+    Trial
+        `Verdict.outcome` is undecided where the budget ended before the evidence sufficed.
+
+    Notes
+    -----
+    Whatever happens, an exception and Ctrl-C included, the arena is left on the baseline, unless the candidate was
+    promoted: then it is left on the candidate, for the caller to confirm.
+    """
+    started_at = clock.now()
+    change = Change(baseline, proposal.configuration)
+    blocks = _Blocks(arena, plan, clock, change, {"phase": "trial", **(labels or {}), "trial": trial_id})
+    kept = baseline
+    try:
+        verdict = _Course(blocks, rng, deadline_seconds, on_pair or _nobody).verdict()
+        if verdict.outcome is Outcome.PROMOTED:
+            kept = proposal.configuration
+    finally:
+        arena.switch(kept)
+    return Trial(trial_id, baseline, proposal, verdict, started_at, clock.now(), _figures(blocks.in_all))
+
+
+def _nobody(_pairs: int, _interval: Interval) -> None:
+    """Stand in for a listener."""
+
+
+class _Course:
+    """One trial's way from the reference block to the verdict."""
+
+    def __init__(self, blocks: _Blocks, rng: random.Random, deadline_seconds: float | None, on_pair: OnPair) -> None:
+        self._blocks = blocks
+        self._plan = blocks.plan
+        self._rng = rng
+        self._deadline_seconds = deadline_seconds
+        self._on_pair = on_pair
+        self._test = PairedTest(alpha=self._plan.alpha)
+        self._pairs: list[Pair] = []
+
+    def verdict(self) -> Verdict:
+        reference = self._blocks.run(Arm.BASELINE)
+        worst = Health.of(reference, reference=reference)
+        for _ in range(self._plan.max_pairs):
+            if self._is_late():
+                return self._conclude(Outcome.UNDECIDED, "the time was over before the evidence sufficed")
+            candidate_first = self._rng.random() < 0.5
+            windows: dict[Arm, Window] = {}
+            for arm in (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE):
+                windows[arm] = self._blocks.run(arm)
+                health = Health.of(windows[arm], reference=reference)
+                if arm is Arm.BASELINE:
+                    worst = worst.worst(health)
+                elif reason := breach(health, worst, self._plan.guards):
+                    return self._aborted(health, worst, reason)
+            self._add(windows, reference, candidate_first)
+            if outcome := decide(self._test, self._plan.thresholds):
+                return self._conclude(outcome, _SENTENCES[outcome])
+        return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
+
+    def _is_late(self) -> bool:
+        return self._deadline_seconds is not None and self._blocks.clock.monotonic_seconds() >= self._deadline_seconds
+
+    def _add(self, windows: Mapping[Arm, Window], reference: Window, candidate_first: bool) -> None:
+        baseline_seconds, candidate_seconds = paired_objective(
+            windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=reference, measure=self._plan.measure
+        )
+        # a pair in which nothing ran in one of the arms says nothing; NaN fails both comparisons
+        if not (baseline_seconds > 0 and candidate_seconds > 0):
+            return
+        self._pairs.append(Pair(baseline_seconds, candidate_seconds, candidate_first))
+        self._test.add(self._pairs[-1])
+        self._on_pair(len(self._pairs), self._test.interval())
+
+    def _conclude(self, outcome: Outcome, reason: str) -> Verdict:
+        ratio, low, high = self._test.interval()
+        if not self._pairs:
+            reason = f"no pair could be compared, for nothing was seen to run; {reason}"
+        return Verdict(outcome, ratio, low, high, tuple(self._pairs), reason)
+
+    def _aborted(self, candidate: Health, baseline: Health, reason: str) -> Verdict:
+        ratio, low, high = self._test.interval()
+        if not self._pairs:
+            ratio = candidate.mean_seconds / baseline.mean_seconds
+        return Verdict(Outcome.ABORTED, ratio, low, high, tuple(self._pairs), reason)
+
+
+_SENTENCES: Mapping[Outcome, str] = {
+    Outcome.PROMOTED: "the whole interval lies below 1",
+    Outcome.REJECTED: "the whole interval lies above 1",
+    Outcome.EQUIVALENT: "the whole interval lies so close to 1 that the older configuration stays",
+}
+
+
+def _figures(in_all: Mapping[Arm, Window]) -> dict[str, float]:
+    """Describe both arms over all of their blocks, in the baseline's mix."""
+    figures: dict[str, float] = {}
+    for arm, window in in_all.items():
+        response = response_with_mix(window, mix_of(in_all[Arm.BASELINE]))
+        figures |= {
+            f"{arm}_mean_seconds": response.mean_seconds,
+            f"{arm}_p95_seconds": response.quantile_seconds(0.95),
+            f"{arm}_p99_seconds": response.quantile_seconds(0.99),
+            f"{arm}_error_ratio": window.error_ratio,
+            f"{arm}_throughput_per_second": window.throughput_per_second,
+            f"{arm}_measured_seconds": window.duration_seconds,
+        }
+    return figures

@@ -1,0 +1,128 @@
+"""When a trial is decided, and when it must stop at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
+from ml_postgres_optimization.trials.proposal import Outcome
+from ml_postgres_optimization.trials.sequential import PairedTest
+
+
+@dataclass(frozen=True, slots=True)
+class Guards:
+    """How much worse than the worst baseline block a candidate's block may be before the trial is aborted.
+
+    Parameters
+    ----------
+    mean_ratio, p99_ratio : float
+        Of the mean and of the 99th percentile of the response time; infinite where there is no limit.
+    error_ratio, skipped_ratio : float
+        Failed and never started operations, as shares of all, above those of the baseline.
+
+    Notes
+    -----
+    The limits are far outside the noise that is compared by pairs (blocks differ by some 30 %, tails by some 2 times,
+    our measurement on two cores), for a guard looks only once and has no second opinion.
+    """
+
+    mean_ratio: float = 2.0
+    p99_ratio: float = 3.0
+    error_ratio: float = 0.01
+    skipped_ratio: float = 0.05
+
+
+NO_GUARDS = Guards(math.inf, math.inf, math.inf, math.inf)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The figures of a block that the guards look at."""
+
+    mean_seconds: float
+    p99_seconds: float
+    error_ratio: float
+    skipped_ratio: float
+
+    @classmethod
+    def of(cls, window: Window, *, reference: Window) -> Health:
+        """Read them from `window`, in the mix of `reference`; NaN, which breaches nothing, for what is not seen."""
+        due = window.operations_total + window.skipped_total
+        mean_seconds, _ = paired_objective(window, window, reference=reference, measure=Measure.MEAN)
+        return cls(
+            mean_seconds=mean_seconds,
+            p99_seconds=response_with_mix(window, mix_of(reference)).quantile_seconds(0.99),
+            error_ratio=window.error_ratio,
+            skipped_ratio=window.skipped_total / due if due else 0.0,
+        )
+
+    def worst(self, other: Health) -> Health:
+        """Return the worse of each figure; NaN gives way to a number."""
+        return Health(*(float(np.fmax(getattr(self, name), getattr(other, name))) for name in self.__slots__))
+
+
+def breach(candidate: Health, baseline: Health, guards: Guards) -> str | None:
+    """Return why the candidate must stop at once, as a sentence; None while it may go on.
+
+    Parameters
+    ----------
+    candidate : Health
+        Of its latest block.
+    baseline : Health
+        The worst of all baseline blocks so far.
+    guards : Guards
+    """
+    if candidate.mean_seconds > guards.mean_ratio * baseline.mean_seconds:
+        return _longer("mean response", candidate.mean_seconds, baseline.mean_seconds, guards.mean_ratio)
+    if candidate.p99_seconds > guards.p99_ratio * baseline.p99_seconds:
+        return _longer("99th percentile", candidate.p99_seconds, baseline.p99_seconds, guards.p99_ratio)
+    if candidate.error_ratio > guards.error_ratio + baseline.error_ratio:
+        return _more("failed", candidate.error_ratio, baseline.error_ratio, guards.error_ratio)
+    if candidate.skipped_ratio > guards.skipped_ratio + baseline.skipped_ratio:
+        return _more("were skipped", candidate.skipped_ratio, baseline.skipped_ratio, guards.skipped_ratio)
+    return None
+
+
+def _longer(what: str, seen_seconds: float, worst_seconds: float, limit: float) -> str:
+    return (
+        f"{what} of {seen_seconds * 1000:.2f} ms against {worst_seconds * 1000:.2f} ms in the worst baseline block, "
+        f"the limit being {limit:g} times"
+    )
+
+
+def _more(what: str, seen: float, worst: float, limit: float) -> str:
+    return (
+        f"{seen:.1%} of the operations {what}, against {worst:.1%} in the worst baseline block, "
+        f"the limit being {limit:.1%} more"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What it takes to decide.
+
+    Parameters
+    ----------
+    min_pairs : int
+        No verdict before (an abort excepted). At α = 0.05 the test itself needs 6.
+    equivalence_ratio : float
+        Within 1 ± this, nothing is gained that would be worth a change: the older configuration stays.
+    """
+
+    min_pairs: int = 6
+    equivalence_ratio: float = 0.02
+
+
+def decide(test: PairedTest, thresholds: Thresholds) -> Outcome | None:
+    """Return the outcome as soon as the evidence allows one, None while it does not."""
+    if len(test) < thresholds.min_pairs:
+        return None
+    if test.is_above(1 - thresholds.equivalence_ratio) and test.is_below(1 + thresholds.equivalence_ratio):
+        return Outcome.EQUIVALENT
+    if test.is_below(1):
+        return Outcome.PROMOTED
+    return Outcome.REJECTED if test.is_above(1) else None

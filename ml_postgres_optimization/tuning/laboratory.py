@@ -1,0 +1,129 @@
+"""A server under observation, on which one trial at a time is held."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.telemetry import Clock, Recorder, Window
+from ml_postgres_optimization.trials import Load, OnPair, Outcome, Proposal, ServerArena, Trial, TrialPlan, run_trial
+from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
+
+
+@dataclass(frozen=True, slots=True)
+class Laboratory:
+    """All that a trial on a live server needs.
+
+    Parameters
+    ----------
+    guard : Guard
+    recorder : Recorder
+    clock : Clock
+    rng : random.Random
+        The coin that orders the blocks of a pair.
+    load : Load or None
+        None where the sessions are not ours.
+    labels : mapping of str to str
+        Put on every window; ``run`` and ``level`` for two.
+    """
+
+    guard: Guard
+    recorder: Recorder
+    clock: Clock
+    rng: random.Random
+    load: Load | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def watch(self, seconds: float, configuration: Configuration) -> Window:
+        """Observe what is in force, after telling our load how many connections that means."""
+        if self.load and CONCURRENCY in configuration:
+            self.load.set_connections(int(configuration[CONCURRENCY]))
+        self.recorder.discard()
+        return self.recorder.record(
+            seconds, configuration_id=configuration.id, labels={**self.labels, "phase": "watch"}
+        )
+
+    def new_trial_id(self) -> str:
+        """Return the time as a name: it sorts by time, and is unique while one optimiser works on the server."""
+        return f"{self.clock.now():%Y%m%dT%H%M%S.%f}"
+
+    def allows(self, configuration: Configuration, incumbent: Configuration) -> bool:
+        """Tell whether the guard would let `configuration` pass."""
+        try:
+            self.guard.review(configuration, before=incumbent)
+        except ChangeRefused:
+            return False
+        return True
+
+    def hold(
+        self,
+        baseline: Configuration,
+        proposal: Proposal,
+        plan: TrialPlan,
+        *,
+        deadline_seconds: float | None = None,
+        on_pair: OnPair | None = None,
+    ) -> Trial:
+        """Try `proposal` against `baseline`, which is in force; what is promoted is confirmed, else put back.
+
+        Raises
+        ------
+        ChangeRefused
+            If the guard or the server refuses it; nothing has changed then.
+        TargetError, JournalError
+            If the server or the journal fails; the guard has put the baseline back, or will at the next start.
+        """
+        change = Change(baseline, proposal.configuration)
+        trial_id = self.new_trial_id()
+        with self.guard.trial(change, trial_id) as guarded:
+            trial = run_trial(
+                ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load),
+                baseline,
+                proposal,
+                plan,
+                clock=self.clock,
+                rng=self.rng,
+                trial_id=trial_id,
+                deadline_seconds=deadline_seconds,
+                labels=self.labels,
+                on_pair=on_pair,
+            )
+            if trial.verdict.outcome is Outcome.PROMOTED:
+                guarded.confirm()
+        return trial
+
+
+def open_study(
+    laboratory: Laboratory, initial: Configuration, *, folder: Path | None, workload: str, seed: int
+) -> TuningStudy:
+    """Open the study of this server and workload, whose sampler proposes only what the guard lets pass.
+
+    Parameters
+    ----------
+    laboratory : Laboratory
+    initial : Configuration
+        In force now; its knobs are the ones that are searched.
+    folder : Path or None
+        Of the server's state; None keeps the study in memory.
+    workload : str
+        Name of what the server is tuned for.
+    seed : int
+
+    Raises
+    ------
+    StateError
+        If the folder cannot be used.
+    """
+    space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial))
+
+    def feasible(parameters: Mapping[str, Any]) -> bool:
+        return laboratory.allows(space.configuration(parameters, initial), initial)
+
+    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, feasible=feasible)
+    return TuningStudy.open(folder, workload=workload, space=space, initial=initial, sampler=sampler)

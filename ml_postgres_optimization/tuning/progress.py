@@ -1,0 +1,59 @@
+"""What the controller tells those who listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.trials import Interval, Proposal, Trial
+
+
+class Stage(StrEnum):
+    """Where the controller is."""
+
+    WATCHED = "watched"
+    PROPOSED = "proposed"
+    REFUSED = "refused"
+    COMPARED = "compared"
+    DECIDED = "decided"
+    PROVING = "proving"
+    PROVEN = "proven"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One step of the controller.
+
+    Parameters
+    ----------
+    stage : Stage
+    at : datetime
+    message : str
+        A sentence for the user.
+    remaining_seconds : float
+        Of the budget.
+    proposal : Proposal or None
+        What it is about, from ``proposed`` to ``proven``.
+    interval : Interval or None
+        Candidate over baseline so far.
+    trial : Trial or None
+        The whole trial, once decided: the one to keep.
+    window : Window or None
+        What was seen before the first trial, with ``watched``.
+    """
+
+    stage: Stage
+    at: datetime
+    message: str
+    remaining_seconds: float
+    proposal: Proposal | None = None
+    interval: Interval | None = None
+    trial: Trial | None = None
+    window: Window | None = None
+
+
+Subscriber = Callable[[Progress], None]

@@ -1,0 +1,20 @@
+"""What is searched, how, and the memory of it."""
+
+from ml_postgres_optimization.tuning.search.encoding import Axis, axes_of, axis_of
+from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler, TrustRegion
+from ml_postgres_optimization.tuning.search.space import SearchSpace
+from ml_postgres_optimization.tuning.search.study import Asked, TuningStudy
+from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate, log_expected_improvement
+
+__all__ = [
+    "Asked",
+    "Axis",
+    "ForestSampler",
+    "ForestSurrogate",
+    "SearchSpace",
+    "TrustRegion",
+    "TuningStudy",
+    "axes_of",
+    "axis_of",
+    "log_expected_improvement",
+]

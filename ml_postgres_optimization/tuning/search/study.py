@@ -1,0 +1,202 @@
+"""The memory of the search: an Optuna study in the state folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import distribution_to_json
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.study import Study
+from optuna.trial import TrialState, create_trial
+
+from ml_postgres_optimization.errors import StateError
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.trials import Outcome, Trial
+from ml_postgres_optimization.tuning.search.space import SearchSpace
+
+_FILE = "study.journal"
+_CONFIGURATION = "configuration"
+# The guards abort at twice the baseline's mean. Beyond 4.5 times it is all the same, and would only blind the forest
+# to the differences that matter.
+_ABORTED_LOG_RATIO = math.log(2.0)
+_WORST_LOG_RATIO = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A configuration that the study wants to be tried.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    reason : str
+    trial : optuna.trial.Trial
+        To be given back to `TuningStudy.tell` or `TuningStudy.refuse`.
+    """
+
+    configuration: Configuration
+    reason: str
+    trial: optuna.trial.Trial
+
+
+class TuningStudy:
+    """An Optuna study of configurations: minimise the log of the objective's ratio to that of the first baseline.
+
+    Ratios of trials against different baselines are not comparable, so the value of a trial is the log of its own
+    ratio plus that of all promotions before it. A study of an earlier run is taken up again if it knows the
+    configuration that is in force now; else there would be no common zero, and a new one begins.
+
+    Parameters
+    ----------
+    study : optuna.study.Study
+        Any tool of Optuna's may look at it.
+    space : SearchSpace
+    offset : float
+        Value of the configuration in force at the start.
+    """
+
+    def __init__(self, study: Study, space: SearchSpace, *, offset: float = 0.0) -> None:
+        self.study = study
+        self.space = space
+        self._offset = offset
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            # its run was interrupted: only one works on a server at a time
+            study.tell(trial.number, state=TrialState.FAIL)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | None,
+        *,
+        workload: str,
+        space: SearchSpace,
+        initial: Configuration,
+        sampler: BaseSampler,
+    ) -> TuningStudy:
+        """Take up the study of this workload that knows `initial`, or begin one.
+
+        Parameters
+        ----------
+        folder : Path or None
+            Of the server's state; None keeps the study in memory.
+        workload : str
+            Name of what the server is tuned for.
+
+        Raises
+        ------
+        StateError
+            If the folder cannot be used.
+        """
+        prefix = f"{workload}-{_digest(space)}-"
+        try:
+            storage = _storage(folder)
+            for name in optuna.get_all_study_names(storage):
+                study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
+                if name.startswith(prefix) and (offset := _value_of(study, initial)) is not None:
+                    return cls(study, space, offset=offset)
+            study = optuna.create_study(storage=storage, study_name=prefix + initial.id, sampler=sampler)
+        except OSError as error:
+            raise StateError(
+                f"the study in {folder} cannot be used: {error}", "Choose another GENESIS_HOME, or mend its rights."
+            ) from error
+        opened = cls(study, space)
+        opened._add(initial, 0.0, {"origin": "initial"})
+        return opened
+
+    def enqueue(self, configurations: Iterable[Configuration], *, reason: str) -> None:
+        """Have these tried before what the sampler comes up with; those that are known already are left out."""
+        for configuration in configurations:
+            self.study.enqueue_trial(
+                self.space.parameters(configuration), user_attrs={"reason": reason}, skip_if_exists=True
+            )
+
+    def ask(self, over: Configuration) -> Asked:
+        """Return what to try next; knobs outside the search space are as in `over`."""
+        trial = self.study.ask(fixed_distributions=self.space.distributions)
+        configuration = self.space.configuration(trial.params, over)
+        reason = str(trial.user_attrs.get("reason", "the search expects most of it"))
+        return Asked(configuration, reason, trial)
+
+    def tell(self, trial: Trial, accumulated_log_ratio: float, asked: Asked | None = None) -> None:
+        """Remember a finished trial.
+
+        Parameters
+        ----------
+        trial : Trial
+        accumulated_log_ratio : float
+            Log ratio of the trial's baseline to the configuration in force at the start.
+        asked : Asked, optional
+            Where the study itself had proposed it.
+        """
+        value = self._offset + accumulated_log_ratio + _log_ratio(trial)
+        evidence = _evidence(trial)
+        if asked is None:
+            self._add(trial.proposal.configuration, value, evidence)
+            return
+        for name, fact in {**evidence, _CONFIGURATION: asked.configuration.id}.items():
+            asked.trial.set_user_attr(name, fact)
+        self.study.tell(asked.trial, value)
+
+    def refuse(self, asked: Asked, reason: str) -> None:
+        """Remember that a guard refused what was asked for: it is pruned, and has no value."""
+        asked.trial.set_user_attr("refused", reason)
+        self.study.tell(asked.trial, state=TrialState.PRUNED)
+
+    def _add(self, configuration: Configuration, value: float, facts: Mapping[str, Any]) -> None:
+        self.study.add_trial(
+            create_trial(
+                params=self.space.parameters(configuration),
+                distributions=self.space.distributions,
+                value=value,
+                user_attrs={**facts, _CONFIGURATION: configuration.id},
+            )
+        )
+
+
+def _storage(folder: Path | None) -> BaseStorage:
+    return InMemoryStorage() if folder is None else JournalStorage(JournalFileBackend(str(folder / _FILE)))
+
+
+def _digest(space: SearchSpace) -> str:
+    """Name the search space: trials of another one cannot be told to a study."""
+    described = {name: distribution_to_json(distribution) for name, distribution in space.distributions.items()}
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _value_of(study: Study, configuration: Configuration) -> float | None:
+    """Return the latest value of `configuration` in the study; None where it has none."""
+    values = [
+        trial.value
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if trial.user_attrs.get(_CONFIGURATION) == configuration.id
+    ]
+    return values[-1] if values else None
+
+
+def _log_ratio(trial: Trial) -> float:
+    """Return the log of the estimated ratio; an aborted trial counts as bad, however its pairs had looked."""
+    ratio = trial.verdict.ratio
+    known = math.log(ratio) if math.isfinite(ratio) and ratio > 0 else _WORST_LOG_RATIO
+    least = _ABORTED_LOG_RATIO if trial.verdict.outcome is Outcome.ABORTED else -math.inf
+    return min(max(known, least), _WORST_LOG_RATIO)
+
+
+def _evidence(trial: Trial) -> dict[str, Any]:
+    verdict = trial.verdict
+    return {
+        "trial": trial.id,
+        "origin": trial.proposal.origin,
+        "outcome": str(verdict.outcome),
+        "pairs": len(verdict.pairs),
+        "ratio": verdict.ratio,
+        "ratio_low": verdict.ratio_low,
+    }

@@ -1,0 +1,77 @@
+"""What the load has done so far."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.process.messages import Report
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCounters:
+    """What the load has done since its start.
+
+    Parameters
+    ----------
+    due_total : int
+        Operations that came due. Once the load has stopped, it is the sum of the next three.
+    succeeded_total, failed_total, skipped_total : int
+        Skipped: due and never started, or lost with a client process.
+    connections_lost_total : int
+        Connections that broke while open.
+    connection_failures : mapping of str to int
+        Attempts to connect that failed, by SQLSTATE.
+    restarts_total : int
+        Client processes that died and were started again. What they had not reported is lost, so the interval in
+        which it happened is void.
+    """
+
+    due_total: int = 0
+    succeeded_total: int = 0
+    failed_total: int = 0
+    skipped_total: int = 0
+    connections_lost_total: int = 0
+    connection_failures: Mapping[str, int] = field(default_factory=dict)
+    restarts_total: int = 0
+
+    def __add__(self, other: LoadCounters) -> LoadCounters:
+        return LoadCounters(
+            due_total=self.due_total + other.due_total,
+            succeeded_total=self.succeeded_total + other.succeeded_total,
+            failed_total=self.failed_total + other.failed_total,
+            skipped_total=self.skipped_total + other.skipped_total,
+            connections_lost_total=self.connections_lost_total + other.connections_lost_total,
+            connection_failures=Counter(self.connection_failures) + Counter(other.connection_failures),
+            restarts_total=self.restarts_total + other.restarts_total,
+        )
+
+    @classmethod
+    def of(cls, report: Report) -> LoadCounters:
+        """Count what one report says."""
+        failed = int(np.count_nonzero(report.batch.sqlstate != b""))
+        return cls(
+            due_total=report.due_total,
+            succeeded_total=len(report.batch) - failed,
+            failed_total=failed,
+            skipped_total=report.batch.skipped_total,
+            connections_lost_total=report.connections_lost_total,
+            connection_failures=report.connection_failures,
+        )
+
+
+def lost(operations_total: int) -> SampleBatch:
+    """Return a batch that only says how many operations nobody will hear of again."""
+    return SampleBatch(
+        kinds=(),
+        kind_index=np.empty(0, dtype=np.uint8),
+        intended_start_seconds=np.empty(0),
+        start_seconds=np.empty(0),
+        end_seconds=np.empty(0),
+        sqlstate=np.empty(0, dtype="S5"),
+        skipped_total=operations_total,
+    )

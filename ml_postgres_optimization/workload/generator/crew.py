@@ -1,0 +1,228 @@
+"""All client processes of one load: started, heard, started again when they die, and stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from multiprocessing.connection import wait
+
+from ml_postgres_optimization.errors import ServerUnreachable, TargetError
+from ml_postgres_optimization.retry.backoff import full_jitter_seconds
+from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.generator.admission import Admission
+from ml_postgres_optimization.workload.generator.child import ChildProcess, failure_at_start
+from ml_postgres_optimization.workload.generator.counters import LoadCounters, lost
+from ml_postgres_optimization.workload.generator.shares import shares_of
+from ml_postgres_optimization.workload.plan import LoadPlan
+from ml_postgres_optimization.workload.process.messages import (
+    Assignment,
+    Failure,
+    Position,
+    Ready,
+    Report,
+    Start,
+    Stop,
+)
+
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 10.0
+# A process reports five times a second; one that says nothing for so long hangs.
+MAXIMUM_SILENCE_SECONDS = 15.0
+_LISTEN_SECONDS = 0.1
+_RESTART_BASE_SECONDS = 0.1
+_RESTART_CAP_SECONDS = 5.0
+
+
+class Crew:
+    """The client processes of one load.
+
+    Parameters
+    ----------
+    admission : Admission
+    plan : LoadPlan
+    maximum_silence_seconds : float
+        A process that says nothing for so long is killed, and started again.
+
+    Notes
+    -----
+    One thread gives orders; another, the crew's own, listens. `_state` guards what both touch.
+    """
+
+    def __init__(
+        self, admission: Admission, plan: LoadPlan, *, maximum_silence_seconds: float = MAXIMUM_SILENCE_SECONDS
+    ) -> None:
+        self._admission = admission
+        self._plan = plan
+        self._size = plan.process_count()
+        self._maximum_silence_seconds = maximum_silence_seconds
+        self._children: dict[int, ChildProcess] = {}
+        self._vacancies: dict[int, tuple[float, Position]] = {}  # by worker: when to start another, and where
+        self._state = threading.RLock()
+        self._stopping = threading.Event()
+        self._listener = threading.Thread(target=self._listen, name="load-generator", daemon=True)
+        self.started_at_seconds = 0.0
+        self.batches: deque[SampleBatch] = deque()
+        self.counters = LoadCounters()
+        self.last_failure: str | None = None
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """The processes that are running."""
+        with self._state:
+            return tuple(child.pid for child in self._children.values())
+
+    def cpu_ratio(self, since_seconds: float) -> float:
+        """Return the largest share of a core that one of them used since a monotonic time."""
+        with self._state:
+            return max((child.cpu_ratio(since_seconds) for child in self._children.values()), default=0.0)
+
+    def start(self) -> None:
+        """Start every process, wait until all have their connections, and let them begin together.
+
+        Raises
+        ------
+        ServerUnreachable, AuthenticationFailed, PrivilegeMissing, UsageError, TargetError
+        """
+        try:
+            for worker in range(self._size):
+                self._children[worker] = self._hire(worker)
+            for child in self._children.values():
+                _await_ready(child, time.monotonic() + START_TIMEOUT_SECONDS)
+        except BaseException:
+            self._dismiss_all()
+            raise
+        self.started_at_seconds = time.monotonic()
+        for child in self._children.values():
+            child.send(Start(self.started_at_seconds))
+        self._listener.start()
+
+    def change(self, plan: LoadPlan) -> None:
+        """Go on by another plan."""
+        with self._state:
+            self._plan = plan
+            shares = shares_of(plan, self._size)
+            for worker, child in self._children.items():
+                child.send(shares[worker])
+
+    def stop(self, drain_seconds: float) -> None:
+        """End all processes in good order, and those that do not answer by force."""
+        if self._listener.ident is None:
+            return
+        with self._state:
+            self._stopping.set()
+            for child in self._children.values():
+                child.send(Stop(drain_seconds))
+        try:
+            self._listener.join(drain_seconds + STOP_TIMEOUT_SECONDS)
+        finally:
+            for child in tuple(self._children.values()):
+                child.kill()
+            self._listener.join()
+
+    def _hire(self, worker: int) -> ChildProcess:
+        child = ChildProcess(worker)
+        child.send(
+            Assignment(
+                worker=worker,
+                connect=self._admission.connect,
+                plan=self._plan,
+                share=shares_of(self._plan, self._size)[worker],
+                account_count=self._admission.account_count,
+                key_count=self._plan.key_count or self._admission.account_count,
+            )
+        )
+        return child
+
+    def _dismiss_all(self) -> None:
+        for child in self._children.values():
+            child.kill()
+            child.bury()
+        self._children.clear()
+
+    def _listen(self) -> None:
+        """Hear every process until all have ended."""
+        while not (self._stopping.is_set() and not self._children):
+            heard = {child.channel: child for child in self._children.values()}
+            for channel in wait([*heard], timeout=_LISTEN_SECONDS):
+                self._hear(heard[channel])  # type: ignore[index]  # we gave it nothing but channels
+            if not self._stopping.is_set():
+                self._kill_the_silent()
+                self._fill_vacancies()
+
+    def _hear(self, child: ChildProcess) -> None:
+        try:
+            message = child.channel.recv()
+        except (EOFError, OSError):
+            self._part_with(child)
+            return
+        child.heard_at_seconds = time.monotonic()
+        match message:
+            case Report():
+                if len(message.batch) or message.batch.skipped_total:
+                    self.batches.append(message.batch)
+                with self._state:
+                    child.hear(message)
+                    self.counters += LoadCounters.of(message)
+            case Failure(sqlstate=""):
+                child.failure = message
+
+    def _part_with(self, child: ChildProcess) -> None:
+        """Take leave of a process whose pipe has ended; plan another in its place, unless it had finished."""
+        reason = child.bury()
+        with self._state:
+            del self._children[child.worker]
+            if child.has_finished:
+                return
+            self.last_failure = reason
+            self.batches.append(lost(child.waiting_total))
+            self.counters += LoadCounters(skipped_total=child.waiting_total)
+            if not self._stopping.is_set():
+                pause = full_jitter_seconds(
+                    self.counters.restarts_total + 1,
+                    base_seconds=_RESTART_BASE_SECONDS,
+                    cap_seconds=_RESTART_CAP_SECONDS,
+                )
+                self._vacancies[child.worker] = (time.monotonic() + pause, child.position)
+
+    def _kill_the_silent(self) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if now - child.heard_at_seconds > self._maximum_silence_seconds:
+                child.failure = Failure(f"it said nothing for {self._maximum_silence_seconds:g} s")
+                child.kill()
+
+    def _fill_vacancies(self) -> None:
+        now = time.monotonic()
+        with self._state:
+            for worker, (at_seconds, position) in tuple(self._vacancies.items()):
+                if now >= at_seconds and not self._stopping.is_set():
+                    del self._vacancies[worker]
+                    self._children[worker] = child = self._hire(worker)
+                    child.send(Start(self.started_at_seconds, position))
+                    self.counters += LoadCounters(restarts_total=1)
+
+
+def _await_ready(child: ChildProcess, until_seconds: float) -> None:
+    """Wait until the process has its connections.
+
+    Raises
+    ------
+    ServerUnreachable, AuthenticationFailed, PrivilegeMissing, UsageError, TargetError
+    """
+    while child.channel.poll(max(0.0, until_seconds - time.monotonic())):
+        try:
+            message = child.channel.recv()
+        except (EOFError, OSError):
+            raise TargetError(
+                f"A client process of the load ended at its start: {child.bury()}", "Run with --debug, and report it."
+            ) from None
+        match message:
+            case Ready():
+                return
+            case Failure():
+                raise failure_at_start(message)
+    raise ServerUnreachable(
+        f"The load's connections were not open after {START_TIMEOUT_SECONDS:g} s.",
+        "Check how fast the server accepts connections, or ask for fewer.",
+    )

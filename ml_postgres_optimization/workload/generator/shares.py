@@ -1,0 +1,29 @@
+"""Split a load over client processes."""
+
+from __future__ import annotations
+
+from ml_postgres_optimization.workload.plan import LoadPlan
+from ml_postgres_optimization.workload.process.messages import Share
+
+
+def shares_of(plan: LoadPlan, processes: int) -> list[Share]:
+    """Split `plan` over so many processes.
+
+    Connections are whole, so they go as evenly as they can; rate and clients follow the connections, since a
+    process without any could serve nobody. Processes that the rate does not need, or that no connection is left
+    for, rest.
+    """
+    active = plan.active_count(processes)
+    whole, rest = divmod(plan.connections, active)
+    connections = [whole + (worker < rest) if worker < active else 0 for worker in range(processes)]
+    clients = [round(plan.clients * sum(connections[:worker]) / plan.connections) for worker in range(processes + 1)]
+    rate = plan.rate_per_second
+    return [
+        Share(
+            connections=mine,
+            clients=clients[worker + 1] - clients[worker],
+            rate_per_second=None if rate is None else rate * mine / plan.connections,
+            mix=plan.mix,
+        )
+        for worker, mine in enumerate(connections)
+    ]

@@ -1,0 +1,135 @@
+"""What load to offer, as a value that can be sent to another process."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from numbers import Integral, Real
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.workload.operation import OperationMix
+
+RateShape = Callable[[float], float]
+
+# 3,000 operations of the soak mix per second cost a process a third of a core (benchmarks/generator.py), so about
+# 9,000 would fill it; it must stay below 80 % for its latencies to be believed, and bursts need room.
+RATE_PER_PROCESS = 5_000.0
+MAXIMUM_CONNECTIONS = 10_000
+MAXIMUM_RATE_PER_SECOND = 1_000_000.0
+
+
+def constant(_seconds: float) -> float:
+    """Keep the rate as it is."""
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoadPlan:
+    """What load to offer.
+
+    Parameters
+    ----------
+    mix : OperationMix
+    rate_per_second : float or None
+        Open loop: operations become due by a Poisson process of this rate, however slow the server is. None:
+        closed loop, each client asks again as soon as it is served.
+    connections : int
+        Operations that run at once, over all processes: the knob ``client.concurrency``.
+    clients : int
+        Logical users. The closed loop keeps this many in flight, and they share the connections; the open loop
+        only reports it, since its users do not wait for each other.
+    seed : int
+        Not negative; the same seed gives the same operations at the same times.
+    processes : int or None
+        Client processes, at most one for each core. None: as few as the rate needs, since each serves a queue of its
+        own with its share of the connections, and several queues wait longer than one.
+    session_settings : mapping of str to str
+        SET in every session, before anything else.
+    rate_shape : callable
+        Seconds since the start → factor on the rate, from 0 up. Must pickle: a module's function, or an
+        instance of a module's class.
+    zipf_exponent : float
+        Skew of the keys: 0 for none, 0.99 for the usual hot spot.
+    key_count : int or None
+        Use the first so many accounts only; None for all of them.
+    queue_limit : int
+        Operations that may wait in each process; what comes due beyond is counted as skipped.
+    drain_seconds : float
+        How long running operations may take to finish at the end; then they are cancelled, and count as failed.
+
+    Raises
+    ------
+    UsageError
+        If a value makes no sense.
+
+    References
+    ----------
+    Zipf exponent 0.99: B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", SoCC 2010.
+    """
+
+    mix: OperationMix
+    rate_per_second: float | None = None
+    connections: int = 8
+    clients: int = 500
+    seed: int = 0
+    processes: int | None = None
+    session_settings: Mapping[str, str] = field(default_factory=dict)
+    rate_shape: RateShape = constant
+    zipf_exponent: float = 0.99
+    key_count: int | None = None
+    queue_limit: int = 100_000
+    drain_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.rate_per_second is not None:
+            _check("rate_per_second", self.rate_per_second, 0, MAXIMUM_RATE_PER_SECOND)
+        _check_whole("connections", self.connections, 1, MAXIMUM_CONNECTIONS)
+        _check_whole("clients", self.clients, 1, 1_000_000)
+        _check_whole("seed", self.seed, 0, 2**63 - 1)
+        if self.processes is not None:
+            _check_whole("processes", self.processes, 1, MAXIMUM_CONNECTIONS)
+        _check("zipf_exponent", self.zipf_exponent, 0, 5)
+        if self.key_count is not None:
+            _check_whole("key_count", self.key_count, 1, 2**31)
+        _check_whole("queue_limit", self.queue_limit, 1, 10_000_000)
+        _check("drain_seconds", self.drain_seconds, 0, 3600)
+        _check("rate_shape at the start", self.rate_shape(0.0), 0, math.inf)
+
+    @property
+    def is_open_loop(self) -> bool:
+        """Whether operations become due by the clock, and not by the answer to the one before."""
+        return self.rate_per_second is not None
+
+    def process_count(self, cores: int | None = None) -> int:
+        """Return how many client processes to start on a machine of `cores` (default: the cores we may use).
+
+        Where the plan leaves it open, one more than its rate needs, which rests until a higher rate calls for it.
+        """
+        cores = cores or len(os.sched_getaffinity(0))
+        if self.processes is not None:
+            return min(self.processes, cores)
+        return cores if self.rate_per_second is None else min(self._needed + 1, cores)
+
+    def active_count(self, started: int) -> int:
+        """Return how many of the processes that were started take part at the present rate."""
+        if self.processes is not None or self.rate_per_second is None:
+            return started
+        return min(self._needed, started)
+
+    @property
+    def _needed(self) -> int:
+        return max(1, math.ceil((self.rate_per_second or 0.0) / RATE_PER_PROCESS))
+
+
+def _check(name: str, value: object, lowest: float, highest: float) -> None:
+    if not (isinstance(value, Real) and math.isfinite(value) and lowest <= float(value) <= highest):
+        limits = f"from {lowest:,} up" if math.isinf(highest) else f"from {lowest:,} to {highest:,}"
+        raise UsageError(f"{name} is {value!r}", f"Choose a number {limits}.")
+
+
+def _check_whole(name: str, value: object, lowest: int, highest: int) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise UsageError(f"{name} is {value!r}", "Choose a whole number.")
+    _check(name, value, lowest, highest)

@@ -1,0 +1,127 @@
+"""What the load generator and its client processes tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.operation import OperationMix
+from ml_postgres_optimization.workload.plan import LoadPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One process's part of the load; sent anew whenever it changes.
+
+    Parameters
+    ----------
+    connections : int
+        0 for a process that has to pause.
+    clients : int
+        Users in flight, in the closed loop.
+    rate_per_second : float or None
+    mix : OperationMix
+    """
+
+    connections: int
+    clients: int
+    rate_per_second: float | None
+    mix: OperationMix
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a schedule has come: the number of the interval, and of the operation in it that comes next."""
+
+    interval: int = 0
+    operation: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The first message to a process: everything it needs to connect and to draw its operations.
+
+    Parameters
+    ----------
+    worker : int
+        Number of the process; part of the seed.
+    connect : mapping of str to object
+        Arguments for ``asyncpg.connect``; never shown, since a password may be among them.
+    plan : LoadPlan
+    share : Share
+    account_count, key_count : int
+        Accounts in the tables, and how many of them are used.
+    """
+
+    worker: int
+    connect: Mapping[str, Any] = field(repr=False)
+    plan: LoadPlan
+    share: Share
+    account_count: int
+    key_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The second message: begin.
+
+    Parameters
+    ----------
+    schedule_start_seconds : float
+        Monotonic time that all processes count from.
+    position : Position or None
+        Where the process that died had come to, for one that takes its place; what came due since then counts as
+        skipped. None at the beginning.
+    """
+
+    schedule_start_seconds: float
+    position: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The last message: end within `drain_seconds`, report, and exit."""
+
+    drain_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a process: it has its connections."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """From a process, several times a second: what happened since the last report, and how it stands.
+
+    Parameters
+    ----------
+    batch : SampleBatch
+    due_total, connections_lost_total : int
+        Operations that came due, connections that broke; since the last report.
+    connection_failures : mapping of str to int
+        Attempts to connect that failed, by SQLSTATE; since the last report.
+    position : Position
+    at_seconds, cpu_seconds : float
+        Monotonic time of the report, CPU time of the process so far.
+    is_last : bool
+    """
+
+    batch: SampleBatch
+    due_total: int
+    connections_lost_total: int
+    connection_failures: Mapping[str, int]
+    position: Position
+    at_seconds: float
+    cpu_seconds: float
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """From a process that cannot go on: one line that says why."""
+
+    reason: str
+    sqlstate: str = ""

@@ -1,0 +1,104 @@
+"""One connection of the load, and what its failures are called."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+
+from ml_postgres_optimization.workload.operation import OperationKind
+from ml_postgres_optimization.workload.statements import Connection, Performer, prepare, query
+
+FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+KINDS = tuple(OperationKind)
+_CONNECTION_LOST = b"08003"
+_NOT_CONNECTED = b"08001"
+_STATEMENT_GONE = b"26000"
+_CLOSE_TIMEOUT_SECONDS = 2.0
+
+
+class Session:
+    """A connection with the prepared statements of the kinds that it has been asked for.
+
+    Parameters
+    ----------
+    connection : asyncpg.Connection
+    account_count : int
+        Accounts in the tables.
+    """
+
+    def __init__(self, connection: Connection, account_count: int) -> None:
+        self._connection = connection
+        self._account_count = account_count
+        # two attributes rather than methods of ours, since both are used for every operation
+        self.performers: list[Performer | None] = [None] * len(KINDS)
+        self.is_closed: Callable[[], bool] = connection.is_closed
+
+    @classmethod
+    async def open(
+        cls,
+        connect: Mapping[str, Any],
+        settings: Mapping[str, str],
+        kinds: Sequence[OperationKind],
+        account_count: int,
+    ) -> Session:
+        """Connect, SET `settings`, and prepare the statements of `kinds`; any of `FAILURES` comes through."""
+        connection = await asyncpg.connect(**connect)
+        try:
+            if settings:
+                await connection.fetch(query("session/settings"), [*settings], [*settings.values()])
+            session = cls(connection, account_count)
+            for kind in kinds:
+                await session.prepare(KINDS.index(kind))
+        except BaseException:
+            connection.terminate()
+            raise
+        return session
+
+    async def prepare(self, kind_index: int) -> Performer:
+        """Prepare what performs operations of a kind; any of `FAILURES` comes through."""
+        performer = await prepare(self._connection, KINDS[kind_index], self._account_count)
+        self.performers[kind_index] = performer
+        return performer
+
+    def forget(self, kind_index: int) -> None:
+        """Prepare this kind anew at its next use, since its plan or result may have changed under it."""
+        self.performers[kind_index] = None
+
+    async def close(self) -> None:
+        """Say goodbye to the server, or hang up where it does not answer."""
+        try:
+            await self._connection.close(timeout=_CLOSE_TIMEOUT_SECONDS)
+        except (*FAILURES, asyncio.CancelledError):
+            self._connection.terminate()
+
+
+def sqlstate_of(error: BaseException, *, connecting: bool = False) -> bytes:
+    """Return the SQLSTATE that says most about a failure.
+
+    When a backend is terminated, asyncpg raises 08003 and keeps the server's own 57P01 in ``__cause__``; when the
+    rollback after a failure fails too, the first failure is in ``__context__``. The server's own word wins, the
+    innermost of them, over what the driver made up (class 08). Without any: 08001 while connecting, 08003 for a
+    lost connection, 26000 for a prepared statement that the driver has given up.
+    """
+    codes: list[bytes] = [error.sqlstate.encode() for error in _chain(error) if getattr(error, "sqlstate", None)]
+    from_server = [code for code in codes if not code.startswith(b"08")]
+    if from_server or codes:
+        return (from_server or codes)[-1]
+    if connecting:
+        return _NOT_CONNECTED
+    is_statement = isinstance(error, asyncpg.InterfaceError) and "statement" in str(error)
+    return _STATEMENT_GONE if is_statement else _CONNECTION_LOST
+
+
+def _chain(error: BaseException | None) -> Iterator[Any]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+
+
+Opener = Callable[[], Coroutine[Any, Any, Session]]

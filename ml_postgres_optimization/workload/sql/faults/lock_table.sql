@@ -1,0 +1,1 @@
+LOCK TABLE genesis_load.accounts IN ACCESS EXCLUSIVE MODE

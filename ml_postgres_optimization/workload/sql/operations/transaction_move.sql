@@ -1,0 +1,3 @@
+UPDATE genesis_load.accounts
+SET balance = balance + $2
+WHERE account_id = $1

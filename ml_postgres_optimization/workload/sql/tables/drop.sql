@@ -1,0 +1,1 @@
+DROP SCHEMA genesis_load CASCADE

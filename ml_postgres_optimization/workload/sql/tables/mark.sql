@@ -1,0 +1,1 @@
+COMMENT ON SCHEMA genesis_load IS {marker}

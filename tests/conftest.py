@@ -1,0 +1,168 @@
+"""A real PostgreSQL for tests: one embedded server per process, a fresh database per test.
+
+``GENESIS_TEST_PG_BIN`` names the folder of the programs to test against; without it the newest installed are taken.
+"""
+
+import itertools
+import operator
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from ml_postgres_optimization.errors import GenesisError
+from ml_postgres_optimization.target.embedded import Binaries, EmbeddedServer, all_binaries, find_binaries
+
+DISK, MEMORY = Path("/tmp"), Path("/dev/shm")
+BINARIES = pytest.StashKey[Binaries]()
+
+# Tests may lose their data; a server of a user's never runs with these.
+WITHOUT_DURABILITY = {"fsync": "off", "full_page_writes": "off"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    named = os.environ.get("GENESIS_TEST_PG_BIN")
+    try:
+        config.stash[BINARIES] = find_binaries(Path(named) if named else None)
+    except GenesisError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    binaries = config.stash[BINARIES]
+    return f"PostgreSQL {binaries.version} from {binaries.bin_directory} ({binaries.origin})"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    major = config.stash[BINARIES].major
+    for item in items:
+        for marker in item.iter_markers("pg"):
+            if not satisfies(major, marker.args[0]):
+                item.add_marker(pytest.mark.skip(reason=f"needs PostgreSQL {marker.args[0]}, here is {major}"))
+
+
+def satisfies(major: int, versions: str) -> bool:
+    """Evaluate ``>= 15``, ``< 17`` or ``>= 15, < 18``."""
+    conditions = [re.fullmatch(r"\s*(>=|<=|==|!=|<|>)\s*(\d+)\s*", part) for part in versions.split(",")]
+    if not all(conditions):
+        raise pytest.UsageError(f"the marker pg({versions!r}) is not understood; write '>= 15' or '>= 15, < 18'")
+    operators = {
+        ">=": operator.ge,
+        "<=": operator.le,
+        "==": operator.eq,
+        "!=": operator.ne,
+        "<": operator.lt,
+        ">": operator.gt,
+    }
+    return all(operators[condition[1]](major, int(condition[2])) for condition in conditions if condition)
+
+
+@pytest.fixture(scope="session")
+def binaries(pytestconfig: pytest.Config) -> Binaries:
+    """The programs under test."""
+    return pytestconfig.stash[BINARIES]
+
+
+@pytest.fixture(scope="session")
+def psql(binaries: Binaries) -> Path:
+    """The program psql: of the installation under test, or where that has none (npm's packages) of another one."""
+    installations = [binaries, *all_binaries()]
+    return next(path for path in (each.program("psql") for each in installations) if path.exists())
+
+
+@pytest.fixture(scope="session")
+def session_folder() -> Iterator[Path]:
+    """A folder of this process's that the server's account can enter, which pytest's own are not for root."""
+    with folder_in(DISK) as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def fast_folder() -> Iterator[Path]:
+    """The same in memory where there is room, since an initdb takes a third of the time there."""
+    roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > 2 << 30
+    with folder_in(MEMORY if roomy and not os.statvfs(MEMORY).f_flag & os.ST_NOEXEC else DISK) as path:
+        yield path
+
+
+@pytest.fixture
+def folder(fast_folder: Path) -> Iterator[Path]:
+    """A folder of the test's own that the server's account can enter."""
+    path = fast_folder / uuid4().hex[:12]
+    path.mkdir()
+    yield path
+    shutil.rmtree(path)
+
+
+@contextmanager
+def folder_in(parent: Path) -> Iterator[Path]:
+    sweep_what_killed_runs_left(parent)
+    path = Path(tempfile.mkdtemp(prefix=f"genesis-test-{os.getpid()}-", dir=parent))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+def sweep_what_killed_runs_left(parent: Path) -> None:
+    """Stop and remove the servers of runs whose process is gone; nobody else does."""
+    for left in parent.glob("genesis-test-*-*"):
+        with suppress(GenesisError, FileNotFoundError):  # another process may be sweeping it too
+            if left.stat().st_uid == os.geteuid() and not psutil.pid_exists(int(left.name.split("-")[2])):
+                for lock in itertools.chain(left.glob("*/lock"), left.glob("*/*/lock")):
+                    EmbeddedServer.remove(lock.parent, system_state=left / "system")
+                shutil.rmtree(left)
+
+
+def start_server(home: Path, binaries: Binaries, session_folder: Path) -> EmbeddedServer:
+    preloaded = (
+        {"shared_preload_libraries": "pg_stat_statements"} if binaries.has_library("pg_stat_statements") else {}
+    )
+    settings = {**WITHOUT_DURABILITY, **preloaded}
+    return EmbeddedServer.start(home, binaries=binaries, settings=settings, system_state=session_folder / "system")
+
+
+@pytest.fixture(scope="session")
+def server(binaries: Binaries, session_folder: Path) -> Iterator[EmbeddedServer]:
+    """The server that all tests of this process share; break or tune `own_server` instead."""
+    with start_server(session_folder / "server", binaries, session_folder) as server:
+        yield server
+
+
+@pytest.fixture
+def own_server(binaries: Binaries, folder: Path, session_folder: Path) -> Iterator[EmbeddedServer]:
+    """A server of the test's own, to break, stop or tune."""
+    with start_server(folder, binaries, session_folder) as server:
+        yield server
+
+
+@pytest.fixture
+def database(server: EmbeddedServer) -> Iterator[str]:
+    """The DSN of a superuser on a fresh database."""
+    name = f"test_{uuid4().hex[:12]}"
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(server.dsn, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def owner(server: EmbeddedServer, database: str) -> Iterator[str]:
+    """The DSN of a role that owns that same fresh database and is no superuser."""
+    name = psycopg.conninfo.conninfo_to_dict(database)["dbname"]
+    role, identifiers = f"owner_of_{name}", (sql.Identifier(name), sql.Identifier(f"owner_of_{name}"))
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(identifiers[1]))
+        connection.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(*identifiers))
+        yield make_conninfo(database, user=role)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifiers[0]))
+        connection.execute(sql.SQL("DROP ROLE {}").format(identifiers[1]))

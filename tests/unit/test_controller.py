@@ -1,0 +1,235 @@
+"""The controller on the simulated target: it finds what is better, and leaves the server well whatever happens."""
+
+import math
+import random
+
+import pytest
+
+from ml_postgres_optimization.errors import ChangeRefused, ServerUnreachable
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.knobs.rules import rule_configuration
+from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.target.simulated import AutoregressiveNoise, SimulatedTarget, WhiteNoise
+from ml_postgres_optimization.telemetry import MemoryStore, Recorder, VirtualClock
+from ml_postgres_optimization.trials import Outcome, TrialPlan
+from ml_postgres_optimization.tuning import Budget, Controller, Draft, Laboratory, Stage, open_study, rule_drafts
+
+CONNECTIONS = 40
+
+
+class Bench:
+    """A simulated server with everything around it, on a clock of its own."""
+
+    def __init__(self, folder, *, seed=1, noise=None, plan=None, connections=CONNECTIONS):
+        self.clock = VirtualClock()
+        self.target = SimulatedTarget(
+            self.clock, seed=seed, noise=noise, concurrency=connections, rate_per_second=100.0
+        )
+        settings = self.target.settings(load_catalogue().settings_needed)
+        self.catalogue = load_catalogue().confront(settings, 15, self.target.machine)
+        self.settings = settings
+        self.folder = folder
+        self.journal = Journal(folder).__enter__()
+        self.initial = self.catalogue.configuration_of(settings, {CONCURRENCY: connections})
+        guard = Guard(
+            self.target,
+            catalogue=self.catalogue,
+            machine=self.target.machine,
+            journal=self.journal,
+            capabilities=self.target.capabilities,
+        )
+        self.store = MemoryStore()
+        self.laboratory = Laboratory(
+            guard=guard,
+            recorder=Recorder(
+                self.target, self.clock, samples=self.target.samples, subscribers=[self.store.add, self.on_window]
+            ),
+            clock=self.clock,
+            rng=random.Random(seed),
+            load=self,
+            labels={"run": "test"},
+        )
+        self.plan = plan or TrialPlan()
+        self.seed = seed
+        self.events = []
+        self.on_window_do = None
+
+    def set_connections(self, connections):
+        self.target.concurrency = connections
+
+    def on_window(self, window):
+        if self.on_window_do:
+            self.on_window_do(window)
+
+    def in_force(self):
+        settings = self.target.settings(self.initial)
+        return self.catalogue.configuration_of(settings, {CONCURRENCY: self.target.concurrency})
+
+    def study(self, folder=None):
+        return open_study(self.laboratory, self.initial, folder=folder, workload="test", seed=self.seed)
+
+    def controller(self, study=None):
+        return Controller(self.laboratory, study or self.study(), self.plan, subscribers=[self.events.append])
+
+    def rules(self):
+        return rule_drafts(
+            self.initial, rule_configuration(self.target.machine, self.catalogue, self.settings).configuration
+        )
+
+    def stages(self):
+        return [event.stage for event in self.events]
+
+    def truth(self, configuration):
+        return self.target.latency_seconds(configuration, int(configuration[CONCURRENCY]))
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = Bench(tmp_path)
+    yield made
+    made.journal.__exit__(None, None, None)
+
+
+def test_the_rules_are_promoted_and_the_gain_is_as_the_surface_says(bench):
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(1500, patience=2))
+    assert ledger.promoted[0].proposal.configuration[CONCURRENCY] == 5
+    assert bench.in_force() == ledger.incumbent
+    true_ratio = bench.truth(ledger.incumbent) / bench.truth(bench.initial)
+    assert true_ratio < 0.5
+    assert ledger.proven is not None
+    assert ledger.proven.low < true_ratio < ledger.proven.high
+    assert ledger.accumulated.low < true_ratio < ledger.accumulated.high
+    assert ledger.proven.ratio == pytest.approx(true_ratio, rel=0.1)
+
+
+def test_the_search_goes_on_from_the_rules(bench):
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(6 * 3600, patience=15, prove=False))
+    by_rules = [trial for trial in ledger.promoted if trial.proposal.origin == "rules"]
+    by_search = [trial for trial in ledger.promoted if trial.proposal.origin == "forest"]
+    assert by_rules
+    assert by_search
+    assert bench.truth(ledger.incumbent) < bench.truth(by_rules[-1].proposal.configuration)
+    assert bench.stages()[-1] is Stage.QUIET
+
+
+@pytest.mark.parametrize("noise", [WhiteNoise(0.3), AutoregressiveNoise(0.3, 60.0)], ids=["white", "autoregressive"])
+def test_noise_promotes_nothing(tmp_path, noise):
+    bench = Bench(tmp_path, noise=noise, plan=TrialPlan(max_pairs=12))
+    # a knob that does nothing on the simulated server
+    drafts = [Draft({"bgwriter_lru_maxpages": pages}, "user", "an A/A trial") for pages in range(101, 121)]
+    ledger = bench.controller().run(bench.initial, drafts, Budget(1e6, patience=0))
+    assert len(ledger.trials) == 20
+    assert len(ledger.promoted) <= 1
+    assert ledger.promoted or bench.in_force() == bench.initial
+
+
+def test_a_candidate_that_is_clearly_worse_is_stopped_in_its_first_block(tmp_path):
+    bench = Bench(tmp_path, connections=8)
+    drafts = [Draft({CONCURRENCY: 90}, "user", "far too many")]
+    (trial,) = bench.controller().run(bench.initial, drafts, Budget(600, patience=0)).trials
+    assert trial.verdict.outcome is Outcome.ABORTED
+    assert not trial.verdict.pairs
+    assert trial.verdict.ratio == pytest.approx(3.5, rel=0.1)
+    assert "limit being 2 times" in trial.verdict.reason
+    assert bench.in_force() == bench.initial
+
+
+def test_a_worse_candidate_is_rejected_and_put_back(bench):
+    drafts = [Draft({CONCURRENCY: 55}, "user", "still more")]
+    (trial,) = bench.controller().run(bench.initial, drafts, Budget(1200, patience=0)).trials
+    assert trial.verdict.outcome is Outcome.REJECTED
+    assert bench.in_force() == bench.initial
+
+
+@pytest.mark.parametrize(
+    "values", [{"fsync": False}, {"full_page_writes": False}, {"work_mem": 2**30}, {"shared_buffers": 2**18}], ids=str
+)
+def test_what_is_forbidden_is_refused_and_nothing_changes(bench, values):
+    ledger = bench.controller().run(bench.initial, [Draft(values, "user", "a dare")], Budget(600, patience=0))
+    assert not ledger.trials
+    assert Stage.REFUSED in bench.stages()
+    assert bench.in_force() == bench.initial
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), ServerUnreachable("gone", "wait"), ZeroDivisionError()], ids=repr
+)
+def test_an_exception_in_a_trial_puts_the_baseline_back(bench, error):
+    def fail(window):
+        if window.labels.get("arm") == "candidate":
+            raise error
+
+    bench.on_window_do = fail
+    with pytest.raises(type(error)):
+        bench.controller().run(bench.initial, bench.rules()[1:], Budget(600))
+    assert bench.in_force() == bench.initial
+    assert not bench.journal.state.unfinished
+
+
+def test_an_exception_after_a_promotion_leaves_the_promoted_one(bench):
+    def fail(window):
+        if window.labels.get("arm") == "candidate" and bench.stages().count(Stage.DECIDED) == 1:
+            raise KeyboardInterrupt
+
+    bench.on_window_do = fail
+    with pytest.raises(KeyboardInterrupt):
+        bench.controller().run(bench.initial, bench.rules(), Budget(3000))
+    decided = [event for event in bench.events if event.stage is Stage.DECIDED]
+    assert decided[0].trial.verdict.outcome is Outcome.PROMOTED
+    assert bench.in_force() == decided[0].trial.proposal.configuration
+
+
+def test_the_budget_is_kept(bench):
+    began = bench.clock.monotonic_seconds()
+    bench.controller().run(bench.initial, bench.rules(), Budget(300))
+    assert bench.clock.monotonic_seconds() - began <= 300 + 2 * (bench.plan.block_seconds + bench.plan.settle_seconds)
+
+
+def test_too_little_time_tries_nothing(bench):
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(20))
+    assert not ledger.trials
+    assert bench.events[-1].stage is Stage.QUIET
+
+
+def test_a_server_on_which_nothing_runs_is_left_alone(tmp_path):
+    bench = Bench(tmp_path)
+    bench.target._rate_per_second = 0.0
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(600))
+    assert not ledger.trials
+    assert bench.stages() == [Stage.WATCHED, Stage.QUIET]
+
+
+def test_every_window_of_a_trial_says_what_it_belongs_to(bench):
+    bench.controller().run(bench.initial, bench.rules()[:1], Budget(120, patience=0, prove=False))
+    blocks = [window for window in bench.store.windows() if window.labels["phase"] == "trial"]
+    assert {window.labels["arm"] for window in blocks} == {"baseline", "candidate"}
+    assert len({window.labels["trial"] for window in blocks}) == 1
+    assert len({window.configuration_id for window in blocks}) == 2
+
+
+def test_a_study_is_taken_up_again_where_the_promoted_configuration_left_it(bench, tmp_path):
+    study = bench.study(tmp_path)
+    ledger = bench.controller(study).run(bench.initial, bench.rules(), Budget(900, patience=0, prove=False))
+    assert ledger.promoted
+    later = open_study(bench.laboratory, ledger.incumbent, folder=tmp_path, workload="test", seed=2)
+    assert later.study.study_name == study.study.study_name
+    values = {trial.user_attrs["configuration"]: trial.value for trial in later.study.trials}
+    assert values[ledger.incumbent.id] == pytest.approx(math.log(ledger.accumulated.ratio), abs=1e-9)
+    other = open_study(
+        bench.laboratory, bench.initial.replaced({"work_mem": 5000}), folder=tmp_path, workload="test", seed=2
+    )
+    assert other.study.study_name != study.study.study_name
+
+
+def test_what_a_guard_refuses_is_never_told_as_a_value(bench, monkeypatch):
+    study = bench.study()
+
+    def refuse(change, trial_id):
+        raise ChangeRefused("no", "no")
+
+    monkeypatch.setattr(bench.laboratory.guard, "trial", refuse)
+    ledger = bench.controller(study).run(bench.initial, [], Budget(600, patience=3))
+    assert not ledger.trials
+    assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]

@@ -1,0 +1,86 @@
+"""Slices of time, intervals and the comparison with the naive forecast."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_postgres_optimization.errors import NotEnoughData
+from ml_postgres_optimization.models.score import conformal_factor, require_slices, skill, time_slices
+
+
+@given(st.lists(st.floats(0.0, 30.0), min_size=5, max_size=200))
+def test_slices_are_in_order_with_a_gap_of_one_window(pauses):
+    ended_at = np.cumsum(10.0 + np.array(pauses))
+    started_at = ended_at - 10.0
+    slices = time_slices(started_at, ended_at)
+    parts = [part for part in (slices.training, slices.calibration, slices.test) if len(part)]
+    assert np.concatenate(parts).tolist() == sorted(set(np.concatenate(parts).tolist()))
+    for earlier, later in pairwise(parts):
+        assert started_at[later[0]] - ended_at[earlier[-1]] >= 10.0 - 1e-3
+
+
+def test_adjacent_windows_lose_one_row_at_each_cut():
+    ended_at = np.arange(1, 101) * 10.0
+    slices = time_slices(ended_at - 10.0, ended_at)
+    assert (slices.training[-1], slices.calibration[0], slices.calibration[-1], slices.test[0]) == (59, 61, 79, 81)
+
+
+def test_too_few_windows_are_counted():
+    ended_at = np.arange(1, 31) * 10.0
+    slices = time_slices(ended_at - 10.0, ended_at)
+    with pytest.raises(NotEnoughData, match="needs 60 windows to learn from, and has seen 30") as refusal:
+        require_slices(slices, 30, 60, "latency forest")
+    assert "30 more" in refusal.value.next_step
+
+
+def test_windows_of_one_moment_cannot_be_cut():
+    same = np.full(100, 10.0)
+    with pytest.raises(NotEnoughData, match="has seen 0"):
+        require_slices(time_slices(same - 10.0, same), 100, 60, "latency forest")
+
+
+def test_a_conformal_interval_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    held = []
+    for _ in range(300):
+        spread = rng.uniform(0.5, 2.0, 60)
+        residual = spread * rng.standard_t(4, 60)
+        factor = conformal_factor(residual[:50], spread[:50])
+        held.append(np.mean(np.abs(residual[50:]) <= factor * spread[50:]))
+    assert np.mean(held) == pytest.approx(0.91, abs=0.02)  # ceil(51 * 0.9) / 51 = 0.902 to 0.922
+
+
+def noise(rng, size):
+    """Losses of neighbours that are alike, as in windows."""
+    white = rng.normal(size=size + 5)
+    return np.convolve(white, np.ones(6) / np.sqrt(6), "valid") ** 2
+
+
+def test_chance_seldom_beats_the_naive_forecast():
+    rng = np.random.default_rng(2)
+    won = [skill(noise(rng, 100), noise(rng, 100), seed=1).beats_naive for _ in range(300)]
+    assert np.mean(won) <= 0.07
+
+
+def test_a_better_forecast_beats_it_and_a_worse_one_does_not():
+    rng = np.random.default_rng(3)
+    naive = noise(rng, 200)
+    better = skill(0.7 * naive, naive, seed=1)
+    assert better.beats_naive
+    assert better.ratio == pytest.approx(0.3)
+    assert not skill(1.1 * naive, naive, seed=1).beats_naive
+    assert not skill(0.995 * naive, naive, seed=1).beats_naive  # better, and worth nothing
+
+
+def test_the_comparison_repeats_with_its_seed():
+    rng = np.random.default_rng(4)
+    loss, naive = noise(rng, 50), noise(rng, 50)
+    assert skill(loss, naive, seed=7) == skill(loss, naive, seed=7)
+    assert skill(loss, naive, seed=7).low != skill(loss, naive, seed=8).low
+
+
+def test_a_naive_forecast_without_error_cannot_be_beaten():
+    assert not skill(np.zeros(20), np.zeros(20), seed=1).beats_naive

@@ -1,0 +1,113 @@
+"""The response surface: finds what a knob does, blames no bystander, and says how sure it is."""
+
+import math
+
+import numpy as np
+import pytest
+from synthetic_windows import STOCK, history
+
+from ml_postgres_optimization.errors import NotEnoughData
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.models.features import LoadContext
+from ml_postgres_optimization.models.knob_forest import KnobForest
+from ml_postgres_optimization.models.training import ForestSettings
+
+SETTINGS = ForestSettings(trees=40, leaf_rows=3)
+
+
+def designed(count, seed, effect):
+    """Return windows over random configurations, four in a row of each, and what they are."""
+    rng = np.random.default_rng(seed)
+    drawn = [
+        STOCK.replaced(
+            {
+                "work_mem": int(2 ** rng.uniform(10, 16)),
+                "jit": bool(rng.random() < 0.5),
+                "wal_compression": str(rng.choice(["off", "lz4", "pglz"])),
+                CONCURRENCY: int(rng.integers(2, 100)),
+            }
+        )
+        for _ in range(count // 4 + 1)
+    ]
+    return history(
+        count,
+        seed,
+        log_mean=lambda number, noise: effect(drawn[number // 4]) + 0.05 * noise.normal(),
+        configuration=lambda number: drawn[number // 4],
+    )
+
+
+def effect(configuration):
+    """Concurrency matters most, work_mem half as much, the rest not at all."""
+    surplus = abs(math.log2(configuration[CONCURRENCY] / 8.0))
+    return -6.0 + 0.4 * surplus - 0.08 * math.log2(configuration["work_mem"])
+
+
+@pytest.fixture(scope="module")
+def past():
+    return designed(600, 1, effect)
+
+
+@pytest.fixture(scope="module")
+def model(past):
+    return KnobForest.fit(past, 1, SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def context(past):
+    return LoadContext.of(past[0].window)
+
+
+def test_knobs_explain_what_the_load_alone_cannot(model):
+    assert model.score.beats_naive
+    assert 0.8 <= model.score.coverage_ratio <= 0.98
+
+
+def test_knobs_that_do_nothing_are_not_acted_on():
+    idle = KnobForest.fit(designed(300, 2, lambda configuration: -6.0), 1, SETTINGS)
+    assert not idle.score.beats_naive
+
+
+def test_importance_ranks_knobs_by_what_they_do(model):
+    importance = {name: mean for name, (mean, _) in model.importance().items()}
+    assert set(importance) == set(STOCK)
+    assert sorted(importance, key=importance.get)[-2:] == ["work_mem", CONCURRENCY]
+    assert importance["random_page_cost"] == 0.0
+    assert abs(importance["jit"]) < 0.1 * importance[CONCURRENCY]
+    assert all(deviation >= 0.0 for _, deviation in model.importance().values())
+
+
+def test_the_surface_finds_the_better_configuration(model, context):
+    good = STOCK.replaced({CONCURRENCY: 8, "work_mem": 65536})
+    bad = STOCK.replaced({CONCURRENCY: 95, "work_mem": 1024})
+    better, worse = model.predict(good, context), model.predict(bad, context)
+    assert better.value == pytest.approx(math.exp(effect(good)), rel=0.7)
+    assert better.high < worse.low
+
+
+def test_many_are_predicted_like_one(model, context):
+    configurations = [STOCK.replaced({CONCURRENCY: number}) for number in range(2, 60)]
+    mean, deviation = model.predict_many(configurations, context)
+    assert mean.shape == deviation.shape == (58,)
+    single = [math.log(model.predict(configuration, context).value) for configuration in configurations]
+    assert mean == pytest.approx(single, abs=1e-12)
+    assert (deviation > 0.0).any()
+    assert [part.shape for part in model.predict_many([], context)] == [(0,), (0,)]
+
+
+def test_trees_disagree_more_where_little_was_seen(context):
+    narrow = designed(200, 3, effect)
+    few = [one for one in narrow if one.configuration[CONCURRENCY] < 12 or one.configuration[CONCURRENCY] > 70]
+    model = KnobForest.fit(few, 1, SETTINGS)
+    seen = [STOCK.replaced({CONCURRENCY: number}) for number in (80, 85, 90)]
+    unseen = [STOCK.replaced({CONCURRENCY: number}) for number in (35, 40, 45)]
+    assert model.predict_many(unseen, context)[1].mean() > model.predict_many(seen, context)[1].mean()
+
+
+def test_the_state_of_the_server_is_not_looked_at(model):
+    assert all(name.startswith(("knob.", "mix.", "load.offered", "load.level")) for name in model.forest.names)
+
+
+def test_one_configuration_is_not_enough_to_compare():
+    with pytest.raises(NotEnoughData, match="needs 2 configurations to compare, and has seen 1"):
+        KnobForest.fit(history(100, 1, log_mean=lambda number, rng: -6.0 + 0.1 * rng.normal()), 1, SETTINGS)
