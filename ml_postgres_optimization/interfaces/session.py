@@ -18,7 +18,13 @@ from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binari
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
 from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
-from ml_postgres_optimization.target.postgres.schema import SchemaState, require_schema, schema_state
+from ml_postgres_optimization.target.postgres.schema import (
+    SchemaState,
+    install_schema,
+    install_statement_statistics,
+    require_schema,
+    schema_state,
+)
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
@@ -63,7 +69,7 @@ class Session:
         return self.embedded or self.settings.simulate
 
     def repository(self) -> Repository:
-        """Return the repository, on a connection that lives as long as the session.
+        """Return the repository, on a connection that lives as long as the session; on our own server it is made.
 
         Raises
         ------
@@ -71,6 +77,8 @@ class Session:
             If schema genesis is not there.
         """
         connection = self._resources.enter_context(connect(self.repository_connection, purpose="repository"))
+        if self.embedded and self.settings.repository is None:
+            install_schema(connection)
         require_schema(connection)
         return Repository(connection)
 
@@ -162,4 +170,8 @@ def _embedded(
     library = "pg_stat_statements"
     preloaded = {"shared_preload_libraries": library} if binaries.has_library(library) else {}
     server = resources.enter_context(EmbeddedServer.start(home.embedded, binaries=binaries, settings=preloaded))
-    return ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")
+    connection_settings = ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")
+    if preloaded:
+        with connect(connection_settings, purpose="setup") as connection:
+            install_statement_statistics(connection)
+    return connection_settings

@@ -153,6 +153,10 @@ def _clipped(value: KnobValue, knob: Knob) -> KnobValue:
     return rounded(int(bounded) if knob.kind == "integer" else bounded, knob.kind)
 
 
+def _whole_mib(number_of_bytes: float) -> int:
+    return int(number_of_bytes // _MIB) * _MIB
+
+
 def _size(number_of_bytes: float) -> str:
     return render(max(1, int(number_of_bytes // _MIB)), "MB")
 
@@ -168,13 +172,13 @@ def _client_concurrency(situation: _Situation) -> Advice:
 
 
 def _effective_cache_size(situation: _Situation) -> Advice:
-    value = situation.memory_bytes * 3 // 4
+    value = _whole_mib(situation.memory_bytes * 3 / 4)
     return value // bytes_of(1, "8kB"), f"three quarters of {_size(situation.memory_bytes)} of memory"
 
 
 def _maintenance_work_mem(situation: _Situation) -> Advice:
     """Like pgtune, but at most 1 GB: each autovacuum worker may take as much, and before 17 VACUUM uses no more."""
-    value = min(situation.memory_bytes // 16, _GIB)
+    value = _whole_mib(min(situation.memory_bytes / 16, _GIB))
     return value // _KIB, f"one sixteenth of {_size(situation.memory_bytes)} of memory, at most 1GB"
 
 
@@ -208,17 +212,12 @@ def _checkpoint_completion_target(_: _Situation) -> Advice:
 
 
 def _random_page_cost(situation: _Situation) -> Advice | None:
-    if situation.machine.rotational_disk is None:
-        return None
-    if situation.machine.rotational_disk:
-        return 4.0, "the disk rotates"
-    return 1.1, "the disk does not rotate"
+    """Only where the disk is known not to rotate: a virtual one says that it does, whatever is below it."""
+    return None if situation.machine.rotational_disk is not False else (1.1, "the disk does not rotate")
 
 
 def _effective_io_concurrency(situation: _Situation) -> Advice | None:
-    if situation.machine.rotational_disk is None:
-        return None
-    return (2, "the disk rotates") if situation.machine.rotational_disk else (200, "the disk does not rotate")
+    return None if situation.machine.rotational_disk is not False else (200, "the disk does not rotate")
 
 
 def _jit(_: _Situation) -> Advice:
@@ -246,8 +245,8 @@ def _parallel(situation: _Situation) -> dict[str, Advice]:
 
 
 def _shared_buffers(situation: _Situation) -> Advice:
-    value = situation.memory_bytes // 4 // bytes_of(1, "8kB")
-    return value, f"a quarter of {_size(situation.memory_bytes)} of memory"
+    value = _whole_mib(situation.memory_bytes / 4)
+    return value // bytes_of(1, "8kB"), f"a quarter of {_size(situation.memory_bytes)} of memory"
 
 
 def _max_worker_processes(situation: _Situation) -> Advice:

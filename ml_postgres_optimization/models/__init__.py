@@ -1,1 +1,4 @@
-"""Random forests over windows: latency with an interval, and the probability of each error."""
+"""Random forests over windows: latency with an interval, and the probability of each error.
+
+Nothing is re-exported: importing a forest brings scikit-learn along, which takes a second and 100 MB.
+"""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+_WIDEST = 20.0  # in logs: half a thousand million times as much says as little as infinity
 _CELLS_AT_ONCE = 200_000  # rows times trees that are walked together: what fits into a processor's cache
 
 
@@ -178,7 +179,8 @@ class IntervalForest:
     factor : float
         Half of the interval, in spreads.
     floor : float
-        What is added to the disagreement of the trees to make a spread, since all may agree and be wrong.
+        What is added to the disagreement of the trees to make a spread, since all may agree and be wrong: how far off
+        they typically are on what they were grown on.
     level : float
         How often the interval should hold the truth.
     """
@@ -201,7 +203,7 @@ class IntervalForest:
 
     def half_width(self, deviation: Floats) -> Floats:
         """Return half of the interval for rows on which the trees deviate so much."""
-        return self.factor * (deviation + self.floor)
+        return np.minimum(self.factor * (deviation + self.floor), _WIDEST)
 
 
 _DTYPES = {

@@ -37,7 +37,8 @@ class KnobForest:
         Predicts the natural log of the mean response.
     score : ForecastScore
         Of the same recipe one slice of time earlier, as in `LatencyForest`. The naive forecast knows the load and not
-        the knobs: the average of the surface over configurations that were seen.
+        the knobs: the average of the surface over configurations that were seen. Losses are compared configuration by
+        configuration.
     knob_importance : mapping of str to (float, float)
     data_digest : str
 
@@ -111,8 +112,8 @@ class KnobForest:
         Returns
         -------
         dict of str to (mean, standard deviation)
-            Rise of the squared error of the log when the knob's values are shuffled, over 5 shuffles; 0 for a knob
-            that did not vary.
+            Rise of the mean absolute error of the log when the knob's values are shuffled, over 5 shuffles; 0 for a
+            knob that did not vary.
 
         References
         ----------
@@ -159,9 +160,10 @@ class _Judge:
         names, later = self.surface.forest.names, self.table.rows(self.test)
         mean, deviation = self.surface.mean_and_deviation(later.columns(names))
         residual = later.log_mean - mean
+        losses = (np.abs(residual), np.abs(later.log_mean - self._without_knobs(later)))
         return ForecastScore(
             windows=len(later),
-            skill=skill(residual**2, (later.log_mean - self._without_knobs(later)) ** 2, seed=seed),
+            skill=skill(*_by_configuration(losses, later), seed=seed),
             coverage_ratio=float(np.mean(np.abs(residual) <= self.surface.half_width(deviation))),
             level=self.surface.level,
         )
@@ -171,12 +173,11 @@ class _Judge:
         rows = _thinned(self.test, _IMPORTANCE_ROWS)
         names, truth = self.surface.forest.names, self.table.log_mean[rows]
         matrix = self.table.rows(rows).columns(names)
-        error = np.mean((truth - self._mean(matrix)) ** 2)
+        error = np.mean(np.abs(truth - self._mean(matrix)))
         importance = dict.fromkeys(_knob_names(self.table.names), (0.0, 0.0))
         for column in [at for at, name in enumerate(names) if name.startswith(KNOB_PREFIX)]:
-            rises = [
-                np.mean((truth - self._mean(self._shuffled(matrix, column))) ** 2) - error for _ in range(_SHUFFLES)
-            ]
+            shuffled = (self._mean(self._shuffled(matrix, column)) for _ in range(_SHUFFLES))
+            rises = [np.mean(np.abs(truth - mean)) - error for mean in shuffled]
             importance[names[column]] = (float(np.mean(rises)), float(np.std(rises)))
         return {name.removeprefix(KNOB_PREFIX): value for name, value in importance.items()}
 
@@ -206,14 +207,25 @@ def _thinned(rows: Rows, most: int) -> Rows:
     return rows[:: -(-len(rows) // most)] if len(rows) else rows
 
 
+def _by_configuration(losses: tuple[Floats, Floats], later: Table) -> tuple[Floats, Floats]:
+    """Return the mean losses of each stay in a configuration: its windows share one chance to be predicted well."""
+    knobs = _knob_values(later)
+    stay = np.cumsum(np.concatenate([[0], np.any(knobs[1:] != knobs[:-1], axis=1)]))
+    one, other = (np.bincount(stay, loss) / np.bincount(stay) for loss in losses)
+    return one, other
+
+
+def _knob_values(table: Table) -> NDArray[np.float32]:
+    """Return the knobs' columns; what is not known is equal to itself, as NaN is not."""
+    return np.nan_to_num(table.columns(_knob_names(table.names)), nan=-np.inf)
+
+
 def _knob_names(names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(KNOB_PREFIX)]
 
 
 def _require_configurations(known: Table) -> None:
-    # one NaN is not equal to another
-    values = np.nan_to_num(known.columns(_knob_names(known.names)), nan=-np.inf)
-    seen = len(np.unique(values, axis=0))
+    seen = len(np.unique(_knob_values(known), axis=0))
     if seen < MINIMUM_CONFIGURATIONS:
         raise NotEnoughData(
             f"The knob forest needs {MINIMUM_CONFIGURATIONS} configurations to compare, and has seen {seen}.",

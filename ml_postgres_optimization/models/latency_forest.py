@@ -13,9 +13,10 @@ from ml_postgres_optimization.models.features import Table, features
 from ml_postgres_optimization.models.forest import Forest, IntervalForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
 from ml_postgres_optimization.models.score import ForecastScore, require_slices, skill, time_slices
-from ml_postgres_optimization.models.training import DEFAULT_SETTINGS, ForestSettings, Lesson, Rows
+from ml_postgres_optimization.models.training import ForestSettings, Lesson, Rows
 
 MINIMUM_WINDOWS = 60
+DEFAULT_SETTINGS = ForestSettings(leaf_rows=10)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +119,7 @@ def _score(rehearsal: IntervalForest, known: Table, test: Rows, seed: int) -> Fo
     change = later.next_log_mean - later.log_mean
     return ForecastScore(
         windows=len(later),
-        skill=skill((change - mean) ** 2, change**2, seed=seed),
+        skill=skill(np.abs(change - mean), np.abs(change), seed=seed),
         coverage_ratio=float(np.mean(np.abs(change - mean) <= rehearsal.half_width(deviation))),
         level=rehearsal.level,
     )

@@ -58,7 +58,7 @@ class ForecastScore:
     windows : int
         Held-out windows that it was scored on.
     skill : Skill
-        Loss: squared error of the natural log, so that an `error` of 0.01 is about 10 % off.
+        Loss: absolute error of the natural log, so that an `error` of 0.1 is about 10 % off.
     coverage_ratio : float
         How often the truth fell into the interval.
     level : float
@@ -198,8 +198,8 @@ def conformal_factor(residual: Floats, spread: Floats, level: float = LEVEL) -> 
 def skill(loss: Floats, naive_loss: Floats, *, seed: int) -> Skill:
     """Compare paired losses in the order of time.
 
-    The interval is that of a moving block bootstrap with blocks of ``n ** (1 / 3)`` windows, since the losses of
-    neighbouring windows are alike.
+    The interval is that of a moving block bootstrap with blocks of ``n ** (1 / 3)`` losses, since those of
+    neighbouring windows are alike. Fewer than `MINIMUM_LOSSES` cannot show that a forecast is better.
 
     References
     ----------
@@ -209,7 +209,13 @@ def skill(loss: Floats, naive_loss: Floats, *, seed: int) -> Skill:
     model, naive = (_block_means(losses, starts, length) for losses in (loss, naive_loss))
     low = float(np.quantile(1.0 - (model + _TINY) / (naive + _TINY), _ONE_SIDED))
     error, naive_error = float(loss.mean()), float(naive_loss.mean())
-    return Skill(error, naive_error, 1.0 - (error + _TINY) / (naive_error + _TINY), low)
+    is_telling = len(loss) >= MINIMUM_LOSSES
+    return Skill(
+        error, naive_error, 1.0 - (error + _TINY) / (naive_error + _TINY), low if is_telling else min(low, 0.0)
+    )
+
+
+MINIMUM_LOSSES = 8  # were each a fair coin's toss: one in 2 ** 8 that all fall to one side
 
 
 _TINY = 1e-12  # so that two forecasts without any error are equally good

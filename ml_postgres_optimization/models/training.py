@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -71,6 +71,8 @@ def train_regressor(
 class Lesson:
     """What there is to learn: rows of features, what they should lead to, and how to learn it.
 
+    Leaves predict the median of their rows, since one stalled window can be a hundred times slower than the rest.
+
     Parameters
     ----------
     names : sequence of str
@@ -89,13 +91,41 @@ class Lesson:
     def learn(self, training: Rows, calibration: Rows) -> IntervalForest:
         """Grow a forest on some rows, and calibrate its interval on later ones."""
         matrix, target = self.matrix[training], self.target[training]
-        forest = train_regressor(self.names, matrix, target, seed=self.seed, settings=self.settings)
-        used = [list(self.names).index(name) for name in forest.names]
+        grown = train_regressor(self.names, matrix, target, seed=self.seed, settings=self.settings)
+        used = [list(self.names).index(name) for name in grown.names]
+        forest = with_medians(grown, matrix[:, used], target)
+        return self._calibrated(forest, training[:: 1 + len(training) // _FLOOR_ROWS], calibration, used)
+
+    def _calibrated(self, forest: Forest, training: Rows, calibration: Rows, used: list[int]) -> IntervalForest:
         unscaled = IntervalForest(forest, factor=1.0, floor=0.0, level=LEVEL)
+        fitted, _ = unscaled.mean_and_deviation(self.matrix[training][:, used])
+        floor = max(float(np.median(np.abs(self.target[training] - fitted))), _LOWEST_FLOOR)
         mean, deviation = unscaled.mean_and_deviation(self.matrix[calibration][:, used])
-        floor = max(float(np.median(deviation)), 1e-6)
         factor = conformal_factor(self.target[calibration] - mean, deviation + floor)
         return IntervalForest(forest, factor, floor, LEVEL)
+
+
+_FLOOR_ROWS = 1_000
+_LOWEST_FLOOR = 1e-3  # a tenth of a per cent of a latency: no measurement is better
+
+
+def with_medians(forest: Forest, matrix: Matrix, target: Floats) -> Forest:
+    """Return the forest with, in each leaf, the median of the targets that fall into it instead of their mean.
+
+    On windows of a real, noisy server this turned a forecast 29 % worse than the naive one (mean absolute error of
+    the log) into one 2 % better: docs/decisions/0010-random-forests.md.
+
+    References
+    ----------
+    After N. Meinshausen, Quantile regression forests, JMLR 7 (2006), who takes the median over all trees at once.
+    """
+    value = forest.value.copy()
+    for leaves in forest.leaves(matrix).T:
+        order = np.lexsort((target, leaves))
+        sorted_target = target[order]
+        leaf, first, rows = np.unique(leaves[order], return_index=True, return_counts=True)
+        value[leaf, 0] = (sorted_target[first + (rows - 1) // 2] + sorted_target[first + rows // 2]) / 2.0
+    return replace(forest, value=value)
 
 
 def train_classifier(

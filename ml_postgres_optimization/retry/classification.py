@@ -10,7 +10,7 @@ class ErrorClass(StrEnum):
 
     References
     ----------
-    The table of SQLSTATEs and levers: docs/decisions/0008-error-classes.md.
+    The table of SQLSTATEs and levers: docs/decisions/0011-error-classes.md.
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
 

@@ -15,6 +15,8 @@ from ml_postgres_optimization.safety.records import JournalledTrial, KnobChange,
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 
+_NOTHING = "nothing"
+
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
@@ -51,10 +53,13 @@ class Undone:
     foreign: Mapping[str, str]
 
     def __str__(self) -> str:
-        done = ", ".join(f"{name} (to {text})" for name, text in self.restored.items()) or "nothing was left to do"
-        kept = ", ".join(f"{name} ({text})" for name, text in self.foreign.items())
-        left = f"; left as somebody else set it: {kept}" if kept else ""
+        done = _listed(self.restored) or "nothing was left to do"
+        left = f"; left as somebody else set it: {_listed(self.foreign)}" if self.foreign else ""
         return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}."
+
+
+def _listed(knobs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} reset" if text == _NOTHING else f"{name} = {text}" for name, text in knobs.items())
 
 
 def is_ours(knob: KnobChange, setting: Setting | None) -> bool:
@@ -81,7 +86,7 @@ def says(setting: Setting | None) -> str:
 
 
 def _text(written: str | None) -> str:
-    return "nothing" if written is None else written
+    return _NOTHING if written is None else written
 
 
 def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:

@@ -121,6 +121,10 @@ class PairedTest:
         """Tell whether the whole interval lies above `ratio`."""
         return self._wealth(math.log(ratio), 1) >= self._wealth_needed
 
+    def is_probably_above(self, ratio: float, alpha: float) -> bool:
+        """Tell the same of a one-sided interval that may miss the truth with a probability of `alpha`."""
+        return self._wealth(math.log(ratio), 1) >= math.log(1 / alpha)
+
     def _wealth(self, effect: float, direction: int) -> float:
         """Log wealth of the bet that the effect is greater (direction 1) or less (−1) than `effect`."""
         if not self._log_ratios:

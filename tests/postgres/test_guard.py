@@ -180,7 +180,7 @@ def test_somebody_elses_change_survives_kill_9_and_the_undoing(dsn, directory, g
     with guarded(dsn, directory) as guard:
         (undone,) = undo_unfinished(guard.actuator, guard.journal)
     assert undone.foreign == {"work_mem": "7MB"}
-    assert "left as somebody else set it: work_mem (7MB)" in str(undone)
+    assert "left as somebody else set it: work_mem = 7MB" in str(undone)
     assert seen(dsn, *STOCK) == {**STOCK, "work_mem": "7MB"}
     assert written(guarded_server) == ["work_mem = '7MB'"]
 

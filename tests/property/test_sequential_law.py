@@ -11,6 +11,7 @@ from ml_postgres_optimization.trials import Outcome, Pair, PairedTest, Threshold
 
 TRIALS = 1000
 PAIRS = 30
+PATIENT = Thresholds(futility_alpha=None)
 FIGURE = st.floats(1e-6, 1e6)
 PAIRS_OF_FIGURES = st.lists(st.tuples(FIGURE, FIGURE, st.booleans()), min_size=1, max_size=40)
 
@@ -46,15 +47,15 @@ def second_block_slower(rng, blocks):
 NOISES = (white, autocorrelated, heavy_tailed, drifting, periodic, second_block_slower)
 
 
-def outcome_of(noise, rng, *, ratio=1.0, pairs=PAIRS, stop=True):
+def outcome_of(noise, rng, *, ratio=1.0, pairs=PAIRS, thresholds=PATIENT):
     """Run one trial on simulated blocks; return its outcome, and after how many pairs."""
     test = PairedTest()
     for first, second in noise(rng, 2 * pairs).reshape(pairs, 2):
         candidate_first = bool(rng.random() < 0.5)
         candidate, baseline = (first, second) if candidate_first else (second, first)
         test.add(Pair(math.exp(baseline), ratio * math.exp(candidate), candidate_first))
-        if outcome := decide(test, Thresholds()):
-            return outcome, len(test)
+        if decision := decide(test, thresholds):
+            return decision.outcome, len(test)
     return Outcome.UNDECIDED, pairs
 
 
@@ -119,6 +120,18 @@ def filled(figures):
     return test
 
 
+def test_what_brings_nothing_is_given_up_early_and_what_is_better_is_not():
+    def noise(rng, blocks):
+        return 0.1 * rng.standard_normal(blocks)
+
+    rng = np.random.default_rng(5)
+    worse = [outcome_of(noise, rng, ratio=1.05, pairs=200, thresholds=Thresholds()) for _ in range(50)]
+    better = [outcome_of(noise, rng, ratio=0.9, pairs=200, thresholds=Thresholds())[0] for _ in range(50)]
+    assert {outcome for outcome, _ in worse} == {Outcome.REJECTED}
+    assert np.mean([pairs for _, pairs in worse]) <= 25
+    assert better.count(Outcome.PROMOTED) >= 47
+
+
 @given(PAIRS_OF_FIGURES)
 def test_the_estimate_lies_inside_the_interval(figures):
     ratio, low, high = filled(figures).interval()
@@ -153,7 +166,7 @@ def test_the_unit_of_time_is_irrelevant(figures, factor):
 
 @given(PAIRS_OF_FIGURES.filter(lambda figures: len(figures) <= 5))
 def test_five_pairs_never_decide(figures):
-    assert decide(filled(figures), Thresholds(min_pairs=0)) is None
+    assert decide(filled(figures), Thresholds(min_pairs=0, futility_alpha=None)) is None
 
 
 @pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf])

@@ -105,6 +105,7 @@ def test_the_owner_may_allow_synchronous_commit_by_name_and_nothing_else(catalog
     assert allowed.forbidden_reason("synchronous_commit", "off") is None
     with pytest.raises(UsageError, match="fsync cannot be allowed"):
         load_catalogue(allowed_by_owner=["fsync"])
+    assert replace(allowed, allowed_by_owner=frozenset({"fsync"})).forbidden_reason("fsync")
 
 
 ENTRY = """

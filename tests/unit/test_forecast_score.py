@@ -75,6 +75,11 @@ def test_a_better_forecast_beats_it_and_a_worse_one_does_not():
     assert not skill(0.995 * naive, naive, seed=1).beats_naive  # better, and worth nothing
 
 
+def test_a_few_losses_cannot_show_that_a_forecast_is_better():
+    assert skill(np.full(8, 0.1), np.ones(8), seed=1).beats_naive
+    assert not skill(np.full(7, 0.1), np.ones(7), seed=1).beats_naive
+
+
 def test_the_comparison_repeats_with_its_seed():
     rng = np.random.default_rng(4)
     loss, naive = noise(rng, 50), noise(rng, 50)

@@ -173,8 +173,10 @@ def test_blocks_may_alternate_as_often_as_the_trial_wants(guard, server):
         for _ in range(5):
             trial.apply()
             assert server.in_force(*CANDIDATE) == CANDIDATE
+            assert guard.journal.state.trials["t1"].status is RecordKind.APPLIED
             trial.withdraw()
             assert server.in_force(*STOCK) == STOCK
+            assert guard.journal.state.trials["t1"].status is RecordKind.WITHDRAWN
     assert server.counts() == {"write": 15, "restore": 15, "reload": 10}
 
 
@@ -268,9 +270,44 @@ def test_after_a_failed_apply_the_trial_may_be_tried_again(guard, server):
         server.failure["reload"] = ServerUnreachable("gone", "start it")
         with pytest.raises(ServerUnreachable):
             trial.apply()
-        assert server.in_force(*STOCK) == STOCK
+        assert server.written(*STOCK) == NOTHING_WRITTEN
         trial.apply()
         assert server.in_force(*CANDIDATE) == CANDIDATE
+
+
+def test_what_could_not_be_put_back_at_once_is_put_back_before_the_trial_is_tried_again(guard, server):
+    def go_away():
+        server.is_away = True
+        raise ServerUnreachable("gone", "start it")
+
+    with guard.trial(change(guard), "t1") as trial:
+        reload, server.reload = server.reload, go_away
+        with pytest.raises(ServerUnreachable) as raised:
+            trial.apply()
+        assert "could not be put back yet" in raised.value.__notes__[0]
+        server.is_away, server.reload = False, reload
+        assert server.written("jit") == {"jit": "off"}
+        trial.apply()
+        assert server.in_force(*CANDIDATE) == CANDIDATE
+    assert server.written(*STOCK) == NOTHING_WRITTEN
+
+
+def test_a_value_that_a_fresh_session_does_not_have_is_named_with_who_decides(guard, server):
+    settings = server.settings
+
+    def overridden(names):
+        return {
+            name: replace(setting, value=5120, source="user") if name == "work_mem" else setting
+            for name, setting in settings(names).items()
+        }
+
+    with guard.trial(change(guard), "t1") as trial:
+        server.settings = overridden
+        with pytest.raises(
+            ChangeRefused, match="work_mem was written as 16MB, but a new session has 5MB: ALTER ROLE wins"
+        ):
+            trial.apply()
+        assert server.written(*STOCK) == NOTHING_WRITTEN
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, GeneratorExit, RuntimeError])
@@ -356,8 +393,7 @@ def test_a_server_that_is_away_at_the_end_is_put_right_at_the_next_start(guard, 
     (undone,) = undo_unfinished(server, journal)
     assert set(undone.restored) == set(CANDIDATE)
     assert str(undone) == (
-        "Undid trial t1 of 2026-01-01T00:00:00+00:00: jit (to nothing), random_page_cost (to nothing), "
-        "work_mem (to nothing)."
+        "Undid trial t1 of 2026-01-01T00:00:00+00:00: jit reset, random_page_cost reset, work_mem reset."
     )
     assert server.in_force(*STOCK) == STOCK
     assert undo_unfinished(server, journal) == ()
@@ -367,6 +403,24 @@ def test_a_server_that_is_away_at_the_end_is_an_error_where_there_is_no_other(gu
     with pytest.raises(ServerUnreachable), guard.trial(change(guard), "t1") as trial:
         trial.apply()
         server.is_away = True
+
+
+def test_ctrl_c_waits_until_the_undoing_is_over(guard, server, journal, monkeypatch):
+    with pytest.raises(ServerUnreachable), guard.trial(change(guard), "t1") as trial:
+        trial.apply()
+        server.is_away = True
+    server.is_away = False
+    restore = server.restore
+
+    def interrupted(name, written_value):
+        signal.raise_signal(signal.SIGINT)
+        restore(name, written_value)
+
+    monkeypatch.setattr(server, "restore", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        undo_unfinished(server, journal)
+    assert server.in_force(*STOCK) == STOCK
+    assert journal.state.unfinished == ()
 
 
 @pytest.mark.parametrize("restored", [0, 1, 2, 3])
@@ -393,7 +447,7 @@ def test_a_setting_that_is_gone_is_said_and_not_tried(guard, server, journal):
     server.settings = lambda names: {k: v for k, v in settings(names).items() if k != "jit"}
     (undone,) = undo_unfinished(server, journal)
     assert undone.foreign == {"jit": "gone from this server"}
-    assert "left as somebody else set it: jit (gone from this server)" in str(undone)
+    assert "left as somebody else set it: jit = gone from this server" in str(undone)
 
 
 def test_a_role_that_cannot_see_what_was_written_neither_tries_nor_undoes(guard, server, journal):

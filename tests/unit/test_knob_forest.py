@@ -111,3 +111,15 @@ def test_the_state_of_the_server_is_not_looked_at(model):
 def test_one_configuration_is_not_enough_to_compare():
     with pytest.raises(NotEnoughData, match="needs 2 configurations to compare, and has seen 1"):
         KnobForest.fit(history(100, 1, log_mean=lambda number, rng: -6.0 + 0.1 * rng.normal()), 1, SETTINGS)
+
+
+def test_windows_of_one_configuration_count_once():
+    """A few long stays cannot show that knobs explain anything: the time of the stay explains it as well."""
+    drawn = [STOCK.replaced({"work_mem": kilobytes}) for kilobytes in (4096, 1024, 4096, 1024)]
+    stays = history(
+        400,
+        1,
+        log_mean=lambda number, rng: -6.0 + 0.5 * (number // 100 % 2) + 0.05 * rng.normal(),
+        configuration=lambda number: drawn[number // 100],
+    )
+    assert not KnobForest.fit(stays, 1, SETTINGS).score.beats_naive

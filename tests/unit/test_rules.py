@@ -119,11 +119,21 @@ def test_a_container_gets_its_own_share_and_not_the_hosts():
     assert small["client.concurrency"] == 5
 
 
-def test_a_rotating_disk_is_taken_for_one_and_an_unknown_one_for_nothing():
-    rotating = advised(replace(SSD, rotational_disk=True)).configuration
-    assert (rotating["random_page_cost"], rotating["effective_io_concurrency"]) == (4.0, 2)
-    unknown = advised(replace(SSD, rotational_disk=None))
-    assert not {"random_page_cost", "effective_io_concurrency"} & set(unknown.reasons)
+@pytest.mark.parametrize("rotational", [None, True])
+def test_a_disk_that_may_be_a_fast_virtual_one_is_no_reason_for_anything(rotational):
+    advice = advised(replace(SSD, rotational_disk=rotational))
+    assert not {"random_page_cost", "effective_io_concurrency"} & set(advice.reasons)
+
+
+def test_sizes_are_whole_megabytes():
+    odd = advised(replace(SSD, memory_limit_bytes=25_276_502_016))
+    for name, blocks_in_a_mib in {
+        "effective_cache_size": 128,
+        "maintenance_work_mem": 1024,
+        "work_mem": 1024,
+    }.items():
+        assert odd.configuration[name] % blocks_in_a_mib == 0
+    assert odd.restart_advice["shared_buffers"] % 128 == 0
 
 
 def test_the_wal_leaves_seven_eighths_of_a_small_disk_free():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.interfaces.commands.extended_test import soak_on
 from ml_postgres_optimization.interfaces.commands.installation import set_up
-from ml_postgres_optimization.interfaces.commands.learning import run_simulation
+from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
 from ml_postgres_optimization.interfaces.commands.optimization import optimize_on, restart_tables
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
@@ -76,9 +76,11 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     offer = own_load(session)
     observer = Observer(session)
     with session.sole_optimizer() as journal:
+        run_script(session, shares.simulate_seconds)
         with open_workbench(session, journal, observer, offer) as workbench:
             run_simulation(session, workbench, shares.simulate_seconds)
         lessons = train_all(session)
+        observer.learn_anew()
         with open_workbench(session, journal, observer, offer) as workbench:
             ledger = optimize_on(session, workbench, shares.optimize_seconds)
     connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))

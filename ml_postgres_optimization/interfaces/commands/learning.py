@@ -9,10 +9,20 @@ from ml_postgres_optimization.interfaces.workbench.learned import lesson_json, l
 from ml_postgres_optimization.interfaces.workbench.load import require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.target.postgres.connection import connect
+from ml_postgres_optimization.target.postgres.simulation import SimulationPlan as ScriptPlan
+from ml_postgres_optimization.target.postgres.simulation import simulate_load
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.search import SearchSpace
 from ml_postgres_optimization.tuning.simulation import SimulationPlan
 from ml_postgres_optimization.tuning.simulation import simulate as run_design
+
+_SCRIPT_OPERATIONS = (500, 20_000)
+_SCRIPT_OPERATIONS_PER_SECOND = 10
+# Many short windows teach more than few long ones: a forest learns from 60 at least (`models.knob_forest`).
+_WINDOW_SECONDS = (0.75, 10.0)
+_WINDOWS_IN_THE_TIME = 400
+_SCENES = 8
 
 
 def simulate(session: Session, *, dry_run: bool = False) -> Result:
@@ -33,18 +43,42 @@ def simulate(session: Session, *, dry_run: bool = False) -> Result:
         return Result({"would": lines}, (), lines)
     offer = own_load(session)
     observer = Observer(session)
-    with session.sole_optimizer() as journal, open_workbench(session, journal, observer, offer) as workbench:
-        made = run_simulation(session, workbench, seconds)
+    with session.sole_optimizer() as journal:
+        script = run_script(session, seconds)
+        with open_workbench(session, journal, observer, offer) as workbench:
+            made = run_simulation(session, workbench, seconds)
     csv = observer.write_csv()
-    lines = [f"{made} windows were made.", f"Windows as CSV: {csv}", "Learn from them: genesis-pg train"]
-    return Result({"windows": made, "csv": str(csv)}, (), lines)
+    lines = [f"Windows as CSV: {csv}", "Learn from them: genesis-pg train"]
+    return Result({"windows": made, "script_operations": script, "csv": str(csv)}, (), lines)
+
+
+def run_script(session: Session, seconds: float) -> int:
+    """Run ``simulate_load.sql``'s operations in one session of the repository; return how many were done.
+
+    Each is a transaction of its own, so that their number grows with the time, and stays within limits that take
+    seconds to minutes.
+    """
+    fewest, most = _SCRIPT_OPERATIONS
+    operations = int(min(most, max(fewest, seconds * _SCRIPT_OPERATIONS_PER_SECOND)))
+    plan = ScriptPlan(operations=operations, seed=session.settings.seed, labels={"run": session.run})
+    with connect(session.repository_connection, purpose="simulation", statement_timeout_seconds=0) as connection:
+        simulate_load(connection, plan, progress=session.log.info)
+    session.reporter.say(f"simulate_load.sql did {operations:,} operations of a simulated day.")
+    return operations
 
 
 def run_simulation(session: Session, workbench: Workbench, seconds: float) -> int:
     """Run the randomised design for `seconds` on a running load, and return how many windows it made."""
     if workbench.offer is None or workbench.load is None:
         return 0
-    plan = SimulationPlan(seconds, workbench.offer.capacity_per_second, session.settings.seed)
+    shortest, longest = _WINDOW_SECONDS
+    plan = SimulationPlan(
+        seconds,
+        workbench.offer.capacity_per_second,
+        session.settings.seed,
+        window_seconds=min(longest, max(shortest, seconds / _WINDOWS_IN_THE_TIME)),
+        scenes=_SCENES,
+    )
     started = session.clock.monotonic_seconds()
 
     def on_window(configuration: Configuration, _window: Window) -> None:

@@ -73,7 +73,8 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
         initial=initial,
         sampler=ForestSampler(seed=session.settings.seed),
     )
-    model = load_forest(session, KnobForest)
+    learned = load_forest(session, KnobForest)
+    model = learned.model if learned else None
 
     def listen(progress: Progress) -> None:
         _tell(session, workbench.observer, progress)

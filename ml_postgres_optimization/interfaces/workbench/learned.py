@@ -10,7 +10,7 @@ from typing import TypeVar
 from ml_postgres_optimization.errors import ArtefactRefused, NotEnoughData
 from ml_postgres_optimization.interfaces.reporter import Table
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.models.artifact import load_model, save_model
+from ml_postgres_optimization.models.artifact import Loaded, load_model, save_model
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.features import Table as FeatureTable
 from ml_postgres_optimization.models.features import stream_observations
@@ -107,15 +107,13 @@ def lessons_table(lessons: Iterable[Lesson]) -> Table:
     return Table("What was learned", ("forest", "acted on", "how good on later windows"), rows)
 
 
-def load_forest(session: Session, forest: type[Model]) -> Model | None:
+def load_forest(session: Session, forest: type[Model]) -> Loaded[Model] | None:
     """Return the last good model of a kind, telling the user of refused ones; None where there is none."""
     try:
         loaded = load_model(forest, models_folder(session))
     except ArtefactRefused as error:
         session.reporter.say(str(error))
         return None
-    if loaded is None:
-        return None
-    for refused in loaded.refused:
+    for refused in loaded.refused if loaded else ():
         session.reporter.say(f"{refused} The last good one is used.")
-    return loaded.model
+    return loaded

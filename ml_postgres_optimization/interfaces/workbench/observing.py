@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
-from ml_postgres_optimization.target.postgres.repository import Repository
-from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
+from ml_postgres_optimization.telemetry import StatementKey, Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv
 
 
@@ -30,6 +32,9 @@ class Observer:
         self._session = session
         self._repository: Repository | None = session.repository()
         self._unstored: list[Callable[[Repository], None]] = []
+        self._configurations: dict[str, Configuration] = {}
+        self._forecaster = Forecaster(session)
+        self._texts_known: set[StatementKey] = set()
         self.windows: list[Window] = []
 
     def __call__(self, window: Window) -> None:
@@ -45,15 +50,40 @@ class Observer:
             skipped=window.skipped_total,
         )
         self.keep(lambda repository: repository.add(window))
+        self._learn_texts(window)
+        if window.configuration_id in self._configurations:
+            for prediction in self._forecaster.predictions(window, self._configurations[window.configuration_id]):
+                self.keep(partial(Repository.add_prediction, prediction=prediction))
+
+    def learn_anew(self) -> None:
+        """Forecast by the models that are stored now."""
+        self._forecaster = Forecaster(self._session)
 
     def know(self, configuration: Configuration, origin: str) -> None:
         """Have the repository know what a configuration's id stands for."""
+        self._configurations[configuration.id] = configuration
         self.keep(lambda repository: repository.add_configuration(configuration, origin=origin))
 
     def keep(self, store: Callable[[Repository], None]) -> None:
         """Store something now, or as soon as the repository is back."""
         self._unstored.append(store)
         self._flush()
+
+    def prediction_scores(self) -> list[PredictionScore]:
+        """Score the predictions whose window has come, and return how good they were."""
+        self._flush()
+        if self._repository is None:
+            return []
+        self._repository.score_predictions()
+        return self._repository.prediction_scores()
+
+    def _learn_texts(self, window: Window) -> None:
+        """Store the texts of statements that are seen for the first time."""
+        new = set(window.statements) - self._texts_known
+        if new:
+            self._texts_known |= new
+            texts = {key[0]: text for key, text in self._session.target.statement_texts(new).items()}
+            self.keep(lambda repository: repository.add_statement_texts(texts))
 
     def write_csv(self) -> Path | None:
         """Write all windows to the log folder and return the file; None where there were none."""

@@ -113,6 +113,17 @@ def setup_script() -> str:
     return "\n".join(read_query(f"schema/{stem}") for stem in ("guard", *upgrades, *repeatable, "finish"))
 
 
+def install_statement_statistics(connection: Connection[TupleRow]) -> None:
+    """Create the extension ``pg_stat_statements``, which must be preloaded, where it is not there yet.
+
+    Raises
+    ------
+    PrivilegeMissing, ServerUnreachable, TargetError
+    """
+    with _translated(connection, "create the extension pg_stat_statements"):
+        _run_file(connection, "schema/statement_statistics")
+
+
 def set_retention(connection: Connection[TupleRow], days: int) -> None:
     """Keep windows, operations and predictions for so many days.
 

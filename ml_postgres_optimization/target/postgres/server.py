@@ -30,7 +30,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
-from ml_postgres_optimization.telemetry import ActivitySample, Snapshot
+from ml_postgres_optimization.telemetry import ActivitySample, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
 
@@ -129,6 +129,18 @@ class PostgresTarget:
             If the server is gone.
         """
         return self._observing.run(lambda connection: self._collector_on(connection).activity(), _OBSERVING)
+
+    def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
+        """Return the normalised text of queries; those that are gone or may not be read are absent.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(
+            lambda connection: self._collector_on(connection).statement_texts(keys), "read the texts of statements"
+        )
 
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
         """Return the live settings; see `PostgresActuator.settings`."""

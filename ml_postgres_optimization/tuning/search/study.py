@@ -163,7 +163,10 @@ class TuningStudy:
 
 
 def _storage(folder: Path | None) -> BaseStorage:
-    return InMemoryStorage() if folder is None else JournalStorage(JournalFileBackend(str(folder / _FILE)))
+    if folder is None:
+        return InMemoryStorage()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(folder / _FILE)))
 
 
 def _digest(space: SearchSpace) -> str:

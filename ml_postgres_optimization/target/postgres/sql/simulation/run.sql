@@ -159,7 +159,7 @@ CREATE OR REPLACE PROCEDURE genesis_simulation.run(
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    window_seconds constant double precision := 60.0 * minutes / windows;
+    window_seconds constant double precision := 60.0 * minutes / nullif(windows, 0);
     everybody constant bigint := hashtextextended('genesis-pg simulation', 0);
     all_labels constant jsonb := jsonb_build_object(
         'run', format('simulation-%s-%s', seed, to_char(now() AT TIME ZONE 'UTC', 'YYYYMMDD"T"HH24MISS')),
@@ -171,6 +171,7 @@ DECLARE
     operation genesis_simulation.schedule;
     free_at double precision := 0;  -- seconds into the simulation when the last operation was done
     sent timestamptz;
+    waited double precision;
     service double precision;
     failure text;
     kinds text[];
@@ -212,9 +213,10 @@ BEGIN
             COMMIT;
             service := date_part('epoch', clock_timestamp() - sent);
             -- one client: what is due while it is busy waits, and the wait is part of the response
-            free_at := greatest(free_at, operation.due_seconds) + service;
+            waited := greatest(free_at - operation.due_seconds, 0);
+            free_at := operation.due_seconds + waited + service;
             kinds := array_append(kinds, operation.kind);
-            responses := array_append(responses, free_at - operation.due_seconds);
+            responses := array_append(responses, waited + service);
             services := array_append(services, service);
             failures := array_append(failures, failure);
             done := operation.number;

@@ -1,0 +1,59 @@
+"""Each window's forecast of the next one: made, stored, and later scored against what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.learned import load_forest
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.models.error_forest import ErrorForest
+from ml_postgres_optimization.models.latency_forest import LatencyForest
+from ml_postgres_optimization.models.observation import Observation, Prediction
+from ml_postgres_optimization.target.postgres.repository import PredictionRecord
+from ml_postgres_optimization.telemetry import Window
+
+
+class Forecaster:
+    """Predict latency and errors of the next window from the one that has just ended.
+
+    Parameters
+    ----------
+    session : Session
+        Whose stored models are used; a kind that was never trained is not predicted.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._latency = load_forest(session, LatencyForest)
+        self._errors = load_forest(session, ErrorForest)
+        self._previous: Window | None = None
+
+    def predictions(self, window: Window, configuration: Configuration) -> Iterator[PredictionRecord]:
+        """Yield what is to be expected of the window after `window`, if the configuration stays."""
+        observation = Observation(configuration, window, self._previous)
+        self._previous = window
+        if self._latency and window.operations_total:
+            predicted = self._latency.model.predict(observation)
+            naive = window.response.mean_seconds
+            yield self._record("latency_seconds", self._latency.path.stem, window, predicted, naive)
+        if self._errors:
+            for error_class, predicted in self._errors.model.predict(observation).items():
+                kind = f"error_probability:{error_class}"
+                yield self._record(kind, self._errors.path.stem, window, predicted, None)
+
+    def _record(
+        self, kind: str, model_id: str, window: Window, predicted: Prediction, naive: float | None
+    ) -> PredictionRecord:
+        return PredictionRecord(
+            kind=kind,
+            model_id=model_id,
+            made_at=self._session.clock.now(),
+            window_started_at=window.ended_at,
+            value=predicted.value,
+            low=predicted.low,
+            high=predicted.high,
+            level=predicted.level,
+            run=window.labels.get("run"),
+            naive_value=naive,
+        )

@@ -1,0 +1,158 @@
+"""The forest sampler: better than chance, repeatable, quick, and obedient."""
+
+import time
+
+import numpy as np
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState, create_trial
+
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
+from ml_postgres_optimization.target.simulated import latency_seconds
+from ml_postgres_optimization.tuning import ForestSampler, SearchSpace, TrustRegion
+from ml_postgres_optimization.tuning.search import log_expected_improvement
+
+SPACE = SearchSpace.of(load_catalogue())
+STOCK = Configuration(
+    {
+        CONCURRENCY: 95,
+        "work_mem": 4096,
+        "max_wal_size": 1024,
+        "checkpoint_timeout": 300,
+        "random_page_cost": 4.0,
+        "effective_io_concurrency": 1,
+        "autovacuum_vacuum_cost_limit": -1,
+        "jit": True,
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def log_ratio(configuration):
+    latency = latency_seconds(configuration, int(configuration[CONCURRENCY]))
+    return float(np.log(latency / latency_seconds(STOCK, 95)))
+
+
+def study_of(sampler, *, trials, noise=0.05, seed=0):
+    """Search the simulated surface; return the study."""
+    rng = np.random.default_rng(seed)
+    study = optuna.create_study(sampler=sampler)
+    study.add_trial(create_trial(params=SPACE.parameters(STOCK), distributions=SPACE.distributions, value=0.0))
+    for _ in range(trials):
+        trial = study.ask(fixed_distributions=SPACE.distributions)
+        truth = log_ratio(SPACE.configuration(trial.params, STOCK))
+        trial.set_user_attr("truth", truth)
+        study.tell(trial, truth + noise * rng.standard_normal())
+    return study
+
+
+def found(sampler, **arguments):
+    return study_of(sampler, **arguments).best_trial.user_attrs["truth"]
+
+
+def test_it_beats_chance_on_the_simulated_server():
+    seeds = range(3)
+    forest = [
+        found(ForestSampler(seed=seed, choice_weights=SPACE.choice_weights), trials=25, seed=seed) for seed in seeds
+    ]
+    chance = [found(RandomSampler(seed=seed), trials=25, seed=seed) for seed in seeds]
+    assert np.mean(forest) < np.mean(chance) - 0.03
+
+
+def test_the_same_seed_and_history_give_the_same_trials():
+    first, second, other = (study_of(ForestSampler(seed=seed), trials=14) for seed in (1, 1, 2))
+    assert [trial.params for trial in first.trials] == [trial.params for trial in second.trials]
+    assert [trial.params for trial in first.trials] != [trial.params for trial in other.trials]
+
+
+def test_an_interrupted_study_goes_on_as_if_it_had_not_been():
+    def objective(trial):
+        return (trial.suggest_float("x", -1, 1) - 0.3) ** 2 + (trial.suggest_int("n", 1, 64, log=True) - 8) ** 2
+
+    def distributions(trial):
+        return {name: trial.distributions[name] for name in trial.params}
+
+    start = {"x": 0.0, "n": 1}
+    whole = optuna.create_study(sampler=ForestSampler(seed=3))
+    whole.enqueue_trial(start)
+    whole.optimize(objective, n_trials=16)
+    again = optuna.create_study(sampler=ForestSampler(seed=3))
+    again.add_trials(whole.trials[:12])
+    again.optimize(objective, n_trials=4)
+    assert [trial.params for trial in again.trials] == [trial.params for trial in whole.trials]
+    assert distributions(again.trials[-1]) == distributions(whole.trials[-1])
+
+
+def test_what_is_not_feasible_is_never_sampled():
+    def feasible(parameters):
+        return parameters["jit"] is False and parameters["work_mem"] < 20_000
+
+    study = study_of(ForestSampler(seed=1, feasible=feasible, startup_trials=4), trials=15)
+    assert all(feasible(trial.params) for trial in study.trials[1:])
+
+
+def test_where_nothing_is_feasible_the_best_known_is_taken():
+    study = study_of(ForestSampler(seed=1, feasible=lambda parameters: False), trials=2)
+    assert {trial.params["jit"] for trial in study.trials} == {True}
+
+
+def test_an_ask_after_200_trials_takes_at_most_half_a_second():
+    rng = np.random.default_rng(0)
+    study = optuna.create_study(sampler=ForestSampler(seed=0, random_share=0.0))
+    for point in rng.random((200, len(SPACE.axes))):
+        configuration = SPACE.decode(point, STOCK)
+        parameters = SPACE.parameters(configuration)
+        study.add_trial(
+            create_trial(params=parameters, distributions=SPACE.distributions, value=log_ratio(configuration))
+        )
+    spent_seconds = []
+    for _ in range(3):
+        # processor time: other tests may be running
+        began = time.process_time()
+        trial = study.ask(fixed_distributions=SPACE.distributions)
+        study.tell(trial, 0.0)
+        spent_seconds.append(time.process_time() - began)
+    assert min(spent_seconds) <= 0.5
+
+
+def test_special_values_are_taken_as_often_as_their_weight_says():
+    sampler = ForestSampler(seed=5, choice_weights={"x.special": (0.8, 0.2)}, startup_trials=10**6)
+    study = optuna.create_study(sampler=sampler)
+    distribution = optuna.distributions.CategoricalDistribution(("no", "-1"))
+    study.add_trial(create_trial(params={"x.special": "no"}, distributions={"x.special": distribution}, value=0.0))
+    taken = []
+    for _ in range(300):
+        trial = study.ask(fixed_distributions={"x.special": distribution})
+        taken.append(trial.params["x.special"])
+        study.tell(trial, state=TrialState.FAIL)
+    assert 0.1 < taken.count("-1") / 300 < 0.3
+
+
+@pytest.mark.parametrize(
+    ("losses", "radius"),
+    [([], 0.4), ([0.0], 0.4), ([0.0, -1.0], 0.6), ([0.0, -1.0, -2.0, -3.0, -4.0], 1.0), ([0.0, 1, 1, 1], 0.4 / 1.5)],
+)
+def test_the_trust_region_grows_with_success_and_shrinks_with_failure(losses, radius):
+    assert TrustRegion().after(losses) == pytest.approx(radius)
+
+
+def test_the_trust_region_never_vanishes():
+    assert TrustRegion().after([0.0] * 100) == 0.05
+
+
+@pytest.mark.parametrize("z", [-40.0, -5.0, -1.0, -0.999, 0.0, 3.0])
+def test_log_expected_improvement_is_that_of_a_normal_variable(z):
+    deviation = 0.3
+    computed = log_expected_improvement(np.array([-z * deviation]), np.array([deviation]), 0.0)[0]
+    # by numerical integration in the logarithm: ∫ t φ(t - z) dt over t > 0
+    t = np.linspace(1e-9, max(12.0, 2.0 / abs(z or 1.0) * 20) + max(z, 0), 400_001)
+    log_integrand = np.log(t) - 0.5 * (t - z) ** 2 - 0.5 * np.log(2 * np.pi)
+    peak = log_integrand.max()
+    expected = np.log(deviation) + peak + np.log(np.trapezoid(np.exp(log_integrand - peak), t))
+    assert computed == pytest.approx(expected, abs=2e-3)

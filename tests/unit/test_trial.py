@@ -1,0 +1,232 @@
+"""A trial's course, in an arena that is a formula."""
+
+import random
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.telemetry import Histogram, OperationWindow, VirtualClock, Window
+from ml_postgres_optimization.trials import Outcome, Proposal, ServerArena, Thresholds, TrialPlan, drain, run_trial
+from ml_postgres_optimization.workload import LoadCounters
+
+BASELINE = Configuration({"work_mem": 4096, CONCURRENCY: 8})
+CANDIDATE = BASELINE.replaced({"work_mem": 8192})
+PROPOSAL = Proposal(CANDIDATE, "user", "to see")
+
+
+class FormulaArena:
+    """Latency by configuration, with noise; remembers what was asked of it."""
+
+    def __init__(self, candidate_seconds, *, noise=0.05, seed=0):
+        self.clock = VirtualClock()
+        self.latency = {BASELINE.id: 0.010, CANDIDATE.id: candidate_seconds}
+        self.noise = noise
+        self.rng = np.random.default_rng(seed)
+        self.in_force = BASELINE
+        self.calls = []
+        self.fail_at = None
+
+    def switch(self, configuration):
+        self.calls.append(("switch", configuration.id))
+        self.in_force = configuration
+
+    def settle(self, seconds):
+        self.calls.append(("settle", seconds))
+        self.clock.sleep(seconds)
+
+    def measure(self, seconds, *, labels):
+        self.calls.append(("measure", dict(labels)))
+        if self.fail_at is not None and len(self.blocks()) > self.fail_at:
+            raise KeyboardInterrupt
+        self.clock.sleep(seconds)
+        latency = self.latency[self.in_force.id] * np.exp(self.noise * self.rng.standard_normal())
+        response = Histogram.of(latency * self.rng.lognormal(0, 0.1, 200))
+        now = self.clock.now()
+        return Window(
+            now - timedelta(seconds=seconds),
+            now,
+            self.in_force.id,
+            labels,
+            operations={"read": OperationWindow(response, response)},
+        )
+
+    def blocks(self):
+        return [labels for call, labels in self.calls if call == "measure"]
+
+
+def tried(arena, plan=None, *, seed=1, **more):
+    return run_trial(
+        arena,
+        BASELINE,
+        PROPOSAL,
+        plan or TrialPlan(),
+        clock=arena.clock,
+        rng=random.Random(seed),
+        trial_id="t1",
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidate_seconds", "outcome", "stays"),
+    [
+        (0.007, Outcome.PROMOTED, CANDIDATE),
+        (0.013, Outcome.REJECTED, BASELINE),
+        (0.030, Outcome.ABORTED, BASELINE),
+    ],
+)
+def test_the_outcome_is_the_truth_and_the_right_one_stays(candidate_seconds, outcome, stays):
+    arena = FormulaArena(candidate_seconds)
+    trial = tried(arena)
+    assert trial.verdict.outcome is outcome
+    assert arena.in_force == stays
+
+
+def test_equal_arms_without_noise_are_equivalent():
+    arena = FormulaArena(0.010, noise=0.005)
+    trial = tried(arena, TrialPlan(thresholds=Thresholds(futility_alpha=None)))
+    assert trial.verdict.outcome is Outcome.EQUIVALENT
+    assert arena.in_force == BASELINE
+
+
+def test_pairs_are_in_random_order_after_a_reference_block():
+    arena = FormulaArena(0.0099)
+    trial = tried(arena, TrialPlan(max_pairs=30, thresholds=Thresholds(min_pairs=30)))
+    arms = [labels["arm"] for labels in arena.blocks()]
+    assert arms[0] == "baseline"
+    pairs = [tuple(arms[at : at + 2]) for at in range(1, len(arms), 2)]
+    assert all(set(pair) == {"baseline", "candidate"} for pair in pairs)
+    first = [pair[0] == "candidate" for pair in pairs]
+    assert 8 <= sum(first) <= 22
+    assert [pair.candidate_first for pair in trial.verdict.pairs] == first
+
+
+def test_every_block_settles_first():
+    arena = FormulaArena(0.007)
+    tried(arena)
+    kinds = [call for call, _ in arena.calls[:-1]]
+    assert kinds == ["switch", "settle", "measure"] * (len(kinds) // 3)
+    assert {seconds for call, seconds in arena.calls if call == "settle"} == {2.0}
+
+
+def test_a_change_on_our_own_side_settles_sooner():
+    plan = TrialPlan()
+    assert plan.settle_seconds_for(Change(BASELINE, BASELINE.replaced({CONCURRENCY: 4}))) == 1.0
+    assert plan.settle_seconds_for(Change(BASELINE, CANDIDATE)) == 2.0
+    assert plan.seconds_for(6) == 13 * 7.0
+
+
+@pytest.mark.parametrize("block", [0, 1, 2, 7])
+def test_an_interruption_at_any_block_leaves_the_baseline(block):
+    arena = FormulaArena(0.0095)
+    arena.fail_at = block
+    with pytest.raises(KeyboardInterrupt):
+        tried(arena)
+    assert arena.in_force == BASELINE
+
+
+def test_the_deadline_ends_a_trial_undecided():
+    arena = FormulaArena(0.0099)
+    trial = tried(arena, deadline_seconds=60.0)
+    assert trial.verdict.outcome is Outcome.UNDECIDED
+    assert arena.clock.monotonic_seconds() <= 60 + 14
+    assert arena.in_force == BASELINE
+
+
+def test_noise_that_hits_one_block_of_the_candidate_does_not_abort():
+    arena = FormulaArena(0.008, noise=0.02)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        # a stall from outside: three blocks in a row, whatever the arm
+        slow = 4 <= len(arena.blocks()) <= 6
+        arena.latency = {BASELINE.id: 0.040 if slow else 0.010, CANDIDATE.id: 0.032 if slow else 0.008}
+        return honest(seconds, labels=labels)
+
+    arena.measure = measure
+    assert tried(arena).verdict.outcome is Outcome.PROMOTED
+
+
+def test_nothing_that_runs_is_nothing_decided():
+    arena = FormulaArena(0.007)
+    arena.measure = lambda seconds, *, labels: (
+        arena.clock.sleep(seconds) or Window(arena.clock.now(), arena.clock.now(), arena.in_force.id, labels)
+    )
+    verdict = tried(arena, TrialPlan(max_pairs=3)).verdict
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "nothing was seen to run" in verdict.reason
+    assert not verdict.pairs
+
+
+def test_figures_describe_both_arms():
+    trial = tried(FormulaArena(0.007))
+    assert trial.figures["baseline_mean_seconds"] == pytest.approx(0.010, rel=0.1)
+    assert trial.figures["candidate_mean_seconds"] == pytest.approx(0.007, rel=0.1)
+    assert trial.figures["candidate_p99_seconds"] > trial.figures["candidate_mean_seconds"]
+    assert trial.figures["candidate_measured_seconds"] == 5.0 * len(trial.verdict.pairs)
+    assert trial.ended_at > trial.started_at
+
+
+def test_each_pair_is_told_as_it_comes():
+    told = []
+    trial = tried(FormulaArena(0.007), on_pair=lambda pairs, interval: told.append((pairs, interval)))
+    assert [pairs for pairs, _ in told] == list(range(1, len(trial.verdict.pairs) + 1))
+    assert told[-1][1].high == trial.verdict.ratio_high < 1
+
+
+@pytest.mark.parametrize("wrong", [{"settle_seconds": 1.0}, {"block_seconds": 0.0}, {"max_pairs": 0}], ids=str)
+def test_a_plan_that_cannot_work_is_refused(wrong):
+    with pytest.raises(UsageError):
+        TrialPlan(**wrong)
+
+
+class Queue:
+    """A load whose queue follows a list of readings."""
+
+    def __init__(self, *waiting):
+        self.waiting = list(waiting)
+        self.connections = None
+
+    @property
+    def counters(self):
+        now = self.waiting.pop(0) if len(self.waiting) > 1 else self.waiting[0]
+        return LoadCounters(due_total=1000 + now, succeeded_total=900, failed_total=60, skipped_total=40)
+
+    def set_connections(self, connections):
+        self.connections = connections
+
+
+@pytest.mark.parametrize(
+    ("waiting", "looks"),
+    [((10,), 0), ((900, 500, 50), 2), ((900, 950, 990), 1), ((100_000, *range(99_999, 0, -1)), 60)],
+)
+def test_a_queue_is_waited_for_while_it_shrinks(waiting, looks):
+    clock = VirtualClock()
+    drain(Queue(*waiting), clock)
+    assert clock.monotonic_seconds() == 0.5 * looks
+
+
+class Guarded:
+    def __init__(self):
+        self.calls = []
+
+    def apply(self):
+        self.calls.append("apply")
+
+    def withdraw(self):
+        self.calls.append("withdraw")
+
+
+def test_the_server_arena_switches_settings_by_the_guard_and_connections_at_the_load():
+    guarded, load = Guarded(), Queue(0)
+    candidate = CANDIDATE.replaced({CONCURRENCY: 3})
+    arena = ServerArena(Change(BASELINE, candidate), guarded, None, clock=VirtualClock(), load=load)
+    for configuration in (BASELINE, candidate, candidate, BASELINE):
+        arena.switch(configuration)
+    assert guarded.calls == ["apply", "withdraw"]
+    assert load.connections == 8
+    with pytest.raises(ValueError, match="neither"):
+        arena.switch(CANDIDATE)
