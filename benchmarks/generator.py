@@ -2,7 +2,8 @@
 
 Single-row select by primary key, prepared, closed loop, keys drawn evenly; same server, same number of connections.
 Blocks run in the order A B B A (ours, pgbench, pgbench, ours), so that a drift of the machine hits both; each such
-round gives two ratios. The interval is that of the sign test: distribution-free, for the median.
+round gives two ratios. The interval is that of the sign test: distribution-free, for the median. Beside it stands
+the CPU time for one operation, client and server together, which a busy machine distorts less than throughput.
 
     python benchmarks/generator.py --pairs 6 --seconds 3
 """
@@ -13,6 +14,7 @@ import math
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -21,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 from psycopg.conninfo import conninfo_to_dict
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
@@ -31,7 +34,6 @@ from ml_postgres_optimization.workload import (
     OperationKind,
     OperationMix,
     create_tables,
-    measure_capacity,
 )
 from ml_postgres_optimization.workload.tables import account_count
 
@@ -44,8 +46,8 @@ GOAL_LAG_SECONDS = 0.0015
 READS = OperationMix({OperationKind.READ: 1})
 
 
-def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> float:
-    """Return pgbench's transactions per second for the very statement that our generator sends."""
+def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> tuple[float, int]:
+    """Return pgbench's transactions per second, and in all, for the very statement that our generator sends."""
     parameters = conninfo_to_dict(server.dsn)
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
         script.write(f"\\set id random(1, {account_count(SCALE)})\n")
@@ -65,22 +67,39 @@ def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> float:
             capture_output=True,
             text=True,
         ).stdout
-    return float(re.search(r"tps = ([0-9.]+) \(without initial", output)[1])
+    total = int(re.search(r"actually processed: (\d+)", output)[1])
+    return float(re.search(r"tps = ([0-9.]+) \(without initial", output)[1]), total
 
 
-def ours(server: EmbeddedServer, connections: int, seconds: float) -> float:
-    """Return our operations per second."""
+def ours(server: EmbeddedServer, connections: int, seconds: float) -> tuple[float, int]:
+    """Return our operations per second, and in all."""
     plan = LoadPlan(READS, connections=connections, clients=connections, zipf_exponent=0.0)
-    return measure_capacity(server.dsn, plan, seconds / 0.8)
+    with LoadGenerator(server.dsn, plan) as load:
+        time.sleep(seconds)
+        succeeded, elapsed = load.counters.succeeded_total, time.monotonic() - load.started_at_seconds
+    return succeeded / elapsed, load.counters.succeeded_total
+
+
+def cpu_seconds(server: EmbeddedServer) -> float:
+    """Return the CPU time of everything that has ended: backends of the server, clients of ours."""
+    postmaster = psutil.Process(int((server.data_directory / "postmaster.pid").read_text().split()[0]))
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    backends = postmaster.cpu_times()
+    return own.ru_utime + own.ru_stime + backends.children_user + backends.children_system
 
 
 def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float) -> dict[str, object]:
     """Run the two interleaved."""
     rates: dict[str, list[float]] = {"ours": [], "pgbench": []}
-    both: dict[str, Callable[[EmbeddedServer, int, float], float]] = {"ours": ours, "pgbench": pgbench}
+    costs: dict[str, list[float]] = {"ours": [], "pgbench": []}
+    both: dict[str, Callable[[EmbeddedServer, int, float], tuple[float, int]]] = {"ours": ours, "pgbench": pgbench}
     for number in range(pairs):
         for name in ("ours", "pgbench") if number % 2 == 0 else ("pgbench", "ours"):
-            rates[name].append(both[name](server, connections, seconds))
+            before = cpu_seconds(server)
+            rate, operations = both[name](server, connections, seconds)
+            time.sleep(0.2)  # until the backends have ended, so that their time is counted
+            rates[name].append(rate)
+            costs[name].append((cpu_seconds(server) - before) / operations)
     ratios = [mine / theirs for mine, theirs in zip(rates["ours"], rates["pgbench"], strict=True)]
     low, high, coverage = median_interval(ratios)
     return {
@@ -91,6 +110,8 @@ def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float
         "ratio_low": low,
         "ratio_high": high,
         "interval_coverage": coverage,
+        "ours_cpu_seconds_per_operation": statistics.median(costs["ours"]),
+        "pgbench_cpu_seconds_per_operation": statistics.median(costs["pgbench"]),
         "pairs": pairs,
     }
 
@@ -131,13 +152,17 @@ def scheduler_lag(server: EmbeddedServer, processes: int, seconds: float) -> dic
 
 def show(comparisons: list[dict[str, object]], lags: list[dict[str, object]]) -> None:
     """Print both tables."""
-    print(f"{'connections':>11} {'ours/s':>9} {'pgbench/s':>10} {'ratio':>6} {'interval':>14}  goal ≥ {GOAL_RATIO}")
+    head = (
+        f"{'connections':>11} {'ours/s':>9} {'pgbench/s':>10} {'ratio':>6} {'interval':>14} {'CPU per operation':>22}"
+    )
+    print(f"{head}  goal ≥ {GOAL_RATIO}")
     for row in comparisons:
         interval = f"{row['ratio_low']:.2f} … {row['ratio_high']:.2f}"
+        costs = [f"{1e6 * row[f'{name}_cpu_seconds_per_operation']:.0f} µs" for name in ("ours", "pgbench")]
         met = "met" if row["ratio"] >= GOAL_RATIO else "MISSED"
         print(
             f"{row['connections']:>11} {row['ours_per_second']:>9,.0f} {row['pgbench_per_second']:>10,.0f}"
-            f" {row['ratio']:>6.2f} {interval:>14}  {met} ({row['interval_coverage']:.0%} interval)"
+            f" {row['ratio']:>6.2f} {interval:>14} {' against '.join(costs):>22}  {met} ({row['interval_coverage']:.0%} interval)"
         )
     print(f"\n{'processes':>11} {'lag p50':>9} {'p99':>9} {'p99.9':>9} {'CPU':>6}  goal p99 ≤ 1.5 ms at 3,000/s")
     for row in lags:

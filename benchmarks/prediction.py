@@ -121,10 +121,11 @@ def single_predictions(predict: Callable[[], object]) -> dict[str, float]:
     predict()
     taken = []
     for _ in range(PREDICTIONS):
-        began = time.perf_counter()
+        wall, processor = time.perf_counter(), time.thread_time()
         predict()
-        taken.append(time.perf_counter() - began)
-    return {"p50_seconds": float(np.quantile(taken, 0.5)), "p99_seconds": float(np.quantile(taken, 0.99))}
+        taken.append((time.perf_counter() - wall, time.thread_time() - processor))
+    (p50, cpu_p50), (p99, cpu_p99) = np.quantile(taken, [0.5, 0.99], axis=0).tolist()
+    return {"p50_seconds": p50, "p99_seconds": p99, "p50_cpu_seconds": cpu_p50, "p99_cpu_seconds": cpu_p99}
 
 
 def measure(count: int, seed: int) -> dict[str, object]:
@@ -165,10 +166,13 @@ def show(result: dict[str, object]) -> None:
         met = "" if name == "table" else "met" if spent["seconds"] <= GOAL_TRAINING_SECONDS else "MISSED"
         memory = f"{spent['peak_memory_bytes'] / 2**20:,.0f} MB"
         print(f"{name:>12} {spent['seconds']:>6.2f} s {spent['cpu_seconds']:>6.2f} s {memory:>12}  {met}")
-    print(f"\n{'prediction':>12} {'p50':>9} {'p99':>9}  goal ≤ {1e3 * GOAL_PREDICTION_SECONDS:.0f} ms")
+    print(f"\n{'prediction':>12} {'p50':>9} {'p99':>9} {'CPU p99':>9}  goal ≤ {1e3 * GOAL_PREDICTION_SECONDS:.0f} ms")
     for name, taken in result["prediction"].items():
         met = "met" if taken["p99_seconds"] <= GOAL_PREDICTION_SECONDS else "MISSED"
-        print(f"{name:>12} {1e3 * taken['p50_seconds']:>6.2f} ms {1e3 * taken['p99_seconds']:>6.2f} ms  {met}")
+        times = " ".join(
+            f"{1e3 * taken[part]:>6.2f} ms" for part in ("p50_seconds", "p99_seconds", "p99_cpu_seconds")
+        )
+        print(f"{name:>12} {times}  {met}")
     candidates = result["candidates"]
     print(f"\n{candidates['count']:,} candidates on the response surface: {candidates['seconds']:.2f} s")
 

@@ -1,4 +1,4 @@
 """Random forests over windows: latency with an interval, and the probability of each error.
 
-Nothing is re-exported: importing a forest brings scikit-learn along, which takes a second and 100 MB.
+Nothing is re-exported: importing a forest brings scikit-learn along, which takes a second or two and 150 MB.
 """

@@ -17,7 +17,7 @@ from ml_postgres_optimization.models.features.registry import KNOB_PREFIX
 from ml_postgres_optimization.models.forest import Floats, Forest, IntervalForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
 from ml_postgres_optimization.models.score import ForecastScore, require_slices, skill, time_slices
-from ml_postgres_optimization.models.training import DEFAULT_SETTINGS, ForestSettings, Lesson, Rows
+from ml_postgres_optimization.models.training import DEFAULT_SETTINGS, ForestSettings, Lesson, Rows, thinned
 
 MINIMUM_WINDOWS = 60
 MINIMUM_CONFIGURATIONS = 2
@@ -75,7 +75,7 @@ class KnobForest:
         lesson = Lesson(names, known.columns(names), known.log_mean, seed, settings)
         rehearsal = lesson.learn(slices.training, slices.calibration)
         surface = lesson.learn(np.concatenate([slices.training, slices.calibration]), slices.test)
-        test = _thinned(slices.test, _JUDGED_ROWS)
+        test = thinned(slices.test, _JUDGED_ROWS)
         judge = _Judge(rehearsal, known, slices.training, test, np.random.default_rng(seed))
         return cls(surface, judge.score(seed), judge.importance(), table.digest)
 
@@ -99,7 +99,7 @@ class KnobForest:
 
         Notes
         -----
-        About 0.1 ms for each configuration.
+        Less than 0.1 ms for each of many configurations: benchmarks/prediction.py.
         """
         load = context.features()
         rows = [self.surface.forest.row(load | encode_knobs(configuration)) for configuration in configurations]
@@ -170,7 +170,7 @@ class _Judge:
 
     def importance(self) -> dict[str, tuple[float, float]]:
         """Shuffle the values of one knob after the other among the later windows."""
-        rows = _thinned(self.test, _IMPORTANCE_ROWS)
+        rows = thinned(self.test, _IMPORTANCE_ROWS)
         names, truth = self.surface.forest.names, self.table.log_mean[rows]
         matrix = self.table.rows(rows).columns(names)
         error = np.mean(np.abs(truth - self._mean(matrix)))
@@ -200,11 +200,6 @@ class _Judge:
     def _mean(self, matrix: NDArray[np.float32]) -> Floats:
         mean, _ = self.surface.mean_and_deviation(matrix)
         return mean
-
-
-def _thinned(rows: Rows, most: int) -> Rows:
-    """Return at most so many rows, evenly spaced."""
-    return rows[:: -(-len(rows) // most)] if len(rows) else rows
 
 
 def _by_configuration(losses: tuple[Floats, Floats], later: Table) -> tuple[Floats, Floats]:

@@ -38,10 +38,6 @@ class LatencyForest:
     data_digest : str
         SHA-256 of the table that it was fitted on.
 
-    Examples
-    --------
-    ``LatencyForest.fit(observations(windows, configurations), seed=1).predict(observation)``
-
     References
     ----------
     L. Breiman, Random Forests, Machine Learning 45 (2001).

@@ -5,8 +5,7 @@ from __future__ import annotations
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.journal import Journal
-from ml_postgres_optimization.safety.records import JournalledTrial, RecordKind
+from ml_postgres_optimization.safety.records import JournalledTrial, JournalState, RecordKind
 from ml_postgres_optimization.safety.undo import Undone, undo_unfinished
 
 BASELINE = "baseline"
@@ -41,13 +40,20 @@ def rollback(guard: Guard, *, to: str | None = None) -> tuple[Undone, ...]:
     is cut short is completed at the next start, by the same compare-and-set as any other.
     """
     with deferred_signals():
-        for trial in _trials_back_to(to, guard.journal):
+        for trial in trials_back_to(to, guard.journal.state):
             guard.journal.append(RecordKind.REOPENED, trial.intent.trial_id)
         return undo_unfinished(guard.actuator, guard.journal, capabilities=guard.capabilities)
 
 
-def _trials_back_to(to: str | None, journal: Journal) -> tuple[JournalledTrial, ...]:
-    confirmed = journal.state.confirmed
+def trials_back_to(to: str | None, state: JournalState) -> tuple[JournalledTrial, ...]:
+    """Return the confirmed trials that `rollback` would undo, oldest first.
+
+    Raises
+    ------
+    UsageError
+        If no trial of that name is confirmed.
+    """
+    confirmed = state.confirmed
     if to is None:
         return confirmed[-1:]
     if to == BASELINE:

@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 
 # Stakes in units of one over the pairs' spread: a geometric ladder, since the effect's size is not known beforehand.
 # Each rung is best for an effect of its own share of the spread. The last never risks more than half of its wealth:
-# it wins where a few pairs are far out (checkpoints, stalls). By simulation: docs/decisions/0010-paired-test.md.
+# it wins where a few pairs are far out (checkpoints, stalls). By simulation: docs/decisions/0013-paired-test.md.
 _STAKES: Floats = np.array([[0.125], [0.25], [0.5], [1.0], [2.0], [4.0]])
 _RISKS: Floats = np.array([[1.0], [1.0], [1.0], [1.0], [1.0], [0.5]])
 _LOG_LEFT: Floats = np.log(1.0 - _RISKS, where=_RISKS < 1.0, out=np.full_like(_RISKS, -np.inf))
@@ -77,7 +77,7 @@ class PairedTest:
     anytime-valid sequential inference must rely on nonnegative martingales", arXiv:2009.03167. Betting against the
     coin of a randomised design: F. Zampieri, "Sequential Randomization Tests Using E-values", arXiv:2512.04366.
     Why not the t-mixture (T. L. Lai 1976; H. Wang, A. Ramdas 2023), which needs normal independent noise:
-    docs/decisions/0010-paired-test.md.
+    docs/decisions/0013-paired-test.md.
     """
 
     def __init__(self, *, alpha: float = 0.05) -> None:

@@ -109,7 +109,8 @@ def ranked_by_model(
     if not model.score.beats_naive:
         return []
     points = default_rng(seed).random((_CANDIDATES, len(space.axes)))
-    configurations = [space.decode(point, incumbent) for point in points]
+    # as keys, so that each comes once and the order is kept
+    configurations = list(dict.fromkeys(space.decode(point, incumbent) for point in points))
     logs, _ = model.predict_many([incumbent, *configurations], context)
     promising = [
         configurations[position]

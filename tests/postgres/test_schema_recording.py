@@ -39,16 +39,24 @@ def recorded(connection):
         return cursor.execute("SELECT * FROM genesis.metric_windows ORDER BY started_at").fetchall()
 
 
-def flush_statistics(dsn):
-    """A session reports its counters when it ends, at the latest."""
-    with psycopg.connect(dsn, autocommit=True) as other:
-        other.execute("CREATE TABLE counted AS SELECT n FROM generate_series(1, 1000) AS n")
+def insert_counted(dsn, rows=1000):
+    """Insert rows, and wait until the server's statistics, which are late on 14, count them."""
+    counted = "SELECT tup_inserted FROM pg_stat_database WHERE datname = current_database()"
+    with psycopg.connect(dsn, autocommit=True) as watcher:
+        (before,) = watcher.execute(counted).fetchone()
+        with psycopg.connect(dsn, autocommit=True) as other:
+            other.execute("CREATE TABLE counted AS SELECT n FROM generate_series(1, %s::integer) AS n", [rows])
+        for _ in range(100):
+            watcher.execute("SELECT pg_stat_clear_snapshot(), pg_sleep(0.05)")
+            if watcher.execute(counted).fetchone()[0] >= before + rows:
+                return
+    raise AssertionError("the server never counted the rows")
 
 
 def test_the_first_call_takes_the_base_and_the_next_one_records(session, owner):
     assert record(session) is None
     assert recorded(session) == []
-    flush_statistics(owner)
+    insert_counted(owner)
     assert record(session) is not None
     (window,) = recorded(session)
     seconds = (window["ended_at"] - window["started_at"]).total_seconds()

@@ -79,7 +79,7 @@ def test_probabilities_are_calibrated(model, past):
 def test_the_interval_of_a_probability_holds_the_truth():
     later = warned(100, 99)
     held = []
-    for seed in range(4):
+    for seed in range(3):
         model = ErrorForest.fit(warned(400, seed), seed, SETTINGS)
         told = [model.predict(one)[ErrorClass.DEADLOCK] for one in later]
         held += [one.low <= risk(number + 1) <= one.high for number, one in enumerate(told)]
@@ -134,7 +134,7 @@ def shuffled_slices(started_at, ended_at):
 
 
 def test_what_only_a_leak_could_know_is_not_known(monkeypatch):
-    tables = [witnessed(seed) for seed in range(3)]
+    tables = [witnessed(seed) for seed in range(2)]
     honest = [ErrorForest.fit(table, 1, SETTINGS).score[ErrorClass.SERIALIZATION] for table in tables]
     assert not any(score.beats_naive for score in honest)
     monkeypatch.setattr(error_forest, "time_slices", shuffled_slices)

@@ -122,7 +122,7 @@ def test_an_ask_after_200_trials_takes_at_most_half_a_second():
 
 
 def test_special_values_are_taken_as_often_as_their_weight_says():
-    sampler = ForestSampler(seed=5, choice_weights={"x.special": (0.8, 0.2)}, startup_trials=10**6)
+    sampler = ForestSampler(seed=5, choice_weights={"x.special": (0.8, 0.2)}, startup_trials=0, random_share=1.0)
     study = optuna.create_study(sampler=sampler)
     distribution = optuna.distributions.CategoricalDistribution(("no", "-1"))
     study.add_trial(create_trial(params={"x.special": "no"}, distributions={"x.special": distribution}, value=0.0))

@@ -7,15 +7,13 @@ from dataclasses import replace
 from ml_postgres_optimization.errors import Interrupted
 from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.workbench.ground import survey
+from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.soak.criteria import Criteria, Criterion
 from ml_postgres_optimization.soak.report import soak_json
 from ml_postgres_optimization.soak.runner import SoakPlan, SoakResult, run_soak
 from ml_postgres_optimization.telemetry import Recorder, Window
-from ml_postgres_optimization.trials import Outcome
 from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan
 
 
@@ -45,18 +43,10 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
     return soak_on(session, plan, seconds, Observer(session))
 
 
-def promoted_concurrency(session: Session) -> int | None:
-    """Return the limit of our own load that the last promoted trial kept; None where there was none."""
-    for trial in reversed(session.repository().trials()):
-        if trial.outcome == Outcome.PROMOTED and CONCURRENCY in trial.candidate:
-            return int(trial.candidate[CONCURRENCY])
-    return None
-
-
 def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer) -> Result:
     """Run `plan` for `seconds`, a window at a time, and write the report."""
     settings = session.settings
-    configuration = survey(session, connections=plan.connections).initial
+    configuration = replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
     observer.know(configuration, "in force")
     soak_plan = SoakPlan(
         seconds,

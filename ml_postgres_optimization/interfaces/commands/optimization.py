@@ -20,7 +20,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.safety.journal import read_journal
-from ml_postgres_optimization.safety.rollback import rollback
+from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Budget, Controller
 from ml_postgres_optimization.tuning.drafting import rule_drafts
@@ -159,12 +159,11 @@ def roll_back(session: Session, *, to: str = "baseline", dry_run: bool = False) 
 
 
 def _rollback_preview(session: Session, to: str) -> Result:
-    confirmed = read_journal(session.home.of_server(session.server)).confirmed
+    undone = trials_back_to(to, read_journal(session.home.of_server(session.server)))
     catalogue = load_catalogue()
     lines = [
         f"Would undo trial {trial.intent.trial_id}: {knob.name} back to {shown(knob.name, knob.old_value, catalogue)}"
-        for trial in reversed(confirmed)
-        if to in ("baseline", trial.intent.trial_id)
+        for trial in reversed(undone)
         for knob in trial.intent.knobs
     ]
     return Result({"would": lines}, (), lines or ["No promoted trial is in force: nothing to put back."])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
@@ -59,7 +59,8 @@ def open_workbench(
         laboratory = Laboratory(guard, recorder, session.clock, rng, labels=labels)
         yield Workbench(ground, laboratory, observer)
         return
-    with running(session, offer.plan) as load:
+    plan = replace(offer.plan, connections=ground.concurrency or offer.plan.connections)
+    with running(session, plan) as load:
         recorder = Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer])
         laboratory = Laboratory(guard, recorder, session.clock, rng, load=load, labels=labels)
         yield Workbench(ground, laboratory, observer, offer, load)

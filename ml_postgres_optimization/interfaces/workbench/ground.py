@@ -11,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configurat
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rules import RuleAdvice, rule_configuration
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.permission import permitted
 from ml_postgres_optimization.target.postgres.capabilities import require_writable_primary
 
@@ -30,17 +30,21 @@ class Ground:
     settings : mapping of str to Setting
     connections : int or None
         Of our own load's plain pool; None where no load is ours.
+    concurrency : int or None
+        The limit of our own load that is in force: that of the last promoted trial, else the plain pool's.
     """
 
     session: Session
     catalogue: Catalogue
     settings: Mapping[str, Setting]
-    connections: int | None
+    connections: int | None = None
+    concurrency: int | None = None
 
     @property
     def initial(self) -> Configuration:
         """What is in force."""
-        return self.catalogue.configuration_of(self.settings, self._client)
+        client = {} if self.concurrency is None else {CONCURRENCY: self.concurrency}
+        return self.catalogue.configuration_of(self.settings, client)
 
     def advice(self, in_force: Configuration | None = None) -> RuleAdvice:
         """Return what the rules say of this machine, given how many of our own operations run at once."""
@@ -66,11 +70,8 @@ class Ground:
             machine=target.machine,
             journal=journal,
             capabilities=target.capabilities,
+            connections=self.connections,
         )
-
-    @property
-    def _client(self) -> dict[str, int]:
-        return {} if self.connections is None else {CONCURRENCY: self.connections}
 
 
 def survey(session: Session, *, connections: int | None = None) -> Ground:
@@ -86,4 +87,18 @@ def survey(session: Session, *, connections: int | None = None) -> Ground:
     catalogue = load_catalogue(allowed_by_owner=session.settings.allow_knob)
     settings = target.settings(catalogue.settings_needed)
     fitting = permitted(catalogue.confront(settings, target.capabilities.major, target.machine), target.capabilities)
-    return Ground(session, fitting if connections else fitting.without(_NOT_OURS), settings, connections)
+    if connections is None:
+        return Ground(session, fitting.without(_NOT_OURS), settings)
+    return Ground(session, fitting, settings, connections, promoted_concurrency(session) or connections)
+
+
+def promoted_concurrency(session: Session) -> int | None:
+    """Return the limit of our own load that the last promoted trial in force kept; None where there was none.
+
+    The server does not know of it: the journal says which trials are in force, the repository what they set.
+    """
+    in_force = {trial.intent.trial_id for trial in read_journal(session.home.of_server(session.server)).confirmed}
+    for trial in reversed(session.repository().trials()):
+        if trial.id in in_force and CONCURRENCY in trial.candidate:
+            return int(trial.candidate[CONCURRENCY])
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
-from ml_postgres_optimization.telemetry.export import window_frame, write_csv
+from ml_postgres_optimization.telemetry.export import rows_frame, window_row, write_csv
 
 
 class Observer:
@@ -35,11 +35,11 @@ class Observer:
         self._configurations: dict[str, Configuration] = {}
         self._forecaster = Forecaster(session)
         self._texts_known: set[StatementKey] = set()
-        self.windows: list[Window] = []
+        self._rows: list[Mapping[str, object]] = []
 
     def __call__(self, window: Window) -> None:
         """Take one finished window."""
-        self.windows.append(window)
+        self._rows.append(window_row(window))
         self._session.log.info(
             "window",
             labels=dict(window.labels),
@@ -92,10 +92,10 @@ class Observer:
             self._session.reporter.say(
                 f"{len(self._unstored)} records could not be stored in the repository; the windows are in the CSV."
             )
-        if not self.windows:
+        if not self._rows:
             return None
         path = self._session.home.logs / f"windows-{self._session.run}.csv"
-        write_csv(window_frame(self.windows), path)
+        write_csv(rows_frame(self._rows), path)
         return path
 
     def _flush(self) -> None:

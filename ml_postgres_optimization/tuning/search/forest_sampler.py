@@ -148,18 +148,18 @@ class ForestSampler(BaseSampler):
             return {}
         axes = axes_of(search_space, self._choice_weights)
         search = _Search(axes, _History.of(study, axes), self._region, default_rng([self._seed, trial.number]))
-        for point in self._ranked(search):
+        for point in self._ranked(search, trial.number):
             parameters = {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), point, strict=True)}
             if self._feasible(parameters):
                 return parameters
         # nothing that was thought of may be tried: stay where it is known to work
         return {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), search.centre, strict=True)}
 
-    def _ranked(self, search: _Search) -> Floats:
+    def _ranked(self, search: _Search, number: int) -> Floats:
         """Return points to try, the most promising first."""
-        finished = len(search.history.losses)
-        if finished < self._startup_trials:
-            return search.designed(self._startup_trials, finished, self._seed)
+        if len(search.history.losses) < self._startup_trials:
+            # by the trial's number, so that a point that came to nothing is not proposed again at once
+            return search.designed(self._startup_trials, number % self._startup_trials, self._seed)
         if search.rng.random() < self._random_share:
             return search.anywhere(_MOST_CHECKED)
         return search.promising()

@@ -1,0 +1,165 @@
+"""Trials, the controller and the simulation on a real server, with real load."""
+
+import random
+from contextlib import contextmanager
+
+import optuna
+import pytest
+
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.target.postgres.connection import resolve_connection
+from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.telemetry import MemoryStore, Recorder, SystemClock
+from ml_postgres_optimization.trials import NO_GUARDS, Outcome, Proposal, Thresholds, TrialPlan
+from ml_postgres_optimization.tuning import (
+    Budget,
+    Controller,
+    Draft,
+    Laboratory,
+    SearchSpace,
+    SimulationPlan,
+    Stage,
+    open_study,
+    simulate,
+)
+from ml_postgres_optimization.workload import LEVELS, LoadGenerator, LoadPlan, create_tables
+
+CONNECTIONS = 6
+RATE = 200.0
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Ground:
+    """A server under load, and everything that a trial on it needs."""
+
+    def __init__(self, target, load, journal):
+        settings = target.settings(load_catalogue().settings_needed)
+        self.target, self.load, self.journal = target, load, journal
+        self.catalogue = load_catalogue().confront(settings, target.capabilities.major, target.machine)
+        self.initial = self.catalogue.configuration_of(settings, {CONCURRENCY: CONNECTIONS})
+        self.store = MemoryStore()
+        clock = SystemClock()
+        self.laboratory = Laboratory(
+            Guard(
+                target,
+                catalogue=self.catalogue,
+                machine=target.machine,
+                journal=journal,
+                capabilities=target.capabilities,
+            ),
+            Recorder(target, clock, samples=load.samples, subscribers=[self.store.add]),
+            clock,
+            random.Random(1),
+            load,
+            {"run": "test"},
+        )
+
+    def in_force(self):
+        settings = self.target.settings(self.catalogue.settings_needed)
+        return self.catalogue.configuration_of(settings, {CONCURRENCY: self.load.plan.connections})
+
+
+@contextmanager
+def ground_on(dsn, folder):
+    create_tables(dsn, 0.01)
+    plan = LoadPlan(LEVELS["MEDIUM"].mix, rate_per_second=RATE, connections=CONNECTIONS, seed=1, processes=1)
+    with (
+        PostgresTarget.open(resolve_connection(dsn, {})) as target,
+        Journal(folder) as journal,
+        LoadGenerator(dsn, plan) as load,
+    ):
+        yield Ground(target, load, journal)
+
+
+@pytest.fixture
+def ground(own_server, tmp_path):
+    with ground_on(own_server.dsn, tmp_path) as made:
+        yield made
+
+
+def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
+    before = ground.initial
+    candidate = before.replaced({"work_mem": 8192, CONCURRENCY: 3})
+    seen = []
+
+    def look(_pairs, _interval):
+        seen.append(ground.in_force())
+
+    plan = TrialPlan(block_seconds=0.3, max_pairs=2, guards=NO_GUARDS)
+    trial = ground.laboratory.hold(before, Proposal(candidate, "user", "to see"), plan, on_pair=look)
+    assert trial.verdict.outcome is Outcome.UNDECIDED
+    assert len(trial.verdict.pairs) == 2
+    for configuration, pair in zip(seen, trial.verdict.pairs, strict=True):
+        # what the second block of the pair ran on is still in force
+        assert configuration == (before if pair.candidate_first else candidate)
+    assert ground.in_force() == before
+    arms = {window.labels["arm"]: window.configuration_id for window in ground.store.windows()}
+    assert arms == {"baseline": before.id, "candidate": candidate.id}
+    for window in ground.store.windows():
+        assert window.operations_total == pytest.approx(RATE * window.duration_seconds, rel=0.6)
+
+
+def test_the_controller_keeps_nothing_of_a_knob_that_changes_nothing(ground):
+    events = []
+    plan = TrialPlan(
+        block_seconds=0.2,
+        client_settle_seconds=0.1,
+        max_pairs=7,
+        guards=NO_GUARDS,
+        thresholds=Thresholds(min_pairs=1),
+    )
+    study = open_study(ground.laboratory, ground.initial, folder=None, workload="test", seed=1)
+    drafts = [
+        Draft.of({"fsync": False}, "user", "a dare"),
+        Draft.of({CONCURRENCY: 5}, "user", "about the same"),
+    ]
+    budget = Budget(30, patience=0, prove=False)
+    ledger = Controller(ground.laboratory, study, plan, subscribers=[events.append]).run(
+        ground.initial, drafts, budget
+    )
+    assert [event.stage for event in events if event.stage is not Stage.COMPARED][:3] == [
+        Stage.WATCHED,
+        Stage.PROPOSED,
+        Stage.REFUSED,
+    ]
+    (trial,) = ledger.trials
+    assert trial.verdict.pairs
+    assert ground.in_force() == ledger.incumbent
+    assert not ground.journal.state.unfinished
+
+
+def test_a_simulation_varies_what_it_says_and_puts_everything_back(ground):
+    seen = {}
+    plan = SimulationPlan(
+        seconds=9,
+        capacity_per_second=RATE,
+        seed=1,
+        window_seconds=0.3,
+        pause_seconds=0.2,
+        scenes=2,
+        windows_per_scene=1,
+    )
+    space = SearchSpace.of(ground.catalogue)
+
+    def on_window(configuration, window):
+        seen[window.configuration_id] = configuration
+        in_force = ground.in_force()
+        assert in_force == configuration
+
+    made = simulate(ground.laboratory, ground.load, space, ground.initial, plan, on_window=on_window)
+    windows = ground.store.windows()
+    assert made == len(windows) >= 4
+    assert {window.labels["phase"] for window in windows} == {"simulate"}
+    assert {window.labels["level"] for window in windows} <= set(LEVELS)
+    assert len({window.labels["level"] for window in windows}) > 1
+    assert len({configuration["bgwriter_delay"] for configuration in seen.values()}) > 1
+    assert len({configuration[CONCURRENCY] for configuration in seen.values()}) > 1
+    assert ground.in_force() == ground.initial
+    assert not ground.journal.state.unfinished

@@ -1,0 +1,162 @@
+"""The study in the state folder, and the ledger."""
+
+import math
+from datetime import UTC, datetime
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+from synthetic_windows import STOCK as MADE_UP
+from synthetic_windows import history
+
+from ml_postgres_optimization.errors import StateError
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
+from ml_postgres_optimization.models.features import LoadContext
+from ml_postgres_optimization.models.knob_forest import KnobForest
+from ml_postgres_optimization.trials import Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.tuning import Ledger, SearchSpace, TuningStudy, ranked_by_model, rule_drafts
+
+SPACE = SearchSpace.of(load_catalogue(), names=("work_mem", "jit", CONCURRENCY))
+STOCK = Configuration({"work_mem": 4096, "jit": True, CONCURRENCY: 60})
+BETTER = STOCK.replaced({CONCURRENCY: 10})
+START = datetime(2026, 1, 1, tzinfo=UTC)
+PAIRS = (Pair(1.0, 0.5, True),)
+
+
+def trial(baseline, candidate, ratio, outcome=Outcome.PROMOTED, *, pairs=PAIRS):
+    verdict = Verdict(outcome, ratio, ratio * 0.9, ratio * 1.1, pairs, "because")
+    return Trial("t", baseline, Proposal(candidate, "rules", "why"), verdict, START, START)
+
+
+def opened(folder, initial=STOCK):
+    return TuningStudy.open(folder, workload="w", space=SPACE, initial=initial, sampler=RandomSampler(seed=1))
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def test_values_are_told_against_the_first_baseline(tmp_path):
+    study = opened(tmp_path)
+    study.tell(trial(STOCK, BETTER, 0.5), 0.0)
+    study.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8), math.log(0.5))
+    assert [found.value for found in study.study.trials] == pytest.approx([0.0, math.log(0.5), math.log(0.4)])
+
+
+def test_an_interrupted_trial_fails_and_the_rest_is_kept(tmp_path):
+    study = opened(tmp_path)
+    study.tell(trial(STOCK, BETTER, 0.5), 0.0)
+    study.ask(BETTER)
+    again = opened(tmp_path, BETTER)
+    states = [found.state for found in again.study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
+    again.tell(trial(BETTER, STOCK, 1.5, Outcome.REJECTED), 0.0)
+    assert again.study.trials[-1].value == pytest.approx(math.log(0.5 * 1.5))
+
+
+def test_an_unknown_configuration_begins_a_study_of_its_own(tmp_path):
+    first, second = opened(tmp_path), opened(tmp_path, BETTER)
+    assert first.study.study_name != second.study.study_name
+    assert [found.value for found in second.study.trials] == [0.0]
+
+
+def test_an_aborted_trial_counts_as_bad_however_its_pairs_looked(tmp_path):
+    study = opened(tmp_path)
+    study.tell(trial(STOCK, BETTER, 0.7, Outcome.ABORTED), 0.0)
+    study.tell(trial(STOCK, BETTER, 500.0, Outcome.ABORTED), 0.0)
+    assert [found.value for found in study.study.trials[1:]] == pytest.approx([math.log(2), 1.5])
+
+
+def test_what_is_enqueued_is_asked_first(tmp_path):
+    study = opened(tmp_path)
+    study.enqueue([BETTER, BETTER], reason="a hunch")
+    asked = study.ask(STOCK)
+    assert (asked.configuration, asked.reason) == (BETTER, "a hunch")
+    study.tell(trial(STOCK, BETTER, 0.5), 0.0, asked)
+    assert study.study.trials[-1].user_attrs["outcome"] == "promoted"
+    assert study.ask(STOCK).reason != "a hunch"
+
+
+def test_a_folder_that_cannot_be_used_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StateError):
+        opened(tmp_path / "file")
+
+
+def test_the_ledger_multiplies_what_was_promoted():
+    third = BETTER.replaced({"jit": False})
+    ledger = Ledger(STOCK, STOCK).after(trial(STOCK, BETTER, 0.5)).after(trial(BETTER, third, 1.2, Outcome.REJECTED))
+    ledger = ledger.after(trial(BETTER, third, 0.8))
+    assert ledger.incumbent == third
+    assert ledger.accumulated == pytest.approx((0.4, 0.4 * 0.81, 0.4 * 1.21))
+    assert len(ledger.promoted) == 2
+    assert ledger.proven is None
+
+
+def test_the_proof_is_turned_round():
+    ledger = Ledger(STOCK, BETTER).proved_by(trial(BETTER, STOCK, 2.0, Outcome.REJECTED))
+    assert ledger.proven == pytest.approx((0.5, 1 / 2.2, 1 / 1.8))
+    assert ledger.incumbent == BETTER
+
+
+def test_a_proof_that_the_initial_configuration_is_faster_puts_it_back():
+    ledger = Ledger(STOCK, BETTER).proved_by(trial(BETTER, STOCK, 0.8))
+    assert ledger.incumbent == STOCK
+    assert Ledger(STOCK, BETTER).proved_by(trial(BETTER, STOCK, 1.0, pairs=())).proven is None
+
+
+def test_the_rules_are_split_into_concurrency_with_alternatives_and_the_rest():
+    def advise(incumbent):
+        return incumbent.replaced(
+            {CONCURRENCY: 5, "jit": False, "work_mem": 1_000_000 // int(incumbent[CONCURRENCY])}
+        )
+
+    drafts = rule_drafts(advise, STOCK)
+    assert [dict(draft.values(STOCK)) for draft in drafts[:3]] == [
+        {CONCURRENCY: connections} for connections in (5, 10, 20)
+    ]
+    assert [draft.is_alternative for draft in drafts] == [False, True, True, False]
+    assert dict(drafts[3].values(BETTER)) == {"jit": False, "work_mem": 100_000}
+
+
+def test_more_connections_than_are_in_force_are_not_drafted():
+    drafts = rule_drafts(lambda incumbent: incumbent.replaced({CONCURRENCY: 5}), STOCK.replaced({CONCURRENCY: 8}))
+    assert [dict(draft.values(STOCK)) for draft in drafts[:-1]] == [{CONCURRENCY: 5}]
+
+
+def test_sessions_that_are_not_ours_have_no_concurrency_to_draft():
+    foreign = Configuration({"jit": True})
+    (draft,) = rule_drafts(lambda incumbent: incumbent.replaced({"jit": False}), foreign)
+    assert dict(draft.values(foreign)) == {"jit": False}
+
+
+def learned(effect):
+    """Let a forest learn from a made-up server on which concurrency has this effect."""
+    configurations = [MADE_UP.replaced({CONCURRENCY: 2 + 7 * step % 90}) for step in range(60)]
+    past = history(
+        240,
+        1,
+        log_mean=lambda number, rng: effect(configurations[number // 4][CONCURRENCY]) + 0.02 * rng.normal(),
+        configuration=lambda number: configurations[number // 4],
+    )
+    return KnobForest.fit(past, 1), LoadContext.of(past[0].window)
+
+
+def test_a_model_that_has_learned_something_is_followed():
+    model, context = learned(lambda connections: -6.0 + abs(math.log(connections / 8)))
+    space = SearchSpace.of(load_catalogue(), names=(CONCURRENCY,))
+    incumbent = MADE_UP.replaced({CONCURRENCY: 90})
+    best = ranked_by_model(model, context, incumbent, space, allows=lambda _: True, seed=1)
+    assert best
+    assert all(4 <= configuration[CONCURRENCY] <= 16 for configuration in best)
+    assert len({configuration.id for configuration in best}) == len(best)
+    assert ranked_by_model(model, context, incumbent, space, allows=lambda _: False, seed=1) == []
+
+
+def test_a_model_that_knows_no_better_than_chance_is_not_followed():
+    model, context = learned(lambda connections: -6.0)
+    space = SearchSpace.of(load_catalogue(), names=(CONCURRENCY,))
+    assert ranked_by_model(model, context, MADE_UP, space, allows=lambda _: True, seed=1) == []
