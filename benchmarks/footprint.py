@@ -30,6 +30,7 @@ def resident_bytes(process: psutil.Process) -> tuple[int, int]:
 
 
 def main() -> None:
+    """Run the optimiser, and look at its memory four times a second."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", default="0.02")
     arguments = parser.parse_args()

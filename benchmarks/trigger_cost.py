@@ -1,10 +1,9 @@
 """What `genesis.watch_table` costs the statements that it watches.
 
 The same closed loop (single-row insert, prepared, one transaction each, with the server's default durability) on two
-tables that are alike, of which one is watched. Blocks run in the order A B B A (watched, plain, plain, watched), so
-that a drift of the machine hits both; both tables are emptied before each pair. The load comes from pgbench where it is
-installed, else from our generator's driver, psycopg. The interval is that of the sign test: distribution-free, for the
-median.
+tables that are alike, of which one is watched. Both take turns of a tenth of a second in the order A B B A (watched,
+plain, plain, watched), on the same connections, so that a drift of the machine hits both; both are emptied before
+each pair of blocks. The interval is that of the sign test: distribution-free, for the median.
 
     python benchmarks/trigger_cost.py --pairs 6 --seconds 3
 """
@@ -13,15 +12,14 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import psycopg
 from generator import median_interval
-from psycopg.conninfo import conninfo_to_dict
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
@@ -30,71 +28,70 @@ from ml_postgres_optimization.target.postgres.schema import install_schema
 RESULT = Path(__file__).resolve().parent / "results" / "trigger_cost.json"
 CONNECTIONS = (1, 8)
 GOAL_RATIO = 0.85
+TURN_SECONDS = 0.1
 TABLES = ("watched", "plain")
-INSERT = "INSERT INTO trigger_cost.{table} (account_id, amount, note) VALUES (1, 100, 'a note of a usual length');"
+INSERT = "INSERT INTO trigger_cost.{table} (account_id, amount, note) VALUES (1, 100, 'a note of a usual length')"
 MAKE_TABLES = "; ".join(
-    f"CREATE TABLE trigger_cost.{table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, account_id integer NOT NULL, "
-    "amount integer NOT NULL, note text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
+    f"CREATE TABLE trigger_cost.{table} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+    "account_id integer NOT NULL, amount integer NOT NULL, note text NOT NULL, at timestamptz NOT NULL DEFAULT now())"
     for table in TABLES
 )
 
 
-def by_pgbench(server: EmbeddedServer, table: str, connections: int, seconds: float) -> float:
-    """Return pgbench's inserts per second."""
-    parameters = conninfo_to_dict(server.dsn)
-    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
-        script.write(INSERT.format(table=table))
-        script.flush()
-        output = subprocess.run(
-            [
-                *(server.bin_directory / "pgbench", "-n", "-M", "prepared", "-f", script.name),
-                *("-c", str(connections), "-j", "1", "-T", str(max(1, round(seconds)))),
-                *("-h", parameters["host"], "-p", str(parameters["port"]), "-U", parameters["user"]),
-                parameters["dbname"],
-            ],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-    return float(output.split("tps = ")[1].split()[0])
+class Clients:
+    """As many closed loops as connections, which insert when told to, and into what they are told."""
+
+    def __init__(self, dsn: str, count: int) -> None:
+        self._connections = [psycopg.connect(dsn, autocommit=True, prepare_threshold=0) for _ in range(count)]
+        self._pool = ThreadPoolExecutor(count)
+
+    def insert(self, table: str, seconds: float) -> int:
+        """Insert for `seconds`, and return how many rows."""
+        until = time.perf_counter() + seconds
+        return sum(self._pool.map(partial(inserted, INSERT.format(table=table), until), self._connections))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._pool.shutdown()
+        for connection in self._connections:
+            connection.close()
 
 
-def by_psycopg(server: EmbeddedServer, table: str, connections: int, seconds: float) -> float:
-    """Return inserts per second of as many threads as connections."""
-    done: list[int] = []
+def inserted(statement: str, until: float, connection: psycopg.Connection) -> int:
+    """Return how often the statement was executed until then."""
+    cursor, count = connection.cursor(), 0
+    while time.perf_counter() < until:
+        cursor.execute(statement)
+        count += 1
+    return count
 
-    def insert() -> None:
-        count, until = 0, time.perf_counter() + seconds
-        with psycopg.connect(server.dsn, autocommit=True, prepare_threshold=0) as connection:
-            while time.perf_counter() < until:
-                connection.execute(INSERT.format(table=table))
-                count += 1
-        done.append(count)
 
-    threads = [threading.Thread(target=insert) for _ in range(connections)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(done) / seconds
+def pair(clients: Clients, seconds: float) -> dict[str, float]:
+    """Return rows per second of each table, of turns that alternate."""
+    turns = max(2, round(seconds / TURN_SECONDS))
+    rows = dict.fromkeys(TABLES, 0)
+    for number in range(turns):
+        for table in TABLES if number % 2 == 0 else reversed(TABLES):
+            rows[table] += clients.insert(table, TURN_SECONDS)
+    return {table: count / (turns * TURN_SECONDS) for table, count in rows.items()}
 
 
 def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float) -> dict[str, object]:
     """Run watched and plain blocks interleaved."""
-    run = by_pgbench if (server.bin_directory / "pgbench").exists() else by_psycopg
-    rates: dict[str, list[float]] = {table: [] for table in TABLES}
-    for number in range(pairs):
+    clients = Clients(server.dsn, connections)
+    pair(clients, 1.0)
+    rates = []
+    for _ in range(pairs):
         with psycopg.connect(server.dsn, autocommit=True) as connection:
             connection.execute("TRUNCATE trigger_cost.watched, trigger_cost.plain, genesis.operations")
             connection.execute("CHECKPOINT")
-        for table in TABLES if number % 2 == 0 else reversed(TABLES):
-            rates[table].append(run(server, table, connections, seconds))
-    ratios = [watched / plain for watched, plain in zip(rates["watched"], rates["plain"], strict=True)]
+        rates.append(pair(clients, seconds))
+    clients.close()
+    ratios = [rate["watched"] / rate["plain"] for rate in rates]
     low, high, coverage = median_interval(ratios)
-    watched, plain = (statistics.median(rates[table]) for table in TABLES)
+    watched, plain = (statistics.median(rate[table] for rate in rates) for table in TABLES)
     return {
         "connections": connections,
-        "driver": run.__name__.removeprefix("by_"),
         "watched_per_second": watched,
         "plain_per_second": plain,
         "added_seconds": connections * (1 / watched - 1 / plain),
@@ -132,8 +129,8 @@ def show(rows: list[dict[str, object]]) -> None:
 def main() -> None:
     """Start a server, measure, store and show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=12, help="blocks of each, for each number of connections")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of a block")
+    parser.add_argument("--pairs", type=int, default=6, help="blocks of each, for each number of connections")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a block")
     parser.add_argument("--pg-bin", type=Path, default=None, help="folder of PostgreSQL's programs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genesis-benchmark-") as folder:

@@ -12,6 +12,7 @@ import structlog
 
 ROTATE_AT_BYTES = 20_000_000
 KEPT_FILES = 5
+LOG_NAME = "genesis-pg.jsonl"
 _SECRET_WORDS = ("password", "passwd", "secret", "token")
 
 Log = structlog.stdlib.BoundLogger
@@ -39,7 +40,7 @@ def open_log(folder: Path, *, run: str) -> Log:
     -----
     The file is rotated at 20 MB, five are kept. A log that cannot be written never stops the work.
     """
-    handler = _QuietHandler(folder / "genesis-pg.jsonl")
+    handler = _QuietHandler(folder / LOG_NAME)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.Logger("genesis-pg", logging.INFO)
     logger.addHandler(handler)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ml_postgres_optimization.errors import EmbeddedServerFailed
+from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.logs import Log, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter
 from ml_postgres_optimization.interfaces.settings import Settings
-from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
@@ -102,6 +103,23 @@ class Session:
                 self.log.warning("undone", what=str(undone))
             yield journal
 
+    def write_result(self, name: str, write: Callable[[Path], object]) -> Path | None:
+        """Write a file to the log folder; where it cannot be, say so and return None, for the work is done."""
+        path = self.home.logs / name
+        try:
+            write(path)
+        except OSError as error:
+            self.reporter.say(f"{path} cannot be written: {error.strerror or error}. The work is done all the same.")
+            self.log.warning("unwritten", path=str(path), what=str(error))
+            return None
+        return path
+
+    def undo_unfinished(self) -> None:
+        """Put back what a killed run of ours left on trial; nothing where another optimiser is at work right now."""
+        if read_journal(self.home.of_server(self.server)).unfinished:
+            with suppress(AlreadyRunning), self.sole_optimizer():
+                self.log.info("nothing is unfinished any more")
+
     @property
     def server(self) -> str:
         """The server's identity over restarts."""
@@ -117,7 +135,8 @@ def open_session(
     Parameters
     ----------
     read_only : bool
-        Whether nothing will be changed; an embedded server that another run owns is then joined.
+        Whether nothing will be changed; an embedded server that another run owns is then joined, and what a killed
+        run left is left.
 
     Raises
     ------
@@ -126,31 +145,51 @@ def open_session(
     """
     home.prepare()
     with ExitStack() as resources:
-        run = f"{SystemClock().now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-        log = open_log(home.logs, run=run)
         given = resolve_connection(settings.dsn, environ)
         connection = given or _embedded(settings, home, reporter, resources, join=read_only)
-        repository = ConnectionSettings.from_dsn(settings.repository, "--repository") if settings.repository else None
-        target = resources.enter_context(
-            PostgresTarget.open(
-                connection, memory_override_bytes=settings.memory_limit_bytes, log_directory=home.logs
-            )
-        )
-        session = Session(
-            settings=settings,
-            home=home,
-            reporter=reporter,
-            clock=SystemClock(),
-            log=log,
-            run=run,
-            connection=target.settings_of_connection,
-            repository_connection=repository or target.settings_of_connection,
-            target=target,
-            embedded=given is None,
-            _resources=resources,
-        )
-        log.info("started", server=connection.display, version=target.capabilities.version)
-        yield session
+        session = _opened(settings, home, reporter, resources, connection=connection, embedded=given is None)
+        try:
+            if not read_only:
+                session.undo_unfinished()
+            yield session
+        except GenesisError as error:
+            notes = getattr(error, "__notes__", [])
+            session.log.error("stopped", kind=type(error).__name__, what=str(error), notes=notes)
+            raise
+        session.log.info("finished")
+
+
+def _opened(
+    settings: Settings,
+    home: Home,
+    reporter: Reporter,
+    resources: ExitStack,
+    *,
+    connection: ConnectionSettings,
+    embedded: bool,
+) -> Session:
+    """Open the target, and name the run."""
+    run = f"{SystemClock().now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    log = open_log(home.logs, run=run)
+    repository = ConnectionSettings.from_dsn(settings.repository, "--repository") if settings.repository else None
+    memory_bytes = settings.memory_limit_bytes
+    target = resources.enter_context(
+        PostgresTarget.open(connection, memory_override_bytes=memory_bytes, log_directory=home.logs)
+    )
+    log.info("started", server=connection.display, version=target.capabilities.version)
+    return Session(
+        settings=settings,
+        home=home,
+        reporter=reporter,
+        clock=SystemClock(),
+        log=log,
+        run=run,
+        connection=target.settings_of_connection,
+        repository_connection=repository or target.settings_of_connection,
+        target=target,
+        embedded=embedded,
+        _resources=resources,
+    )
 
 
 def _embedded(

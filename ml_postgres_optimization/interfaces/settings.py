@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 
 # A year: what is longer was mistyped.
 LONGEST_HOURS = 8_784.0
+# Options that are not called as their setting.
+_OPTIONS = {"duration_hours": "--duration"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
 Objective = Literal["mean", "p95", "p99"]
 
@@ -37,12 +39,18 @@ def _ratio(value: float) -> float:
     return value
 
 
+def _separated(value: object) -> object:
+    return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
+
+
 Positive = Annotated[float, AfterValidator(_positive)]
 Hours = Annotated[float, AfterValidator(_hours)]
 Ratio = Annotated[float, AfterValidator(_ratio)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Bytes = Annotated[int, Field(gt=0)]
+# in the environment: separated by commas
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
 
 
 class Settings(BaseSettings):
@@ -77,7 +85,7 @@ class Settings(BaseSettings):
     seed : int
     """
 
-    model_config = SettingsConfigDict(env_prefix="GENESIS_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="GENESIS_", env_ignore_empty=True, extra="ignore", frozen=True)
 
     dsn: str | None = None
     repository: str | None = None
@@ -91,7 +99,7 @@ class Settings(BaseSettings):
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
     maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
     memory_limit_bytes: Bytes | None = None
-    allow_knob: tuple[str, ...] = ()
+    allow_knob: Names = ()
     retention_days: Days | None = None
     seed: Seed = 1
 
@@ -113,8 +121,15 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else "a setting"
+        name = str(first["loc"][0])
+        option, variable = _OPTIONS.get(name, f"--{name.replace('_', '-')}"), f"GENESIS_{name.upper()}"
+        by_option = chosen.get(name) is not None
         raise UsageError(
-            f"{name.replace('_', '-')} is {first['input']!r}: {first['msg'].removeprefix('Value error, ')}.",
-            f"Give another --{name.replace('_', '-')}, or another GENESIS_{name.upper()} in the environment.",
+            f"{option if by_option else variable} is {first['input']!r}: {_allowed(first['msg'])}.",
+            f"Give another {option}." if by_option else f"Set another {variable} in the environment, or unset it.",
         ) from None
+
+
+def _allowed(message: str) -> str:
+    """Put the validator's words into ours."""
+    return message.removeprefix("Value error, ").replace("Input should be", "must be").split(", unable to")[0]

@@ -6,12 +6,22 @@ from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_ob
 from ml_postgres_optimization.trials.proposal import Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.trials.sequential import Interval, PairedTest
 from ml_postgres_optimization.trials.trial import OnPair, run_trial
-from ml_postgres_optimization.trials.verdict import NO_GUARDS, Decision, Guards, Health, Thresholds, breach, decide
+from ml_postgres_optimization.trials.verdict import (
+    NO_GUARDS,
+    Breach,
+    Decision,
+    Guards,
+    Health,
+    Thresholds,
+    breach,
+    decide,
+)
 
 __all__ = [
     "NO_GUARDS",
     "Arena",
     "Arm",
+    "Breach",
     "Decision",
     "Guards",
     "Health",

@@ -56,7 +56,8 @@ def run_trial(
 
     A reference block on the baseline comes first: it gives the mix by which every block is weighted, and what the
     guards compare with. Then pairs of blocks follow, the order of each drawn by a coin. Where a block of a candidate
-    breaches a guard, a baseline block comes next in any case; unless that is as bad, the trial is aborted.
+    breaches a guard, a baseline block comes next in any case; unless that is as bad, the trial is aborted, at the
+    second time only if most operations were as fast as usual (`Guards.median_ratio`).
 
     Parameters
     ----------
@@ -115,6 +116,7 @@ class _Course:
         self._on_pair = on_pair
         self._test = PairedTest(alpha=self._plan.alpha)
         self._pairs: list[Pair] = []
+        self._has_stalled = False
 
     def verdict(self) -> Verdict:
         reference = self._blocks.run(Arm.BASELINE)
@@ -130,8 +132,10 @@ class _Course:
             if breach(candidate, worst, self._plan.guards) and not candidate_first:
                 # the baseline gets another block: what hit the candidate alone may have come from elsewhere
                 worst = worst.worst(Health.of(self._blocks.run(Arm.BASELINE), reference=reference))
-            if reason := breach(candidate, worst, self._plan.guards):
-                return self._aborted(candidate, worst, reason)
+            if found := breach(candidate, worst, self._plan.guards):
+                if self._has_stalled or not found.may_be_a_stall:
+                    return self._aborted(candidate, worst, found.reason)
+                self._has_stalled = True
             self._add(windows, reference, candidate_first)
             if decision := decide(self._test, self._plan.thresholds):
                 return self._conclude(decision.outcome, decision.reason)

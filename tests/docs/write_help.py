@@ -1,6 +1,6 @@
 """Render every command's help at a fixed width, and write it between the markers of its documentation page.
 
-    python tests/docs/write_help.py
+python tests/docs/write_help.py
 """
 
 import io

@@ -306,6 +306,17 @@ def test_session_settings_are_in_force_in_every_session(loaded):
         assert sessions(loaded, "genesis-load") == 0
 
 
+def test_functions_of_others_cannot_shadow_those_of_postgresql(loaded):
+    with psycopg.connect(loaded, autocommit=True) as connection:
+        connection.execute("CREATE FUNCTION public.sum(bigint) RETURNS bigint LANGUAGE plpgsql AS 'BEGIN RAISE; END'")
+        connection.execute(
+            "ALTER ROLE CURRENT_USER IN DATABASE " + connection.info.dbname + " SET search_path = public, pg_catalog"
+        )
+    with LoadGenerator(loaded, LoadPlan(EVERY_KIND, rate_per_second=200.0, connections=2)) as load:
+        until(finished(load, 50))
+    assert load.counters.failed_total == 0
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"work_mem": "lots"}, {"no_such_setting": "1"}, {"shared_buffers": "1GB"}],

@@ -103,6 +103,13 @@ def test_numbers_that_json_lacks_come_back(repository):
     assert stored.rates["c"] != stored.rates["c"]
 
 
+def test_a_stream_gives_the_same_windows_a_few_at_a_time(repository):
+    for number in range(120):
+        repository.add(window(number))
+    assert list(repository.stream()) == repository.windows()
+    assert len(repository.windows()) == 120
+
+
 def test_adding_a_window_again_changes_nothing(repository):
     for _ in range(2):
         repository.add(window())

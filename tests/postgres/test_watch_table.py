@@ -258,14 +258,27 @@ def test_a_failure_inside_leaves_the_users_transaction_whole(session):
     assert session.execute("SELECT count(*) FROM orders").fetchone() == (2,)
 
 
-def test_our_table_being_locked_holds_nobody_up(session, owner):
+def test_a_lock_on_our_table_holds_the_user_up_no_longer_than_his_lock_timeout(session, owner):
     watch(session)
+    session.execute("SET lock_timeout = '20ms'")
     with psycopg.connect(owner) as other:
         other.execute("LOCK TABLE genesis.operations IN ACCESS EXCLUSIVE MODE")
-        session.execute("SET statement_timeout = '5s'")
         session.execute("INSERT INTO orders VALUES (1, 1)")
     assert operations(session) == []
-    assert session.execute("SHOW lock_timeout").fetchone() == ("0",)
+    assert session.execute("SELECT count(*) FROM orders").fetchone() == (1,)
+
+
+def test_dropping_old_partitions_holds_nobody_up(session, owner):
+    """A writer's open transaction makes the drop give up, rather than wait with everybody queued behind it."""
+    watch(session)
+    session.execute("SELECT genesis.add_partition('operations', 'at', current_date - 100)")
+    with psycopg.connect(owner) as other:
+        other.execute("INSERT INTO shop.orders VALUES (1, 1)")
+        session.execute("SELECT genesis.maintain()")
+        count = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'genesis.operations'::regclass"
+        before = session.execute(count).fetchone()[0]
+    session.execute("SELECT genesis.maintain()")
+    assert session.execute(count).fetchone()[0] == before - 1
 
 
 def test_a_full_disk_in_our_tablespace_fails_nobody(session, database):

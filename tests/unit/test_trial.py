@@ -1,6 +1,7 @@
 """A trial's course, in an arena that is a formula."""
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
@@ -148,6 +149,27 @@ def test_noise_that_hits_one_block_of_the_candidate_does_not_abort():
 
     arena.measure = measure
     assert tried(arena).verdict.outcome is Outcome.PROMOTED
+
+
+@pytest.mark.parametrize(("stalls", "outcome"), [(1, Outcome.PROMOTED), (30, Outcome.ABORTED)])
+def test_a_stall_is_forgiven_once(stalls, outcome):
+    arena = FormulaArena(0.008, noise=0.02)
+    honest, seen = arena.measure, []
+
+    def measure(seconds, *, labels):
+        window = honest(seconds, labels=labels)
+        if labels["arm"] == "baseline" or len(seen) >= stalls:
+            return window
+        seen.append(window)
+        # one operation in ten takes a hundred times as long; the median stays
+        response = window.response + Histogram.of(np.full(20, 0.8))
+        return replace(window, operations={"read": OperationWindow(response, response)})
+
+    arena.measure = measure
+    verdict = tried(arena).verdict
+    assert verdict.outcome is outcome
+    if outcome is Outcome.ABORTED:
+        assert len(seen) == 2
 
 
 def test_nothing_that_runs_is_nothing_decided():

@@ -1,6 +1,7 @@
 """The study in the state folder, and the ledger."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import optuna
@@ -61,6 +62,24 @@ def test_an_unknown_configuration_begins_a_study_of_its_own(tmp_path):
     first, second = opened(tmp_path), opened(tmp_path, BETTER)
     assert first.study.study_name != second.study.study_name
     assert [found.value for found in second.study.trials] == [0.0]
+
+
+def test_where_ranges_have_changed_the_trials_are_carried_over(tmp_path):
+    before = opened(tmp_path)
+    before.tell(trial(STOCK, BETTER, 0.5), 0.0)
+    before.tell(trial(BETTER, BETTER.replaced({"work_mem": 900_000}), 0.9, Outcome.REJECTED), math.log(0.5))
+    knobs = dict(SPACE.knobs)
+    knobs["work_mem"] = replace(knobs["work_mem"], maximum=500_000.0)
+    narrower = SearchSpace(knobs)
+    after = TuningStudy.open(tmp_path, workload="w", space=narrower, initial=BETTER, sampler=RandomSampler(seed=1))
+    assert after.study.study_name != before.study.study_name
+    assert [found.value for found in after.study.trials] == [found.value for found in before.study.trials]
+    assert after.study.trials[-1].params["work_mem"] == 500_000
+    after.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8), 0.0)
+    assert after.study.trials[-1].value == pytest.approx(math.log(0.4))
+    again = TuningStudy.open(tmp_path, workload="w", space=narrower, initial=BETTER, sampler=RandomSampler(seed=1))
+    assert again.study.study_name == after.study.study_name
+    assert len(again.study.trials) == 4
 
 
 def test_an_aborted_trial_counts_as_bad_however_its_pairs_looked(tmp_path):

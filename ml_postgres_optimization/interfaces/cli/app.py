@@ -22,7 +22,6 @@ from ml_postgres_optimization.interfaces.commands import (
 app = typer.Typer(
     name="genesis-pg",
     help="Optimise a live PostgreSQL by machine learning, safely.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -59,7 +58,9 @@ def setup(
     debug: options.Debug = False,
 ) -> None:
     """Make schema genesis, or bring it up to date; doing it twice changes nothing."""
-    run(context, chosen_of(locals()), lambda session: installation.set_up(session, dry_run=dry_run))
+    run(
+        context, chosen_of(locals()), lambda session: installation.set_up(session, dry_run=dry_run), read_only=dry_run
+    )
 
 
 @app.command("simulate")
@@ -80,7 +81,7 @@ def simulate_load(
 ) -> None:
     """Run load of our own over many configurations, so that the models can learn what a knob does."""
     chosen = chosen_of(locals()) | {"simulate": True}
-    run(context, chosen, lambda session: learning.simulate(session, dry_run=dry_run))
+    run(context, chosen, lambda session: learning.simulate(session, dry_run=dry_run), read_only=dry_run)
 
 
 @app.command()
@@ -125,7 +126,12 @@ def optimize(
     debug: options.Debug = False,
 ) -> None:
     """Try one change at a time, keep what is proven better, put back what is not."""
-    run(context, chosen_of(locals()), lambda session: optimization.optimize(session, dry_run=dry_run))
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: optimization.optimize(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
 
 
 @app.command()
@@ -152,7 +158,12 @@ def test(
     debug: options.Debug = False,
 ) -> None:
     """Run the soak mix for the duration and judge it by success ratio and mean response."""
-    run(context, chosen_of(locals()), lambda session: extended_test.run_test(session, dry_run=dry_run))
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: extended_test.run_test(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
 
 
 @app.command()
@@ -199,7 +210,12 @@ def rollback(
     debug: options.Debug = False,
 ) -> None:
     """Put back an earlier configuration."""
-    run(context, chosen_of(locals()), lambda session: optimization.roll_back(session, to=to, dry_run=dry_run))
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: optimization.roll_back(session, to=to, dry_run=dry_run),
+        read_only=dry_run,
+    )
 
 
 @app.command()
@@ -249,4 +265,9 @@ def uninstall(
     debug: options.Debug = False,
 ) -> None:
     """Take schema genesis, our triggers and our own tables away; the configuration stays."""
-    run(context, chosen_of(locals()), lambda session: installation.uninstall(session, dry_run=dry_run))
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: installation.uninstall(session, dry_run=dry_run),
+        read_only=dry_run,
+    )

@@ -46,7 +46,7 @@ def start(
     chosen = chosen_of(locals())
     if mode == "all":
         chosen["simulate"] = True
-    run(context, chosen, lambda session: _work(session, mode, dry_run=dry_run))
+    run(context, chosen, lambda session: _work(session, mode, dry_run=dry_run), read_only=dry_run)
 
 
 def _work(session: Session, mode: str, *, dry_run: bool) -> Result:

@@ -12,6 +12,7 @@ from rich.table import Table as RichTable
 
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
@@ -78,12 +79,18 @@ def _rich(table: Table) -> RichTable:
 
 
 def error_document(error: GenesisError) -> dict[str, object]:
-    """Return an error as JSON: what happened, the next step, and the exit code."""
+    """Return an error as JSON: what happened, the next step, the exit code, and what a guard noted on it."""
     return {
         "error": {
             "kind": type(error).__name__,
-            "what": error.what,
-            "next_step": error.next_step,
+            "what": one_line(error.what),
+            "next_step": one_line(error.next_step),
             "exit_code": error.exit_code,
+            "notes": [one_line(note) for note in getattr(error, "__notes__", ())],
         }
     }
+
+
+def one_line(text: str) -> str:
+    """Return `text` as one line that cannot play with a terminal."""
+    return on_one_line(" ".join(text.split()))

@@ -13,12 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import click
 import typer
 
 from ml_postgres_optimization.errors import GenesisError, Interrupted, UsageError
-from ml_postgres_optimization.interfaces.cli.console import ConsoleReporter, error_document
+from ml_postgres_optimization.interfaces.cli.console import ConsoleReporter, error_document, one_line
 from ml_postgres_optimization.interfaces.home import Home, resolve_home
+from ml_postgres_optimization.interfaces.logs import LOG_NAME, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter, Result, json_text
 from ml_postgres_optimization.interfaces.session import Session, open_session
 from ml_postgres_optimization.interfaces.settings import Settings, load_settings
@@ -88,6 +88,8 @@ def _finish(
     try:
         settings = load_settings(chosen)
         result = work(settings, resolve_home(invocation.environ, invocation.project_root), reporter)
+    except KeyboardInterrupt as error:
+        raise _interrupted(error) from error
     finally:
         reporter.close()
     if invocation.json:
@@ -98,33 +100,34 @@ def _finish(
 
 
 def invoke(app: typer.Typer, arguments: Sequence[str] | None, *, project_root: Path | None, program: str) -> int:
-    """Run `app` and return the exit code; an error is two lines, a traceback only with ``--debug``."""
+    """Run `app` and return the exit code; an error is two lines, a traceback only with ``--debug``.
+
+    Notes
+    -----
+    An error that nobody foresaw is told in the same form; its traceback is in the log.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     # known before the command line is read: an error in it is told in the same form
     invocation = Invocation(os.environ, project_root, json="--json" in words, debug="--debug" in words)
     try:
         with _terminated_like_interrupted():
-            code: Any = typer.main.get_command(app).main(
-                args=words,
-                prog_name=program,
-                standalone_mode=False,
-                obj=invocation,
-            )
-        return code if isinstance(code, int) else 0
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
+            return _exit_code_of(app, words, program, invocation)
     except GenesisError as error:
         return _tell(invocation, error)
-    except click.ClickException as error:
+    except typer.TyperException as error:
         return _tell(invocation, _usage_error(error, program))
-    except (KeyboardInterrupt, click.Abort):
-        return _tell(
-            invocation,
-            Interrupted(
-                "Interrupted. State is saved and the proven configuration is in force.",
-                "The same command goes on from here.",
-            ),
-        )
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _tell(invocation, _interrupted(error))
+    except Exception as error:
+        return _tell(invocation, _defect(invocation, error))
+
+
+def _exit_code_of(app: typer.Typer, words: list[str], program: str, invocation: Invocation) -> int:
+    command: Any = typer.main.get_command(app)
+    code = command.main(args=words, prog_name=program, standalone_mode=False, obj=invocation)
+    if code == Interrupted.exit_code:  # Typer makes this of Ctrl-C outside our own work
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
 
 
 @contextmanager
@@ -141,11 +144,32 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _usage_error(error: click.ClickException, program: str) -> UsageError:
+def _usage_error(error: typer.TyperException, program: str) -> UsageError:
     context = getattr(error, "ctx", None)
     path = context.command_path if context else program
-    message = " ".join(error.format_message().split())
+    message = one_line(error.format_message()).replace("Input should be", "must be")
+    for seen in getattr(error.__cause__, "errors", list)()[:1]:
+        message = f"{message} (it is {seen['input']!r})"
     return UsageError(message if message.endswith((".", "?")) else f"{message}.", f"See: {path} --help")
+
+
+def _interrupted(error: BaseException) -> Interrupted:
+    """Say what state an interruption left: the guard notes on the exception what it could not put back."""
+    left = one_line(" ".join(getattr(error, "__notes__", ())))
+    return Interrupted(
+        f"Interrupted. {left or 'State is saved and the proven configuration is in force.'}",
+        "The same command goes on from here.",
+    )
+
+
+def _defect(invocation: Invocation, error: Exception) -> GenesisError:
+    """Write the traceback to the log, and say in two lines what only a developer can mend."""
+    logs = resolve_home(invocation.environ, invocation.project_root).logs
+    open_log(logs, run="defect").error("defect", exc_info=error)
+    return GenesisError(
+        f"This is a defect of ours: {type(error).__name__}: {one_line(str(error)) or 'no message'}",
+        f"Please report it with the traceback in {logs / LOG_NAME} (or --debug); a trial under way was put back.",
+    )
 
 
 def _tell(invocation: Invocation, error: GenesisError) -> int:
@@ -153,5 +177,5 @@ def _tell(invocation: Invocation, error: GenesisError) -> int:
         traceback.print_exc()
     if invocation.json:
         sys.stdout.write(json_text(error_document(error)))
-    sys.stderr.write(f"{error}\n")
+    sys.stderr.write(f"{one_line(error.what)}\n{one_line(error.next_step)}\n")
     return error.exit_code

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from ml_postgres_optimization.errors import GenesisError, TargetError
+from ml_postgres_optimization.errors import GenesisError, StateError, TargetError
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.reporter import Reporter, Result, Table
 from ml_postgres_optimization.interfaces.session import Session, open_session
@@ -74,11 +74,16 @@ def diagnose(settings: Settings, home: Home, environ: Mapping[str, str], reporte
         with open_session(settings, home, environ, reporter, read_only=True) as session:
             checks.extend(_server_checks(session))
     except GenesisError as error:
-        name = "server" if isinstance(error, TargetError) else "folders"
-        checks.append(Check(name, State.FAILURE, error.what, error.next_step))
+        checks.append(Check(_concerned(error), State.FAILURE, error.what, error.next_step))
         exit_code = error.exit_code
     failed = any(check.state is State.FAILURE for check in checks)
     return _result(checks, exit_code or int(failed))
+
+
+def _concerned(error: GenesisError) -> str:
+    if isinstance(error, StateError):
+        return "folders"
+    return "server" if isinstance(error, TargetError) else "settings"
 
 
 def _result(checks: list[Check], exit_code: int) -> Result:

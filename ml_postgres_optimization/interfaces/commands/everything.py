@@ -98,7 +98,7 @@ def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence
         "tested": soak.document,
         "report": str(report),
     }
-    report.write_text(json_text(document), encoding="utf-8")
+    session.write_result(report.name, lambda path: path.write_text(json_text(document), encoding="utf-8"))
     tables = [
         lessons_table(lessons),
         *soak.tables,

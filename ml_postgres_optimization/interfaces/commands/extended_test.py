@@ -7,6 +7,7 @@ from dataclasses import replace
 from ml_postgres_optimization.errors import Interrupted
 from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
@@ -71,17 +72,20 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
 
 def _reported(session: Session, result: SoakResult, observer: Observer) -> Result:
     document = soak_json(result)
-    report = session.home.logs / f"report-{session.run}.json"
-    report.write_text(json_text(document), encoding="utf-8")
+    text = json_text(document)
+    report = session.write_result(f"report-{session.run}.json", lambda path: path.write_text(text, encoding="utf-8"))
     csv = observer.write_csv()
     if result.interrupted:
+        where = report or "the repository"
         raise Interrupted(
-            f"Interrupted after {result.windows_total} windows; what was measured is in {report}.",
+            f"Interrupted after {result.windows_total} windows; what was measured is in {where}.",
             "The same command starts a new test.",
         )
-    lines = [f"Report: {report}", f"Windows as CSV: {csv}"]
+    files = {"Report": report, "Windows as CSV": csv}
+    lines = [f"{what}: {path}" for what, path in files.items() if path]
     exit_code = 0 if result.met else 1
-    return Result(document | {"csv": str(csv), "report": str(report)}, soak_tables(result), lines, exit_code)
+    tables = [*soak_tables(result), forecasts_table(observer.prediction_scores())]
+    return Result(document | {"csv": str(csv or ""), "report": str(report or "")}, tables, lines, exit_code)
 
 
 def soak_tables(result: SoakResult) -> list[Table]:

@@ -83,7 +83,7 @@ def run_simulation(session: Session, workbench: Workbench, seconds: float) -> in
 
     def on_window(configuration: Configuration, _window: Window) -> None:
         workbench.observer.know(configuration, "simulation")
-        session.reporter.progress("Simulating", (session.clock.monotonic_seconds() - started) / seconds)
+        session.reporter.progress("Simulating", min(1.0, (session.clock.monotonic_seconds() - started) / seconds))
 
     made = run_design(
         workbench.laboratory,

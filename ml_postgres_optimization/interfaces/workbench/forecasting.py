@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from ml_postgres_optimization.interfaces.reporter import Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.learned import load_forest
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
-from ml_postgres_optimization.target.postgres.repository import PredictionRecord
+from ml_postgres_optimization.target.postgres.repository import PredictionRecord, PredictionScore
 from ml_postgres_optimization.telemetry import Window
+
+
+def forecasts_table(scores: Sequence[PredictionScore]) -> Table:
+    """Return a row for each kind of prediction: how many have come true, their error, the naive one, the coverage."""
+    rows = [
+        (
+            score.kind,
+            f"{score.scored} of {score.predictions}",
+            _plain(score.mean_absolute_error),
+            _plain(score.naive_mean_absolute_error),
+            "–" if score.coverage is None else f"{score.coverage:.0%} (wanted {score.level:.0%})",
+        )
+        for score in scores
+    ]
+    columns = ("prediction", "scored", "mean error", "naive forecast's", "interval held")
+    return Table("Predictions and what came true", columns, rows or [("none was made", "", "", "", "")])
+
+
+def _plain(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
 
 
 class Forecaster:

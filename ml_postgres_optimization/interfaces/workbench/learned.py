@@ -59,8 +59,8 @@ def models_folder(session: Session) -> Path:
 def train_all(session: Session) -> tuple[Lesson, ...]:
     """Fit every forest to the recorded windows, and store what could be fitted."""
     repository = session.repository()
-    windows = repository.windows()
-    table = FeatureTable.of(stream_observations(windows, repository.configurations()))
+    configurations = repository.configurations()
+    table = FeatureTable.of(stream_observations(repository.stream(), configurations))
     return tuple(_train(session, forest, table) for forest in _FORESTS)
 
 
@@ -70,13 +70,19 @@ def _train(session: Session, forest: type[AnyForest], table: FeatureTable) -> Le
     except NotEnoughData as error:
         return Lesson(forest.kind, trained=False, summary=error.what)
     path = save_model(model, models_folder(session), clock=session.clock)
-    return Lesson(forest.kind, True, "; ".join(_judgements(model)), _is_acted_on(model), path)
+    return Lesson(
+        forest.kind,
+        True,
+        "; ".join(_judgements(model)) or "no class of error occurred often enough to learn",
+        _is_acted_on(model),
+        path,
+    )
 
 
 def _scores(model: AnyForest) -> Iterable[tuple[str, ForecastScore | ErrorScore]]:
     if isinstance(model, ErrorForest):
         return [(str(kind), score) for kind, score in model.score.items()]
-    return [("latency", model.score)]
+    return [("latency" if isinstance(model, LatencyForest) else "effect of the knobs", model.score)]
 
 
 def _judgements(model: AnyForest) -> Iterator[str]:

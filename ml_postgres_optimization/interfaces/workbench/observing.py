@@ -86,7 +86,7 @@ class Observer:
             self.keep(lambda repository: repository.add_statement_texts(texts))
 
     def write_csv(self) -> Path | None:
-        """Write all windows to the log folder and return the file; None where there were none."""
+        """Write all windows to the log folder and return the file; None where there were none, or no room."""
         self._flush()
         if self._unstored:
             self._session.reporter.say(
@@ -94,9 +94,8 @@ class Observer:
             )
         if not self._rows:
             return None
-        path = self._session.home.logs / f"windows-{self._session.run}.csv"
-        write_csv(rows_frame(self._rows), path)
-        return path
+        name = f"windows-{self._session.run}.csv"
+        return self._session.write_result(name, lambda path: write_csv(rows_frame(self._rows), path))
 
     def _flush(self) -> None:
         try:

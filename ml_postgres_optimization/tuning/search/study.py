@@ -25,6 +25,7 @@ from ml_postgres_optimization.tuning.search.space import SearchSpace
 
 _FILE = "study.journal"
 _CONFIGURATION = "configuration"
+_RANGES = "ranges"
 # The guards abort at twice the baseline's mean. Beyond 4.5 times it is all the same, and would only blind the forest
 # to the differences that matter.
 _ABORTED_LOG_RATIO = math.log(2.0)
@@ -53,21 +54,25 @@ class TuningStudy:
 
     Ratios of trials against different baselines are not comparable, so the value of a trial is the log of its own
     ratio plus that of all promotions before it. A study of an earlier run is taken up again if it knows the
-    configuration that is in force now; else there would be no common zero, and a new one begins.
+    configuration that is in force now; else there would be no common zero, and a new one begins. Where the ranges of
+    the knobs have changed meanwhile (they follow the free disk, for one), its trials are carried over into a new one,
+    since Optuna's samplers learn only from trials of the same ranges.
 
     Parameters
     ----------
     study : optuna.study.Study
         Any tool of Optuna's may look at it.
     space : SearchSpace
-    offset : float
-        Value of the configuration in force at the start.
+
+    Notes
+    -----
+    Made by `open`.
     """
 
-    def __init__(self, study: Study, space: SearchSpace, *, offset: float = 0.0) -> None:
+    def __init__(self, study: Study, space: SearchSpace) -> None:
         self.study = study
         self.space = space
-        self._offset = offset
+        self._offset = 0.0
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             # its run was interrupted: only one works on a server at a time
             study.tell(trial.number, state=TrialState.FAIL)
@@ -96,21 +101,32 @@ class TuningStudy:
         StateError
             If the folder cannot be used.
         """
-        prefix = f"{workload}-{_digest(space)}-"
+        prefix = f"{workload}-{_digest(sorted(space.distributions))}-"
+        name = f"{prefix}{_digest(_ranges(space))}-{initial.id}"
         try:
             storage = _storage(folder)
-            for name in optuna.get_all_study_names(storage):
-                study = optuna.load_study(storage=storage, study_name=name, sampler=sampler)
-                if name.startswith(prefix) and (offset := _value_of(study, initial)) is not None:
-                    return cls(study, space, offset=offset)
-            study = optuna.create_study(storage=storage, study_name=prefix + initial.id, sampler=sampler)
+            known = [study for study in _studies(storage, prefix, sampler) if _value_of(study, initial) is not None]
+            study = next((study for study in known if study.user_attrs[_RANGES] == _ranges(space)), None)
+            if study is None:
+                study = optuna.create_study(storage=storage, study_name=name, sampler=sampler)
+                study.set_user_attr(_RANGES, _ranges(space))
         except OSError as error:
             raise StateError(
                 f"the study in {folder} cannot be used: {error}", "Choose another GENESIS_HOME, or mend its rights."
             ) from error
-        opened = cls(study, space)
-        opened._add(initial, 0.0, {"origin": "initial"})
-        return opened
+        return cls(study, space)._begun(initial, known[-1] if known else None)
+
+    def _begun(self, initial: Configuration, known: Study | None) -> TuningStudy:
+        """Make sure that the study has a value for `initial`, and that values are counted from there."""
+        if not self.study.trials:
+            for trial in known.get_trials(states=(TrialState.COMPLETE,)) if known else ():
+                over = self.space.configuration(trial.params, initial)
+                self._add(over, trial.value or 0.0, trial.user_attrs)
+        offset = _value_of(self.study, initial)
+        if offset is None:
+            self._add(initial, 0.0, {"origin": "initial", _CONFIGURATION: initial.id})
+        self._offset = offset or 0.0
+        return self
 
     def enqueue(self, configurations: Iterable[Configuration], *, reason: str) -> None:
         """Have these tried before what the sampler comes up with; those that are known already are left out."""
@@ -138,11 +154,11 @@ class TuningStudy:
             Where the study itself had proposed it.
         """
         value = self._offset + accumulated_log_ratio + _log_ratio(trial)
-        evidence = _evidence(trial)
+        facts = _facts(trial)
         if asked is None:
-            self._add(trial.proposal.configuration, value, evidence)
+            self._add(trial.proposal.configuration, value, facts)
             return
-        for name, fact in {**evidence, _CONFIGURATION: asked.configuration.id}.items():
+        for name, fact in facts.items():
             asked.trial.set_user_attr(name, fact)
         self.study.tell(asked.trial, value)
 
@@ -157,7 +173,7 @@ class TuningStudy:
                 params=self.space.parameters(configuration),
                 distributions=self.space.distributions,
                 value=value,
-                user_attrs={**facts, _CONFIGURATION: configuration.id},
+                user_attrs=dict(facts),
             )
         )
 
@@ -169,9 +185,16 @@ def _storage(folder: Path | None) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(folder / _FILE)))
 
 
-def _digest(space: SearchSpace) -> str:
-    """Name the search space: trials of another one cannot be told to a study."""
-    described = {name: distribution_to_json(distribution) for name, distribution in space.distributions.items()}
+def _studies(storage: BaseStorage, prefix: str, sampler: BaseSampler) -> list[Study]:
+    names = [name for name in optuna.get_all_study_names(storage) if name.startswith(prefix)]
+    return [optuna.load_study(storage=storage, study_name=name, sampler=sampler) for name in names]
+
+
+def _ranges(space: SearchSpace) -> dict[str, str]:
+    return {name: distribution_to_json(distribution) for name, distribution in space.distributions.items()}
+
+
+def _digest(described: object) -> str:
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -193,9 +216,10 @@ def _log_ratio(trial: Trial) -> float:
     return min(max(known, least), _WORST_LOG_RATIO)
 
 
-def _evidence(trial: Trial) -> dict[str, Any]:
+def _facts(trial: Trial) -> dict[str, Any]:
     verdict = trial.verdict
     return {
+        _CONFIGURATION: trial.proposal.configuration.id,
         "trial": trial.id,
         "origin": trial.proposal.origin,
         "outcome": str(verdict.outcome),

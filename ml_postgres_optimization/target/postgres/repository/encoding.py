@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 from psycopg.types.json import Jsonb
 
 from ml_postgres_optimization.retry.classification import error_class
@@ -35,7 +36,7 @@ def window_parameters(window: Window) -> dict[str, object]:
         "error_classes": sorted({error_class(code).value for code in window.errors}),
         "statements": Jsonb(_statement_rows(window.statements)),
         "unseen": Jsonb(dict(window.unseen)),
-        "lag": Jsonb(window.lag.to_json()),
+        "lag": Jsonb(_stored(window.lag)),
         "operations": Jsonb([_operation_row(kind, part) for kind, part in window.operations.items()]),
     }
 
@@ -52,11 +53,11 @@ def window_of(row: Mapping[str, Any]) -> Window:
         waits=floats(row["waits"]),
         operations={
             kind: OperationWindow(
-                Histogram.from_json(part["response"]), Histogram.from_json(part["service"]), part["failed_total"]
+                _histogram_of(part["response"]), _histogram_of(part["service"]), part["failed_total"]
             )
             for kind, part in (row["operations"] or {}).items()
         },
-        lag=Histogram.from_json(row["lag"]) if row["lag"] else Histogram.empty(),
+        lag=_histogram_of(row["lag"]) if row["lag"] else Histogram.empty(),
         errors=row["errors"],
         skipped_total=row["skipped_total"],
         statements=dict(map(_statement_of, row["statements"])),
@@ -90,12 +91,29 @@ def _identity(window: Window) -> int:
     return int.from_bytes(hashlib.sha256(json.dumps(facts).encode()).digest()[:8], "big") >> 1
 
 
+def _stored(histogram: Histogram) -> dict[str, object]:
+    """Return the fields of type genesis.histogram: gaps filled with zeros take less room than a list of buckets."""
+    filled = np.flatnonzero(histogram.counts)
+    first, last = (int(filled[0]), int(filled[-1])) if filled.size else (0, -1)
+    return {
+        "first_bucket": first,
+        "counts": histogram.counts[first : last + 1].tolist(),
+        "sum_seconds": histogram.sum_seconds,
+        "max_seconds": histogram.max_seconds,
+    }
+
+
+def _histogram_of(stored: Mapping[str, Any]) -> Histogram:
+    first, counts = stored["first_bucket"], stored["counts"]
+    return Histogram.from_json({**stored, "buckets": range(first, first + len(counts))})
+
+
 def _operation_row(kind: str, part: OperationWindow) -> dict[str, object]:
     return {
         **operation_figures(part),
         "kind": kind,
-        "response": part.response.to_json(),
-        "service": part.service.to_json(),
+        "response": _stored(part.response),
+        "service": _stored(part.service),
     }
 
 

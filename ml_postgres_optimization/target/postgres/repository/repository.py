@@ -32,6 +32,8 @@ from ml_postgres_optimization.target.postgres.repository.records import (
 from ml_postgres_optimization.target.postgres.schema import require_schema, settings_of
 from ml_postgres_optimization.telemetry import Window
 
+# A window takes some 300 kB.
+_WINDOWS_AT_ONCE = 50
 _SCHEMA_IS_GONE = (
     errors.UndefinedTable,
     errors.UndefinedColumn,
@@ -92,6 +94,20 @@ class Repository:
         """
         parameters = {"since": since, "run": run, "last": last}
         return [window_of(row) for row in self._rows("windows", parameters, "read windows")]
+
+    def stream(self) -> Iterator[Window]:
+        """Yield all kept windows, oldest first, with no more than a few of them in memory.
+
+        The session is in a transaction until the last one: nothing else may be asked of this repository meanwhile.
+        """
+        parameters = {"since": None, "run": None, "last": None}
+        with (
+            self._working("read windows"),
+            self._connection.cursor(name="genesis_windows", row_factory=dict_row) as cursor,
+        ):
+            cursor.itersize = _WINDOWS_AT_ONCE
+            cursor.execute(read_query("repository/windows"), parameters)
+            yield from map(window_of, cursor)
 
     def add_configuration(self, configuration: Configuration, *, origin: str) -> None:
         """Make known what the identifier of `configuration` stands for; who met it first, remains its origin."""

@@ -1,2 +1,6 @@
-SELECT set_config(name, value, false)
-FROM unnest($1::text[], $2::text[]) AS setting (name, value)
+-- Every name is qualified: this runs before search_path is safe (CVE-2018-1058).
+SELECT pg_catalog.set_config(setting.name, setting.value, false)
+FROM ROWS FROM (
+    pg_catalog.unnest($1::pg_catalog.text[]),
+    pg_catalog.unnest($2::pg_catalog.text[])
+) AS setting (name, value)

@@ -1,11 +1,12 @@
 -- Metric windows: one row for each, and one for each kind of operation in it. Partitioned by the day, in UTC.
 CREATE TYPE genesis.histogram AS (
-    buckets smallint[],
+    first_bucket smallint,
     counts bigint[],
     sum_seconds double precision,
     max_seconds double precision
 );
-COMMENT ON TYPE genesis.histogram IS 'Durations in 128 linear buckets an octave from 1 µs; only filled buckets stand here';
+COMMENT ON TYPE genesis.histogram
+    IS 'Durations in 128 linear buckets an octave from 1 µs: counts from the first filled bucket to the last';
 
 CREATE SEQUENCE genesis.window_ids;
 

@@ -23,12 +23,7 @@ CREATE OR REPLACE FUNCTION genesis.histogram_of(seconds double precision[])
 RETURNS genesis.histogram
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT
-        coalesce(array_agg(filled.bucket ORDER BY filled.bucket), '{}'),
-        coalesce(array_agg(filled.count ORDER BY filled.bucket), '{}'),
-        coalesce(sum(filled.sum_seconds), 0),
-        coalesce(max(filled.max_seconds), 0)
-    FROM (
+    WITH filled AS (
         SELECT
             genesis.bucket_of(duration.value) AS bucket,
             count(*) AS count,
@@ -36,7 +31,23 @@ AS $$
             max(greatest(duration.value, 0)) AS max_seconds
         FROM unnest(seconds) AS duration (value)
         GROUP BY 1
-    ) AS filled
+    ),
+    span AS (
+        SELECT min(bucket) AS first_bucket, max(bucket) AS last_bucket, sum(sum_seconds) AS sum_seconds,
+            max(max_seconds) AS max_seconds
+        FROM filled
+    )
+    SELECT
+        coalesce(span.first_bucket, 0::smallint),
+        array(
+            SELECT coalesce(filled.count, 0)
+            FROM generate_series(span.first_bucket::integer, span.last_bucket) AS every (bucket)
+            LEFT JOIN filled ON filled.bucket = every.bucket
+            ORDER BY every.bucket
+        ),
+        coalesce(span.sum_seconds, 0),
+        coalesce(span.max_seconds, 0)
+    FROM span
 $$;
 COMMENT ON FUNCTION genesis.histogram_of(double precision[]) IS 'Count durations in seconds';
 
@@ -50,10 +61,14 @@ RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
 AS $$
     WITH merged AS (
-        SELECT filled.bucket, sum(filled.count) AS count, max((part).max_seconds) AS max_seconds
+        SELECT
+            part.first_bucket + filled.place::integer - 1 AS bucket,
+            sum(filled.count) AS count,
+            max(part.max_seconds) AS max_seconds
         FROM unnest(histograms) AS part
-        CROSS JOIN LATERAL unnest((part).buckets, (part).counts) AS filled (bucket, count)
-        GROUP BY filled.bucket
+        CROSS JOIN LATERAL unnest(part.counts) WITH ORDINALITY AS filled (count, place)
+        WHERE filled.count > 0
+        GROUP BY 1
     ),
     running AS (
         SELECT

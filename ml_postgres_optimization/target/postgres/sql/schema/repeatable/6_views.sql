@@ -1,4 +1,5 @@
 -- Views for people: milliseconds and per cent. Hours of the day are in the time zone of the session.
+-- CREATE OR REPLACE can only add columns at the end; what changes more has to be dropped by the upgrade that changes it.
 
 CREATE OR REPLACE VIEW genesis.recent_metrics AS
 SELECT
@@ -81,7 +82,8 @@ SELECT
 FROM measured
 GROUP BY CUBE (hour_of_day, level, kind, configuration_id);
 COMMENT ON VIEW genesis.metrics_by_dimension
-    IS 'CUBE of hour of day, load level, operation and configuration; ''(all)'' is a total, dimensions says how many are fixed';
+    IS 'CUBE of hour of day, load level, operation and configuration; ''(all)'' is a total';
+COMMENT ON COLUMN genesis.metrics_by_dimension.dimensions IS 'How many of the four are fixed: 0 is the grand total';
 COMMENT ON COLUMN genesis.metrics_by_dimension.average_p99_ms IS 'Of the windows'' p99, weighted by operations';
 
 CREATE OR REPLACE VIEW genesis.operations_by_hour AS
