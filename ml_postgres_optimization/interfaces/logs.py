@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -33,8 +34,9 @@ class _QuietHandler(logging.handlers.RotatingFileHandler):
             )
 
 
-def open_log(folder: Path, *, run: str) -> Log:
-    """Return a logger that appends to ``genesis-pg.jsonl`` in `folder`, each line bound to `run`.
+@contextmanager
+def open_log(folder: Path, *, run: str) -> Iterator[Log]:
+    """Give a logger that appends to ``genesis-pg.jsonl`` in `folder`, each line bound to `run`.
 
     Notes
     -----
@@ -55,7 +57,10 @@ def open_log(folder: Path, *, run: str) -> Log:
             structlog.processors.JSONRenderer(default=str),
         ],
     ).bind(run=run)
-    return log
+    try:
+        yield log
+    finally:
+        handler.close()
 
 
 def _without_secrets(

@@ -170,7 +170,7 @@ def _opened(
 ) -> Session:
     """Open the target, and name the run."""
     run = f"{SystemClock().now():%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-    log = open_log(home.logs, run=run)
+    log = resources.enter_context(open_log(home.logs, run=run))
     repository = ConnectionSettings.from_dsn(settings.repository, "--repository") if settings.repository else None
     memory_bytes = settings.memory_limit_bytes
     target = resources.enter_context(

@@ -80,6 +80,7 @@ class Controller:
         self._subscribers = tuple(subscribers)
         self._end_seconds = math.inf
         self._last_trial_ends_seconds = math.inf
+        self._is_late = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
         """Optimise until nothing is worth a trial or the budget is over.
@@ -115,6 +116,7 @@ class Controller:
 
     def _begin(self, budget: Budget) -> None:
         proof_seconds = min(self._plan.seconds_for(_PROOF_PAIRS), budget.seconds * _LARGEST_PROOF_SHARE)
+        self._is_late = False
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
 
@@ -161,7 +163,10 @@ class Controller:
         left_seconds = max(0.0, self._last_trial_ends_seconds - self._laboratory.clock.monotonic_seconds())
         if left_seconds >= needed_seconds:
             return True
-        self._tell(Stage.QUIET, f"{left_seconds:.0f} s are left, and a trial takes {needed_seconds:.0f} s at least")
+        if not self._is_late:
+            self._is_late = True
+            message = f"{left_seconds:.0f} s are left for trials, and one takes {needed_seconds:.0f} s at least"
+            self._tell(Stage.QUIET, message)
         return False
 
     def _try(self, ledger: Ledger, proposal: Proposal, asked: Asked | None = None) -> Ledger:

@@ -68,7 +68,7 @@ class SimulationPlan:
     seed: int
     window_seconds: float = 1.0
     settle_seconds: float = 2.0
-    pause_seconds: float = 0.25
+    pause_seconds: float = 0.5
     scenes: int = 6
     windows_per_scene: int = 2
 

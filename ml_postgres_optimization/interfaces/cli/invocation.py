@@ -165,7 +165,8 @@ def _interrupted(error: BaseException) -> Interrupted:
 def _defect(invocation: Invocation, error: Exception) -> GenesisError:
     """Write the traceback to the log, and say in two lines what only a developer can mend."""
     logs = resolve_home(invocation.environ, invocation.project_root).logs
-    open_log(logs, run="defect").error("defect", exc_info=error)
+    with open_log(logs, run="defect") as log:
+        log.error("defect", exc_info=error)
     return GenesisError(
         f"This is a defect of ours: {type(error).__name__}: {one_line(str(error)) or 'no message'}",
         f"Please report it with the traceback in {logs / LOG_NAME} (or --debug); a trial under way was put back.",

@@ -24,9 +24,9 @@ from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Budget, Controller
 from ml_postgres_optimization.tuning.drafting import rule_drafts
+from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage
-from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
 
 # A trial of our own load needs 6 pairs at least (`trials.sequential`): blocks are as short as lets several trials
 # into the time, and not longer than a checkpoint's phases are.
@@ -65,13 +65,12 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     ground = workbench.ground
     initial = ground.initial
-    space = SearchSpace.of(ground.catalogue)
-    study = TuningStudy.open(
-        session.home.of_server(session.server) / "studies",
+    study = open_study(
+        workbench.laboratory,
+        initial,
+        folder=session.home.of_server(session.server) / "studies",
         workload=f"level-{session.settings.level}" if workbench.offer else "own",
-        space=space,
-        initial=initial,
-        sampler=ForestSampler(seed=session.settings.seed),
+        seed=session.settings.seed,
     )
     learned = load_forest(session, KnobForest)
     model = learned.model if learned else None
