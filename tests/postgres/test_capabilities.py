@@ -5,6 +5,7 @@ import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -222,7 +223,10 @@ PATRONI = {
 def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, options, manager):
     dsn, data = own_server.dsn, own_server.data_directory
     sockets = ConnectionSettings.from_dsn(dsn).parameters["host"]
+    # the old postmaster's processes hold its shared memory until they notice that it is gone
+    processes = psutil.Process(int((data / "postmaster.pid").read_text().split()[0])).children(recursive=True)
     own_server.kill()
+    psutil.wait_procs(processes, timeout=10)
     with postmaster(own_server.bin_directory, data, sockets, 5999, options):
         assert capabilities_of(psycopg.conninfo.make_conninfo(dsn, port=5999)).managed_by == manager
 

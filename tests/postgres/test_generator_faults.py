@@ -115,19 +115,25 @@ def test_a_table_whose_shape_changes_fails_each_session_once_at_most(loaded):
 
 def test_terminated_backends_are_counted_by_the_servers_own_word_and_replaced(loaded):
     plan = LoadPlan(OperationMix({OperationKind.TRANSACTION: 1}), connections=4, clients=4, processes=1)
+    killed, failures = 0, []
     with LoadGenerator(loaded, plan) as load:
-        until(more(load))
-        killed = one(
-            loaded,
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-            " WHERE application_name = 'genesis-load' AND datname = current_database()",
-        )
-        until(more(load, 200))
-    failures = codes(load.samples())
-    assert killed == 4
+        # a backend between two operations says nothing: its client then knows of a lost connection only (08003)
+        for _ in range(20):
+            until(more(load))
+            killed += one(
+                loaded,
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE application_name = 'genesis-load' AND datname = current_database()",
+            )
+            until(more(load, 200))
+            failures += codes(load.samples())
+            if "57P01" in failures:
+                break
+    failures += codes(load.samples())
+    assert killed >= 4
     assert set(failures) <= {"57P01", "08003", "08006"}
     assert "57P01" in failures
-    assert load.counters.connections_lost_total == 4
+    assert load.counters.connections_lost_total == killed
     assert not load.failed
     assert adds_up(load.counters)
 
@@ -257,8 +263,8 @@ sys.path.insert(0, {root!r})
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 assert sys.argv[1:] == [], "a client process imported the main module"
 with LoadGenerator({dsn!r}, LoadPlan(SOAK_MIX, rate_per_second=200.0, connections=4, processes=2)) as load:
-    print(*load.process_ids, flush=True)
     try:
+        print(*load.process_ids, flush=True)
         time.sleep(60)
     except KeyboardInterrupt:
         print("interrupted", flush=True)

@@ -155,11 +155,15 @@ def _usage_error(error: typer.TyperException, program: str) -> UsageError:
 
 def _interrupted(error: BaseException) -> Interrupted:
     """Say what state an interruption left: the guard notes on the exception what it could not put back."""
-    left = one_line(" ".join(getattr(error, "__notes__", ())))
     return Interrupted(
-        f"Interrupted. {left or 'State is saved and the proven configuration is in force.'}",
+        f"Interrupted. {_noted(error) or 'State is saved and the proven configuration is in force.'}",
         "The same command goes on from here.",
     )
+
+
+def _noted(error: BaseException) -> str:
+    """Return what a guard noted on an error, each note without its cause, which the error tells."""
+    return " ".join(f"{one_line(note).partition(': ')[0]}." for note in getattr(error, "__notes__", ()))
 
 
 def _defect(invocation: Invocation, error: Exception) -> GenesisError:
@@ -178,5 +182,5 @@ def _tell(invocation: Invocation, error: GenesisError) -> int:
         traceback.print_exc()
     if invocation.json:
         sys.stdout.write(json_text(error_document(error)))
-    sys.stderr.write(f"{one_line(error.what)}\n{one_line(error.next_step)}\n")
+    sys.stderr.write(f"{one_line(error.what)}\n{one_line(f'{error.next_step} {_noted(error)}')}\n")
     return error.exit_code

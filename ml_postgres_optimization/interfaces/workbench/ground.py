@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
-from ml_postgres_optimization.knobs.knob import Setting
+from ml_postgres_optimization.knobs.knob import Scope, Setting
 from ml_postgres_optimization.knobs.rules import RuleAdvice, rule_configuration
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal, read_journal
-from ml_postgres_optimization.safety.permission import permitted
+from ml_postgres_optimization.safety.permission import permitted, refusal
 from ml_postgres_optimization.target.postgres.capabilities import require_writable_primary
 
 _NOT_OURS = {CONCURRENCY: "the sessions are not ours: their number is set where they are made"}
@@ -60,6 +61,13 @@ class Ground:
     def advised(self, in_force: Configuration) -> Configuration:
         """Return `in_force` as the rules would have it."""
         return self.advice(in_force).configuration
+
+    @property
+    def refused(self) -> Mapping[str, ChangeRefused]:
+        """The server's settings that could be tuned without a restart, and that we may not change here, with why."""
+        capabilities = self.session.target.capabilities
+        settings = (name for name, knob in load_catalogue().online.items() if knob.scope is not Scope.CLIENT)
+        return {name: refused for name in settings if (refused := refusal(name, capabilities))}
 
     def guard(self, journal: Journal) -> Guard:
         """Return the only one who may change the server."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.target.postgres.capabilities import require_writable_primary
 from ml_postgres_optimization.workload import (
     LEVELS,
     LoadGenerator,
@@ -55,7 +56,14 @@ def require_permission(session: Session) -> None:
 
 
 def ensure_tables(session: Session) -> None:
-    """Make our own tables at the chosen scale, where they are not there yet."""
+    """Make our own tables at the chosen scale, where they are not there yet.
+
+    Raises
+    ------
+    ReadOnlyServer
+        If the server is a standby, or read-only.
+    """
+    require_writable_primary(session.target.capabilities)
     dsn = session.connection.dsn_for_driver()
     if tables_scale(dsn) != session.settings.scale:
         session.reporter.say(f"Making our own tables at scale {session.settings.scale:g} (about 100 MB each 1.0) …")

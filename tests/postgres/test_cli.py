@@ -1,0 +1,301 @@
+"""The command lines on a real server: every command, its JSON, its dry run, its end by a signal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import psycopg
+import pytest
+from command_line import ROOT, CommandLine, by_hand, clean_environment, rows, started, written_settings
+from guarded_trial import CANDIDATE
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from ml_postgres_optimization import __version__
+from ml_postgres_optimization.interfaces.commands import optimization
+from ml_postgres_optimization.interfaces.logs import LOG_NAME
+from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.safety.guard import GuardedChange
+from ml_postgres_optimization.tuning.drafting import Draft
+
+SHORT = ("--duration", "0.0008", "--scale", "0.02", "--level", "BASIC")
+TRIED = Draft.of({"random_page_cost": 1.1}, "rules", "as the test has it")
+PATIENCE_SECONDS = 90
+COMMANDS = (
+    ("setup",),
+    ("test", "--simulate", *SHORT),
+    ("optimize", "--simulate", *SHORT),
+    ("simulate", "--dry-run", *SHORT),
+    ("train",),
+    ("status",),
+    ("history",),
+    ("export",),
+    ("rollback",),
+    ("doctor",),
+    ("uninstall",),
+)
+CHANGING = ("setup", "simulate", "optimize", "test", "rollback", "uninstall")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    clean_environment(monkeypatch, tmp_path / "home")
+    monkeypatch.setattr(load, "CAPACITY_SECONDS", 0.5)
+    return CommandLine(capsys, tmp_path / "home")
+
+
+@pytest.fixture
+def here(cli, database):
+    """The command line on a fresh database."""
+    cli.dsn = database
+    return cli
+
+
+def test_the_version_is_told(cli):
+    assert cli("--version").done().out == f"genesis-pg {__version__}\n"
+
+
+@pytest.mark.parametrize("command", [None, *(words[0] for words in COMMANDS)])
+def test_every_command_has_help(cli, command):
+    assert "Usage: genesis-pg" in cli(*filter(None, (command, "--help"))).done().out
+
+
+@pytest.mark.slow
+def test_every_command_prints_one_json_document(here):
+    """In the order of a user's first day, so that each has something to say."""
+    documents = {}
+    for words in COMMANDS:
+        ended = here(*words, "--json").done(0, 1)
+        documents[words[0]] = ended.document
+        assert "error" not in ended.document, ended
+    assert documents["setup"]["version_after"] > 0
+    assert documents["status"]["windows"]
+    assert documents["export"]["windows"] > 0
+    assert all(check["state"] in {"ok", "warning"} for check in documents["doctor"]["checks"])
+    assert documents["uninstall"]["dropped"]
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] != "doctor"], ids=lambda words: words[0])
+def test_an_error_is_one_json_document_too(cli, words):
+    cli.dsn = "host=/nowhere dbname=none user=nobody"
+    ended = cli(*words, "--json").is_refused(3, "/nowhere")
+    error = ended.document["error"]
+    assert ended.err == f"{error['what']}\n{error['next_step']}\n"
+    assert (error["kind"], error["exit_code"]) == ("ServerUnreachable", 3)
+
+
+def test_doctor_tells_an_error_as_a_finding(cli):
+    cli.dsn = "host=/nowhere dbname=none user=nobody"
+    ended = cli("doctor", "--json")
+    assert ended.code == 3
+    failures = [check["name"] for check in ended.document["checks"] if check["state"] == "failure"]
+    assert failures == ["server"]
+
+
+def test_an_error_of_usage_is_one_json_document_too(cli):
+    ended = cli("status", "--unknown", "--json").is_refused(2, "--unknown", "genesis-pg status --help")
+    assert ended.document["error"]["kind"] == "UsageError"
+
+
+def state_of(dsn):
+    """What a dry run could have changed."""
+    query = "SELECT name, setting FROM pg_settings WHERE source NOT IN ('session', 'client', 'override') ORDER BY 1"
+    schemas = rows(dsn, "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_(temp|toast)' ORDER BY 1")
+    extensions = rows(dsn, "SELECT extname FROM pg_extension ORDER BY 1")
+    return rows(dsn, query), written_settings(dsn), schemas, extensions
+
+
+@pytest.mark.parametrize("command", CHANGING)
+def test_a_dry_run_changes_nothing(here, database, command):
+    before = state_of(database)
+    simulate = ("--simulate",) if command in {"test", "optimize"} else ()
+    ended = here(command, *simulate, "--dry-run").done()
+    assert ended.out.strip()
+    assert state_of(database) == before
+
+
+def test_the_sql_of_a_dry_run_can_be_run(here, database):
+    script = here("optimize", "--dry-run", "--json").document["sql"]
+    assert script
+    assert all(line.startswith("ALTER SYSTEM SET ") and line.endswith(";") for line in script)
+
+
+def test_nothing_is_loaded_unasked(here, database):
+    for words in (("test",), ("test", "--dry-run")):
+        here(*words).is_refused(2, "--simulate")
+    assert rows(database, "SELECT 1 FROM pg_namespace WHERE nspname ~ 'genesis'") == []
+
+
+@pytest.mark.parametrize("name", ['two words\' "quoted"; DROP %s {} \\', "ünïcödé"], ids=["ascii", "unicode"])
+def test_a_hostile_database_name_is_only_a_name(cli, server, name):
+    identifier = sql.Identifier(name)
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        try:
+            cli.dsn = make_conninfo(server.dsn, dbname=name)
+            for command in ("setup", "status", "history", "rollback", "uninstall"):
+                cli(command).done()
+        finally:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
+
+
+def test_the_specifications_variables_name_the_server(cli, database, monkeypatch):
+    parameters = psycopg.conninfo.conninfo_to_dict(database)
+    for variable, name in {"HOST": "host", "PORT": "port", "USER": "user", "DB": "dbname"}.items():
+        monkeypatch.setenv(f"POSTGRES_{variable}", parameters[name])
+    cli.classic("--mode", "setup").done()
+    assert rows(database, "SELECT 1 FROM pg_namespace WHERE nspname = 'genesis'")
+
+
+def test_a_defect_is_two_lines_and_its_traceback_is_in_the_log(here, monkeypatch):
+    here("setup").done()
+    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.extended_test.ensure_tables", divide)
+    ended = here("test", "--simulate").is_refused(1, "defect", "ZeroDivisionError", LOG_NAME)
+    log = (here.home / "logs" / LOG_NAME).read_text()
+    assert "divide" in log and "ZeroDivisionError" in json.loads(log.splitlines()[-1])["exception"]
+    assert here("test", "--simulate", "--debug").err.count("Traceback") == 1
+    assert "divide" not in ended.err
+
+
+def divide(_session):
+    return 1 / 0
+
+
+def test_debug_shows_the_traceback_of_an_error(cli):
+    cli.dsn = "host=/nowhere user=nobody"
+    ended = cli("status", "--debug")
+    assert ended.code == 3
+    assert "Traceback" in ended.err
+    assert ended.err.splitlines()[-2].startswith("No connection to")
+
+
+def test_run_py_starts_from_any_folder(tmp_path):
+    process = subprocess.run(
+        [sys.executable, ROOT / "run.py", "--mode", "nonsense"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "GENESIS_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 2
+    assert process.stderr.splitlines() == [
+        "The mode 'nonsense' is not known.",
+        "Choose one of: setup, optimize, test, all.",
+    ]
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestStopped:
+    """What is left when a run is stopped while a setting is on trial."""
+
+    @pytest.fixture
+    def stop_on_trial(self, monkeypatch):
+        """Have `stop` called as soon as the one proposed setting is in force."""
+
+        def arrange(stop):
+            original = GuardedChange.apply
+
+            def apply(change):
+                original(change)
+                if change._knobs:
+                    stop()
+
+            monkeypatch.setattr(GuardedChange, "apply", apply)
+            monkeypatch.setattr(optimization, "rule_drafts", lambda advise, initial: [TRIED])
+
+        return arrange
+
+    @pytest.fixture
+    def tuned(self, cli, own_server):
+        cli.dsn = own_server.dsn
+        cli("setup").done()
+        by_hand(own_server.dsn, "ALTER SYSTEM SET random_page_cost = 3", "SELECT pg_reload_conf()")
+        return cli
+
+    def optimize(self, tuned):
+        return tuned("optimize", "--simulate", "--duration", "0.03", "--scale", "0.02", "--level", "BASIC")
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_puts_everything_back(self, tuned, own_server, stop_on_trial, number):
+        seen = []
+
+        def stop():
+            seen.extend(written_settings(own_server.dsn))
+            os.kill(os.getpid(), number)
+
+        stop_on_trial(stop)
+        before = written_settings(own_server.dsn)
+        self.optimize(tuned).is_refused(130, "Interrupted", "the proven configuration is in force")
+        assert ("random_page_cost", "1.1") in seen
+        assert written_settings(own_server.dsn) == before
+        assert rows(own_server.dsn, "SHOW random_page_cost") == [("3",)]
+        children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+        assert not any("workload.process" in command for command in children)
+        assert tuned("status", "--json").document["unfinished_trials"] == []
+
+    def test_a_server_that_is_gone_is_put_right_by_the_next_start(self, tuned, own_server, stop_on_trial):
+        stop_on_trial(own_server.kill)
+        before = written_settings(own_server.dsn)
+        self.optimize(tuned).is_refused(3, "stays unfinished, and the next start undoes it")
+        own_server.restart()
+        assert ("random_page_cost", "1.1") in written_settings(own_server.dsn)
+        assert len(tuned("status", "--json").document["unfinished_trials"]) == 1
+        assert "Undid trial" in tuned("setup").done().out
+        assert written_settings(own_server.dsn) == before
+        assert rows(own_server.dsn, "SHOW random_page_cost") == [("3",)]
+
+    def test_ctrl_c_without_a_server_does_not_claim_that_all_is_well(self, tuned, own_server, stop_on_trial):
+        def stop():
+            own_server.kill()
+            os.kill(os.getpid(), signal.SIGINT)
+
+        stop_on_trial(stop)
+        ended = self.optimize(tuned).is_refused(130, "stays unfinished", "the next start undoes it")
+        assert "in force" not in ended.err
+
+    def test_what_a_killed_run_left_is_undone_by_the_next_start_which_says_so(self, tuned, own_server):
+        journal = tuned.home / "servers" / tuned("status", "--json").document["system_identifier"]
+        script = ROOT / "tests" / "postgres" / "guarded_trial.py"
+        before = written_settings(own_server.dsn)
+        killed = subprocess.Popen(
+            [sys.executable, script, own_server.dsn, journal, "applied"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+        )
+        with killed:
+            assert killed.stdout.readline() == b"applied\n"
+            killed.kill()
+        assert dict(written_settings(own_server.dsn)).keys() >= CANDIDATE.keys()
+
+        for words in (("status",), ("optimize", "--dry-run"), ("doctor",)):
+            assert "Undid" not in tuned(*words).done().out
+        assert tuned("status", "--json").document["unfinished_trials"] == ["t1"]
+        assert "Undid trial t1" in tuned("setup").done().out
+        assert written_settings(own_server.dsn) == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_no_process_behind(folder):
+    """As a process, on the embedded server: load generators and postmaster end with it."""
+    process = started("--mode", "optimize", "--duration", "0.05", "--scale", "0.02", home=folder)
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while "watched" not in process.stdout.readline():
+            assert time.monotonic() < deadline and process.poll() is None, process.stderr.read()
+        family = psutil.Process(process.pid).children(recursive=True)
+        names = " ".join(" ".join(child.cmdline()) for child in family)
+        assert "workload.process" in names and "postgres" in names
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=PATIENCE_SECONDS)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert [len(line) > 0 for line in err.splitlines()] == [True, True], err
+    assert err.startswith("Interrupted.")
+    _, alive = psutil.wait_procs(family, timeout=5)
+    assert alive == []
