@@ -21,6 +21,8 @@ from ml_postgres_optimization.workload import LEVELS, Level, OperationKind, Oper
 
 OnWindow = Callable[[Configuration, Window], None]
 
+SETTLE_SECONDS = 2.0
+PAUSE_SECONDS = 0.5
 _READ_SHARES = (0.1, 0.9)
 # How far towards a point of the design that the guard refuses, seen from the initial configuration, is tried instead.
 _SHARES_OF_THE_WAY = (1.0, 0.5, 0.25, 0.1)
@@ -67,8 +69,8 @@ class SimulationPlan:
     capacity_per_second: float
     seed: int
     window_seconds: float = 1.0
-    settle_seconds: float = 2.0
-    pause_seconds: float = 0.5
+    settle_seconds: float = SETTLE_SECONDS
+    pause_seconds: float = PAUSE_SECONDS
     scenes: int = 6
     windows_per_scene: int = 2
 
@@ -80,7 +82,7 @@ class SimulationPlan:
             or self.configurations < 1
         ):
             raise UsageError(
-                f"in {self.seconds:g} s no configuration can be simulated.",
+                f"In {self.seconds:g} s no configuration can be simulated.",
                 f"Allow {self._configuration_seconds:.0f} s at least.",
             )
 

@@ -378,7 +378,7 @@ def test_partitions_are_made_when_their_day_comes(repository, session):
     repository.add(window())
     session.execute("UPDATE genesis.settings SET partitions_ahead = 9")
     repository.add(window(1))  # the same day: nobody asks
-    far = f"SELECT to_regclass('genesis.operations_p{datetime.now(UTC) + timedelta(days=9):%Y%m%d}')"
+    far = f"SELECT to_regclass('genesis.predictions_p{datetime.now(UTC) + timedelta(days=9):%Y%m%d}')"
     assert session.execute(far).fetchone() == (None,)
     repository.add(window(1, started_at=START + timedelta(days=1), ended_at=START + timedelta(days=1, seconds=10)))
     assert session.execute(far).fetchone() != (None,)

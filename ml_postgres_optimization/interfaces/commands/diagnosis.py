@@ -14,6 +14,7 @@ from ml_postgres_optimization.interfaces.reporter import Reporter, Result, Table
 from ml_postgres_optimization.interfaces.session import Session, open_session
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.machine import Machine
+from ml_postgres_optimization.safety.permission import visibility_grants
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import clock_ahead_seconds
 
@@ -128,6 +129,9 @@ def _privileges(capabilities: Capabilities) -> Iterator[Check]:
     else:
         found = "not a member of pg_monitor: waits and statements of other roles stay unseen"
         yield Check("privileges.monitor", State.WARNING, found, f'GRANT pg_monitor TO "{role}";')
+    if not capabilities.settings_visible:
+        found = "cannot see what postgresql.auto.conf says, so nothing could be put back: no setting is changed"
+        yield Check("privileges.visibility", State.WARNING, found, visibility_grants(f'"{role}"'))
     if capabilities.may_alter_system is True and capabilities.may_reload:
         yield Check("privileges.alter_system", State.OK, "may change every setting")
     elif capabilities.may_alter_system and capabilities.may_reload:

@@ -73,9 +73,9 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
         return prepared
     for line in prepared.lines:
         session.reporter.say(line)
-    offer = own_load(session)
     observer = Observer(session)
-    with session.sole_optimizer() as journal:
+    with session.sole_optimizer() as journal, observer.saving():
+        offer = own_load(session)
         run_script(session, shares.simulate_seconds)
         with open_workbench(session, journal, observer, offer) as workbench:
             run_simulation(session, workbench, shares.simulate_seconds)

@@ -59,7 +59,7 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
     def on_window(_window: Window, share: float) -> None:
         session.reporter.progress("Testing", share)
 
-    with running(session, plan) as load:
+    with observer.saving(), running(session, plan) as load:
         result = run_soak(
             Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer]),
             soak_plan,

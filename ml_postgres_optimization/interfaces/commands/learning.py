@@ -14,7 +14,7 @@ from ml_postgres_optimization.target.postgres.simulation import SimulationPlan a
 from ml_postgres_optimization.target.postgres.simulation import simulate_load
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.search import SearchSpace
-from ml_postgres_optimization.tuning.simulation import SimulationPlan
+from ml_postgres_optimization.tuning.simulation import PAUSE_SECONDS, SETTLE_SECONDS, SimulationPlan
 from ml_postgres_optimization.tuning.simulation import simulate as run_design
 
 _SCRIPT_OPERATIONS = (500, 20_000)
@@ -22,7 +22,8 @@ _SCRIPT_OPERATIONS_PER_SECOND = 10
 # Many short windows teach more than few long ones: a forest learns from 60 at least (`models.knob_forest`).
 _WINDOW_SECONDS = (0.75, 10.0)
 _WINDOWS_IN_THE_TIME = 400
-_SCENES = 8
+_SCENES = 6
+_WINDOWS_PER_SCENE = 3
 
 
 def simulate(session: Session, *, dry_run: bool = False) -> Result:
@@ -41,9 +42,9 @@ def simulate(session: Session, *, dry_run: bool = False) -> Result:
             "change reload-scope knobs by ALTER SYSTEM between windows, and put them back at the end.",
         ]
         return Result({"would": lines}, (), lines)
-    offer = own_load(session)
     observer = Observer(session)
-    with session.sole_optimizer() as journal:
+    with session.sole_optimizer() as journal, observer.saving():
+        offer = own_load(session)
         script = run_script(session, seconds)
         with open_workbench(session, journal, observer, offer) as workbench:
             made = run_simulation(session, workbench, seconds)
@@ -72,12 +73,15 @@ def run_simulation(session: Session, workbench: Workbench, seconds: float) -> in
     if workbench.offer is None or workbench.load is None:
         return 0
     shortest, longest = _WINDOW_SECONDS
+    window_seconds = min(longest, max(shortest, seconds / _WINDOWS_IN_THE_TIME))
+    scene_seconds = _WINDOWS_PER_SCENE * window_seconds + 2 * PAUSE_SECONDS
     plan = SimulationPlan(
         seconds,
         workbench.offer.capacity_per_second,
         session.settings.seed,
-        window_seconds=min(longest, max(shortest, seconds / _WINDOWS_IN_THE_TIME)),
-        scenes=_SCENES,
+        window_seconds=window_seconds,
+        scenes=max(1, min(_SCENES, int((seconds - SETTLE_SECONDS) / scene_seconds))),
+        windows_per_scene=_WINDOWS_PER_SCENE,
     )
     started = session.clock.monotonic_seconds()
 

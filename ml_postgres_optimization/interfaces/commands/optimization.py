@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ml_postgres_optimization.errors import PrivilegeMissing
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -50,10 +51,11 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     """
     if dry_run:
         return advise(session)
-    offer = own_load(session) if session.may_load else None
     observer = Observer(session)
-    with session.sole_optimizer() as journal, open_workbench(session, journal, observer, offer) as workbench:
-        ledger = optimize_on(session, workbench, session.settings.duration_seconds)
+    with session.sole_optimizer() as journal, observer.saving():
+        offer = own_load(session) if session.may_load else None
+        with open_workbench(session, journal, observer, offer) as workbench:
+            ledger = optimize_on(session, workbench, session.settings.duration_seconds)
     csv = observer.write_csv()
     catalogue = workbench.ground.catalogue
     document = ledger_json(ledger) | {"advice": dict(workbench.ground.advice().restart_advice), "csv": str(csv or "")}
@@ -64,6 +66,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
 def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledger:
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     ground = workbench.ground
+    _require_something_to_tune(session, ground)
     initial = ground.initial
     study = open_study(
         workbench.laboratory,
@@ -82,6 +85,25 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
         workbench.laboratory, study, plan_for(session, seconds), model=model, subscribers=[listen]
     )
     return controller.run(initial, rule_drafts(ground.advised, initial), Budget(seconds))
+
+
+def _require_something_to_tune(session: Session, ground: Ground) -> None:
+    """Say which settings our role may not tune, and why.
+
+    Raises
+    ------
+    PrivilegeMissing
+        If nothing is left.
+    """
+    refused = ground.refused
+    if not refused:
+        return
+    first = next(iter(refused.values()))
+    if not ground.catalogue.online:
+        raise PrivilegeMissing(f"Nothing can be tuned on {session.connection.display}: {first.what}", first.next_step)
+    session.reporter.say(
+        f"{len(refused)} settings of the server cannot be tuned: {first.what} genesis-pg doctor says what mends it."
+    )
 
 
 def plan_for(session: Session, seconds: float) -> TrialPlan:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.errors import GenesisError, TargetError
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
@@ -71,11 +72,15 @@ class Observer:
 
     def prediction_scores(self) -> list[PredictionScore]:
         """Score the predictions whose window has come, and return how good they were."""
-        self._flush()
-        if self._repository is None:
-            return []
-        self._repository.score_predictions()
-        return self._repository.prediction_scores()
+        scores: list[PredictionScore] = []
+
+        def score(repository: Repository) -> None:
+            repository.score_predictions()
+            scores[:] = repository.prediction_scores()
+
+        self.keep(score)
+        self._flush()  # a lost connection is noticed only by using it; now there is another
+        return scores
 
     def _learn_texts(self, window: Window) -> None:
         """Store the texts of statements that are seen for the first time."""
@@ -96,6 +101,16 @@ class Observer:
             return None
         name = f"windows-{self._session.run}.csv"
         return self._session.write_result(name, lambda path: write_csv(rows_frame(self._rows), path))
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Write the windows to the log folder when the work inside fails, and note on the error where they are."""
+        try:
+            yield
+        except GenesisError as error:
+            if csv := self.write_csv():
+                error.add_note(f"What was measured until then is in {csv}")
+            raise
 
     def _flush(self) -> None:
         try:

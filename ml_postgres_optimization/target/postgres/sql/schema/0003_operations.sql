@@ -1,5 +1,6 @@
--- Operations on watched tables, one row a statement. No index: a user's statement would pay for it, and partitions of
--- a day are what a query on time needs. Rows are narrow for the same reason: benchmarks/trigger_cost.py.
+-- Operations on watched tables, one row a statement. The user's statement pays for every row, so there is no index, and
+-- no routing to a partition either: rows go into operations_live, a child table by inheritance, which gets its day's
+-- name when the day is over. docs/decisions/0014-watched-tables.md
 CREATE TABLE genesis.operations (
     at timestamptz NOT NULL,
     statement_started_at timestamptz NOT NULL,
@@ -8,8 +9,8 @@ CREATE TABLE genesis.operations (
     operation text NOT NULL,
     rows bigint,
     role_name text NOT NULL
-) PARTITION BY RANGE (at);
-CREATE TABLE genesis.operations_default PARTITION OF genesis.operations DEFAULT;
+);
+CREATE TABLE genesis.operations_live () INHERITS (genesis.operations);
 
 COMMENT ON TABLE genesis.operations IS 'Statements on watched tables; rolled-back ones leave nothing here';
 COMMENT ON COLUMN genesis.operations.at IS 'Clock time at the end of the statement';

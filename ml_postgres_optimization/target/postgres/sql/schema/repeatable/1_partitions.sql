@@ -1,5 +1,6 @@
 -- Partitions of a day (UTC), made ahead of time and dropped by retention. A default partition beside them takes what
 -- no other does, so that inserting never fails for want of a partition; what it took moves when its day is made.
+-- Operations, which user's statements write, have child tables instead: the live one gets its day's name afterwards.
 
 CREATE OR REPLACE FUNCTION genesis.partitioned_tables()
 RETURNS TABLE (table_name name, key_column name)
@@ -80,10 +81,34 @@ $$;
 COMMENT ON FUNCTION genesis.ensure_partitions()
     IS 'Make the partitions of today and of settings.partitions_ahead days after it; returns how many were missing';
 
+CREATE OR REPLACE FUNCTION genesis.rotate_operations()
+RETURNS boolean
+-- whoever writes to a watched table waits as long as we wait here for those who wrote before
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms'
+AS $$
+DECLARE
+    today constant date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
+    yesterdays_name constant text := 'operations' || to_char(today - 1, '"_p"YYYYMMDD');
+    first_at timestamptz;
+BEGIN
+    IF to_regclass('genesis.operations_live') IS NOT NULL THEN
+        SELECT at INTO first_at FROM genesis.operations_live LIMIT 1;  -- rows lie in the order of their time
+        IF first_at IS NULL OR (first_at AT TIME ZONE 'UTC')::date >= today
+            OR to_regclass(format('genesis.%I', yesterdays_name)) IS NOT NULL THEN
+            RETURN false;
+        END IF;
+        EXECUTE format('ALTER TABLE genesis.operations_live RENAME TO %I', yesterdays_name);
+    END IF;
+    CREATE TABLE genesis.operations_live () INHERITS (genesis.operations);
+    RETURN true;
+END
+$$;
+COMMENT ON FUNCTION genesis.rotate_operations()
+    IS 'Give the live table of operations the name of yesterday, and make a new one, when a day is over';
+
 CREATE OR REPLACE FUNCTION genesis.drop_expired_partitions()
 RETURNS integer
--- dropping locks the whole table: whoever writes to a watched table waits as long as we wait here
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '20ms'
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
 AS $$
 DECLARE
     expired_before constant timestamptz := genesis.expired_before();
@@ -92,10 +117,11 @@ DECLARE
 BEGIN
     FOR expired IN
         SELECT child.relname
-        FROM genesis.partitioned_tables() AS tables
-        JOIN pg_inherits AS link ON link.inhparent = format('genesis.%I', tables.table_name)::regclass
-        JOIN pg_class AS child ON child.oid = link.inhrelid
-        WHERE child.relname ~ '_p\d{8}$'
+        FROM pg_class AS child
+        JOIN pg_inherits AS link ON link.inhrelid = child.oid
+        WHERE child.relnamespace = 'genesis'::regnamespace
+            AND child.relkind = 'r'
+            AND child.relname ~ '_p\d{8}$'
             AND to_date(right(child.relname, 8), 'YYYYMMDD') < (expired_before AT TIME ZONE 'UTC')::date
     LOOP
         EXECUTE format('DROP TABLE genesis.%I', expired.relname);
@@ -115,21 +141,28 @@ CREATE OR REPLACE FUNCTION genesis.maintain()
 RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    step text;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('genesis-pg maintenance', 0)) THEN
         RETURN;
     END IF;
-    PERFORM genesis.ensure_partitions(), genesis.drop_expired_partitions();
-EXCEPTION
-    -- somebody works on these tables right now; rows go to the default partition until the next call
-    WHEN lock_not_available THEN
-        RAISE LOG 'genesis.maintain() found its tables locked; it will try again when it is next called';
+    FOREACH step IN ARRAY ARRAY['ensure_partitions', 'rotate_operations', 'drop_expired_partitions'] LOOP
+        BEGIN
+            EXECUTE format('SELECT genesis.%I()', step);
+        EXCEPTION
+            -- somebody works on these tables right now; nothing is lost by waiting for the next call
+            WHEN lock_not_available THEN
+                RAISE LOG 'genesis.%() found its table locked, and will try again when it is next called', step;
+        END;
+    END LOOP;
 END
 $$;
 COMMENT ON FUNCTION genesis.maintain() IS 'Make and drop partitions as due; costs little when nothing is due';
 
 REVOKE EXECUTE ON FUNCTION
     genesis.add_partition(name, name, date),
+    genesis.rotate_operations(),
     genesis.ensure_partitions(),
     genesis.drop_expired_partitions(),
     genesis.maintain()
