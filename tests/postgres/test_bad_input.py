@@ -142,6 +142,11 @@ class TestInput:
         here("setup").done()
         here("optimize", "--allow-knob", name, "--dry-run").is_refused(2, name)
 
+    def test_a_simulation_too_short_for_anything(self, here, database):
+        here("setup").done()
+        here("simulate", "--duration", "0.0001").is_refused(2, "0.36 s", "at least")
+        assert rows(database, "SELECT 1 FROM pg_namespace WHERE nspname = 'genesis_load'") == []
+
     def test_an_export_to_a_place_that_is_none(self, here):
         here("setup").done()
         here("export", "--directory", "/proc/nowhere").is_refused(2, "/proc/nowhere", "--directory")

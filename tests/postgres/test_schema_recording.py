@@ -176,6 +176,17 @@ def test_a_configuration_that_changes_within_a_window_is_said(session):
     assert "configuration" in recorded(session)[0]["unseen"]
 
 
+def test_labels_are_added_as_text(session):
+    record(session)
+    for labels in ('{"phase": "nightly", "shift": 3}', None):
+        session.execute("SELECT genesis.record_window(%s)", [labels])
+    nightly, plain = Repository(session).windows()
+    assert nightly.labels == {"run": "record_window", "phase": "nightly", "shift": "3"}
+    assert plain.labels == {"run": "record_window", "phase": "recorded"}
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="labels are a JSON array"):
+        session.execute("SELECT genesis.record_window('[1]')")
+
+
 def test_what_it_recorded_is_read_as_windows(session):
     record(session)
     record(session)

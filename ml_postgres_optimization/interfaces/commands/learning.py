@@ -42,6 +42,7 @@ def simulate(session: Session, *, dry_run: bool = False) -> Result:
             "change reload-scope knobs by ALTER SYSTEM between windows, and put them back at the end.",
         ]
         return Result({"would": lines}, (), lines)
+    _design(session, seconds, capacity_per_second=1.0)  # too short a time is refused before anything is done
     observer = Observer(session)
     with session.sole_optimizer() as journal, observer.saving():
         offer = own_load(session)
@@ -68,21 +69,25 @@ def run_script(session: Session, seconds: float) -> int:
     return operations
 
 
-def run_simulation(session: Session, workbench: Workbench, seconds: float) -> int:
-    """Run the randomised design for `seconds` on a running load, and return how many windows it made."""
-    if workbench.offer is None or workbench.load is None:
-        return 0
+def _design(session: Session, seconds: float, capacity_per_second: float) -> SimulationPlan:
     shortest, longest = _WINDOW_SECONDS
     window_seconds = min(longest, max(shortest, seconds / _WINDOWS_IN_THE_TIME))
     scene_seconds = _WINDOWS_PER_SCENE * window_seconds + 2 * PAUSE_SECONDS
-    plan = SimulationPlan(
+    return SimulationPlan(
         seconds,
-        workbench.offer.capacity_per_second,
+        capacity_per_second,
         session.settings.seed,
         window_seconds=window_seconds,
         scenes=max(1, min(_SCENES, int((seconds - SETTLE_SECONDS) / scene_seconds))),
         windows_per_scene=_WINDOWS_PER_SCENE,
     )
+
+
+def run_simulation(session: Session, workbench: Workbench, seconds: float) -> int:
+    """Run the randomised design for `seconds` on a running load, and return how many windows it made."""
+    if workbench.offer is None or workbench.load is None:
+        return 0
+    plan = _design(session, seconds, workbench.offer.capacity_per_second)
     started = session.clock.monotonic_seconds()
 
     def on_window(configuration: Configuration, _window: Window) -> None:

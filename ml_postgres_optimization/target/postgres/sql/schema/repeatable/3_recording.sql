@@ -202,6 +202,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     instant constant timestamptz := clock_timestamp();
+    all_labels jsonb := '{"run": "record_window", "phase": "recorded"}';
     before genesis.recorder;
     after genesis.recorder;
     statements jsonb;
@@ -210,6 +211,13 @@ DECLARE
     seconds double precision;
     window_id bigint;
 BEGIN
+    IF jsonb_typeof(labels) <> 'object' THEN
+        RAISE EXCEPTION 'labels are a JSON %, and must be an object', jsonb_typeof(labels)
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Write genesis.record_window(''{"phase": "nightly"}'').';
+    END IF;
+    SELECT all_labels || coalesce(jsonb_object_agg(label.key, label.value), '{}') INTO all_labels
+    FROM jsonb_each_text(labels) AS label
+    WHERE label.value IS NOT NULL;
     IF NOT pg_try_advisory_xact_lock(hashtextextended('genesis-pg record_window', 0)) THEN
         RETURN NULL;  -- another session records this very window
     END IF;
@@ -246,7 +254,7 @@ BEGIN
         before.taken_at,
         after.taken_at,
         after.configuration_id,
-        '{"run": "record_window", "phase": "recorded"}' || labels,
+        all_labels,
         grown.rates,
         activity.gauges || jsonb_build_object('database.backends', after.server_values -> 'database.backends'),
         activity.waits,
