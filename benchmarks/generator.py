@@ -1,6 +1,7 @@
 """Our load generator against pgbench, and the lag of its scheduler.
 
-Single-row select by primary key, prepared, closed loop, keys drawn evenly; same server, same number of connections.
+Single-row select by primary key, prepared, closed loop, keys drawn evenly; same server, same number of connections,
+as many processes of ours as pgbench has threads: one for each core.
 Blocks run in the order A B B A (ours, pgbench, pgbench, ours), so that a drift of the machine hits both; each such
 round gives two ratios. The interval is that of the sign test: distribution-free, for the median. Beside it stands
 the CPU time for one operation, client and server together, which a busy machine distorts less than throughput.
@@ -27,7 +28,7 @@ import numpy as np
 import psutil
 from psycopg.conninfo import conninfo_to_dict
 
-from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
+from ml_postgres_optimization.target.embedded import EmbeddedServer, all_binaries, find_binaries
 from ml_postgres_optimization.workload import (
     SOAK_MIX,
     LoadGenerator,
@@ -56,6 +57,15 @@ class Block:
     client_cpu_seconds: float
 
 
+def pgbench_program() -> Path:
+    """Return pgbench of the newest PostgreSQL that has it."""
+    programs = (binaries.program("pgbench") for binaries in all_binaries())
+    found = next((program for program in programs if program.exists()), None)
+    if found is None:
+        raise SystemExit("pgbench is needed to compare with; Debian has it in postgresql-client")
+    return found
+
+
 def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> Block:
     """Let pgbench send the very statement that our generator sends."""
     parameters = conninfo_to_dict(server.dsn)
@@ -69,7 +79,7 @@ def pgbench(server: EmbeddedServer, connections: int, seconds: float) -> Block:
         threads = min(connections, len(os.sched_getaffinity(0)))
         output = subprocess.run(
             [
-                *(server.bin_directory / "pgbench", "-n", "-M", "prepared", "-f", script.name),
+                *(pgbench_program(), "-n", "-M", "prepared", "-f", script.name),
                 *("-c", str(connections), "-j", str(threads), "-T", str(max(1, math.ceil(seconds)))),
                 *("-h", parameters["host"], "-p", str(parameters["port"]), "-U", parameters["user"]),
                 parameters["dbname"],

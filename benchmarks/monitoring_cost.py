@@ -1,82 +1,125 @@
 """What the collectors cost the server that they observe.
 
-The same closed loop (single-row select by primary key, prepared) with and without them: a snapshot every 10 s and
-activity once a second, as `telemetry.Recorder` asks for them. Blocks run in the order A B B A (with, without,
-without, with), so that a drift of the machine hits both. The load comes from pgbench where it is installed, else from
-our generator. The interval is that of the sign test: distribution-free, for the median.
+One pgbench runs all the time (closed loop, single-row select by primary key, prepared) and says every second what it
+did. Stretches of two seconds with and without the collectors take turns, in an order that a coin draws within each
+pair: so neither the start of a load nor a drift of the machine is taken for their cost. While they are on, they ask
+as often as `telemetry.Recorder` does: activity once a second, a snapshot every ten seconds. The interval is that of
+the sign test: distribution-free, for the median. Beside it stands the CPU time of collecting, in our process and in
+its backend, as a share of all cores.
 
-    python benchmarks/monitoring_cost.py --pairs 20 --seconds 12
+    python benchmarks/monitoring_cost.py --pairs 150
 """
 
 import argparse
 import json
 import os
+import random
+import re
 import statistics
+import subprocess
 import tempfile
-import time
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
-from generator import SCALE, median_interval, ours, pgbench
+from generator import SCALE, median_interval, pgbench_program
+from psycopg.conninfo import conninfo_to_dict
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.workload import create_tables
+from ml_postgres_optimization.workload.tables import account_count
 
 RESULT = Path(__file__).resolve().parent / "results" / "monitoring_cost.json"
-SNAPSHOT_INTERVAL_SECONDS = 10.0
-ACTIVITY_INTERVAL_SECONDS = 1.0
 GOAL_RATIO = 0.99
+STRETCH_SECONDS = 2
+SNAPSHOT_INTERVAL_SECONDS = 10
+WARM_UP_SECONDS = 3
+PROGRESS = re.compile(r"progress: [0-9.]+ s, ([0-9.]+) tps")
+STATEMENT = "SELECT account_id, balance, updates_total, filler FROM genesis_load.accounts WHERE account_id = :id;\n"
+COLLECTORS = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'genesis-pg%'"
+
+
+def next_second(process: subprocess.Popen[str]) -> float:
+    """Wait until pgbench has said what it did in the last second, and return operations per second."""
+    for line in process.stderr:
+        if found := PROGRESS.search(line):
+            return float(found[1])
+    raise RuntimeError("pgbench ended early")
+
+
+@contextmanager
+def load(server: EmbeddedServer, connections: int, seconds: int) -> Iterator[subprocess.Popen[str]]:
+    """Run pgbench, for `seconds` at most."""
+    parameters = conninfo_to_dict(server.dsn)
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as script:
+        script.write(f"\\set id random(1, {account_count(SCALE)})\n{STATEMENT}")
+        script.flush()
+        command = [
+            *(pgbench_program(), "-n", "-M", "prepared", "-f", script.name, "-P", "1"),
+            *("-c", str(connections), "-j", str(len(os.sched_getaffinity(0))), "-T", str(seconds)),
+            *("-h", parameters["host"], "-p", str(parameters["port"]), "-U", parameters["user"]),
+            parameters["dbname"],
+        ]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait()
 
 
 class Observer:
-    """Ask as often as a recorder does while something runs, and time the asking."""
+    """Ask as often as a recorder does, and count the CPU time of it."""
 
-    def __init__(self, target: PostgresTarget) -> None:
+    def __init__(self, target: PostgresTarget, server: EmbeddedServer) -> None:
         self._target = target
-        self.snapshot_seconds: list[float] = []
-        self.activity_seconds: list[float] = []
+        with psycopg.connect(server.dsn) as connection:
+            backends = [psutil.Process(pid) for (pid,) in connection.execute(COLLECTORS)]
+        self._processes = [psutil.Process(), *backends]
+        self.cpu_seconds, self.seconds = 0.0, 0
 
-    def observe(self, load: Future[float]) -> None:
-        """Observe until `load` is done, from a snapshot at its beginning on."""
-        begun = time.monotonic()
-        snapshots = 0
-        while not load.done():
-            if time.monotonic() - begun >= snapshots * SNAPSHOT_INTERVAL_SECONDS:
-                self.snapshot_seconds.append(timed(self._target.snapshot))
-                snapshots += 1
-            self.activity_seconds.append(timed(self._target.activity))
-            wait([load], timeout=ACTIVITY_INTERVAL_SECONDS)
+    def observe(self) -> None:
+        """Ask what one second is asked for."""
+        before = self._cpu()
+        if self.seconds % SNAPSHOT_INTERVAL_SECONDS == 0:
+            self._target.snapshot()
+        self._target.activity()
+        self.cpu_seconds += self._cpu() - before
+        self.seconds += 1
 
-
-def timed(action) -> float:
-    """Return how long `action` took."""
-    begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
+    def _cpu(self) -> float:
+        times = [process.cpu_times() for process in self._processes]
+        return sum(each.user + each.system for each in times)
 
 
-def block(server: EmbeddedServer, connections: int, seconds: float, observer: Observer | None) -> float:
-    """Return operations per second of one block, observed or not."""
-    run = pgbench if (server.bin_directory / "pgbench").exists() else ours
-    with ThreadPoolExecutor(1) as pool:
-        load = pool.submit(run, server, connections, seconds)
+def stretch(running: subprocess.Popen[str], observer: Observer | None) -> float:
+    """Return operations per second of one stretch, observed or not."""
+    rates = []
+    for _ in range(STRETCH_SECONDS):
         if observer is not None:
-            observer.observe(load)
-        return load.result()
+            observer.observe()
+        rates.append(next_second(running))
+    return statistics.mean(rates)
 
 
-def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float) -> dict[str, object]:
-    """Run observed and unobserved blocks interleaved."""
+def compare(server: EmbeddedServer, connections: int, pairs: int) -> dict[str, object]:
+    """Run observed and unobserved stretches of one load in turns."""
     rates: dict[bool, list[float]] = {True: [], False: []}
-    with PostgresTarget.open(resolve_connection(server.dsn, {})) as target:
-        observer = Observer(target)
-        block(server, connections, min(seconds, 3.0), observer)
-        for number in range(pairs):
-            for observed in (True, False) if number % 2 == 0 else (False, True):
-                rates[observed].append(block(server, connections, seconds, observer if observed else None))
+    coin = random.Random(0)
+    with (
+        PostgresTarget.open(resolve_connection(server.dsn, {})) as target,
+        load(server, connections, WARM_UP_SECONDS + 2 * pairs * STRETCH_SECONDS + 10) as running,
+    ):
+        observer = Observer(target, server)
+        for _ in range(WARM_UP_SECONDS):
+            next_second(running)
+        for _ in range(pairs):
+            for observed in coin.sample((True, False), 2):
+                rates[observed].append(stretch(running, observer if observed else None))
     ratios = [with_it / without for with_it, without in zip(rates[True], rates[False], strict=True)]
     low, high, coverage = median_interval(ratios)
     return {
@@ -88,9 +131,8 @@ def compare(server: EmbeddedServer, connections: int, pairs: int, seconds: float
         "ratio_high": high,
         "interval_coverage": coverage,
         "pairs": pairs,
-        "seconds": seconds,
-        "snapshot_seconds": statistics.median(observer.snapshot_seconds),
-        "activity_seconds": statistics.median(observer.activity_seconds),
+        "seconds": STRETCH_SECONDS,
+        "cpu_share": observer.cpu_seconds / observer.seconds / len(os.sched_getaffinity(0)),
     }
 
 
@@ -118,23 +160,21 @@ def show(row: dict[str, object]) -> None:
         f"without            {row['unobserved_per_second']:>9,.0f}/s\n"
         f"ratio              {row['ratio']:>9.4f}   {row['ratio_low']:.4f} … {row['ratio_high']:.4f}"
         f" ({row['interval_coverage']:.0%} interval), goal ≥ {GOAL_RATIO}: {met}\n"
-        f"under that load, a snapshot takes {1e3 * row['snapshot_seconds']:.1f} ms, "
-        f"activity {1e3 * row['activity_seconds']:.1f} ms"
+        f"CPU of collecting  {row['cpu_share']:>9.2%}   of all cores"
     )
 
 
 def main() -> None:
     """Start a server, measure, store and show."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=20, help="blocks with, and as many without")
-    parser.add_argument("--seconds", type=float, default=12.0, help="length of a block")
+    parser.add_argument("--pairs", type=int, default=150, help="stretches with, and as many without")
     parser.add_argument("--connections", type=int, default=8, help="of the load")
     parser.add_argument("--pg-bin", type=Path, default=None, help="folder of PostgreSQL's programs")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="genesis-benchmark-") as folder:
         Path(folder).chmod(0o755)
         with start(Path(folder), arguments.pg_bin) as server:
-            row = compare(server, arguments.connections, arguments.pairs, arguments.seconds)
+            row = compare(server, arguments.connections, arguments.pairs)
             result = {
                 "server_version_num": server.version_num,
                 "cores": len(os.sched_getaffinity(0)),

@@ -10,8 +10,10 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rendering import render
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
-from ml_postgres_optimization.trials import Interval, Trial
-from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.trials import Interval, Measure, Trial
+from ml_postgres_optimization.tuning.ledger import Comparison, Ledger
+
+_MEASURES_SHOWN = (Measure.MEAN, Measure.P95, Measure.P99)
 
 
 def shown(name: str, value: KnobValue | None, catalogue: Mapping[str, object]) -> str:
@@ -84,6 +86,7 @@ def trial_json(trial: Trial) -> dict[str, object]:
         "ratio_high": verdict.ratio_high,
         "pairs": len(verdict.pairs),
         "figures": dict(trial.figures),
+        "effects": {measure: effect._asdict() for measure, effect in trial.effects.items()},
     }
 
 
@@ -98,6 +101,7 @@ def ledger_json(ledger: Ledger) -> dict[str, object]:
         "accumulated": accumulated._asdict(),
         "proven": proven._asdict() if proven else None,
         "proof": trial_json(ledger.proof) if ledger.proof else None,
+        "comparison": comparison_json(ledger.comparison) if ledger.comparison else None,
     }
 
 
@@ -126,27 +130,33 @@ def changed_table(ledger: Ledger, catalogue: Catalogue) -> Table:
 
 
 def measured_table(ledger: Ledger) -> Table:
-    """Return base against optimised, on the same offered load, from the interleaved proof."""
-    proof, proven = ledger.proof, ledger.proven
-    if proof is None or proven is None:
-        return Table(
-            "What was measured", ("", "base", "optimised", "change"), [("nothing to compare", "–", "–", "–")]
-        )
-    # the proof's baseline is what was found, its candidate the initial configuration
-    figures = proof.figures
+    """Return base against optimised, on the same offered load, measured in turns."""
+    columns = ("response", "base", "optimised", "change (95 % interval)")
+    if (comparison := ledger.comparison) is None:
+        title = "What was measured: nothing was proven better, so base stays in force"
+        seconds = ledger.initial_seconds
+        rows = [(str(measure), milliseconds(seconds.get(measure)), "as base", "–") for measure in _MEASURES_SHOWN]
+        return Table(title, columns, rows)
+    source = "after all trials" if comparison.is_proof else "in the trial that was promoted"
+    title = f"What was measured: same offered load, in turns, {comparison.pairs} pairs of blocks, {source}"
     rows = [
         (
-            name,
-            milliseconds(figures.get(f"candidate_{key}_seconds")),
-            milliseconds(figures.get(f"baseline_{key}_seconds")),
-            interval_text(proven) if key == "mean" else _change(figures, key),
+            str(measure),
+            milliseconds(comparison.initial_seconds.get(measure)),
+            milliseconds(comparison.optimised_seconds.get(measure)),
+            interval_text(comparison.ratios[measure]) if measure in comparison.ratios else "–",
         )
-        for name, key in (("mean response", "mean"), ("p95 response", "p95"), ("p99 response", "p99"))
+        for measure in _MEASURES_SHOWN
     ]
-    title = f"What was measured: same offered load, interleaved, {len(proof.verdict.pairs)} pairs of blocks"
-    return Table(title, ("", "base", "optimised", "change (95 % interval)"), rows)
+    return Table(title, columns, rows)
 
 
-def _change(figures: Mapping[str, float], key: str) -> str:
-    base, optimised = figures.get(f"candidate_{key}_seconds"), figures.get(f"baseline_{key}_seconds")
-    return percent_change(optimised / base) if base and optimised else "–"
+def comparison_json(comparison: Comparison) -> dict[str, object]:
+    """Return base against optimised as JSON."""
+    return {
+        "proof": comparison.is_proof,
+        "pairs": comparison.pairs,
+        "initial_seconds": dict(comparison.initial_seconds),
+        "optimised_seconds": dict(comparison.optimised_seconds),
+        "ratios": {measure: ratio._asdict() for measure, ratio in comparison.ratios.items()},
+    }

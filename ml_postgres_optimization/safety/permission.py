@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.knob import Scope
@@ -29,29 +31,42 @@ def refusal(name: str, capabilities: Capabilities) -> ChangeRefused | None:
             f"{name} cannot be set: ALTER SYSTEM is switched off on this server (allow_alter_system = off).",
             "Set allow_alter_system = on in postgresql.conf and reload, or let its owner set the value.",
         )
+    if not has_parameter_grants(capabilities) and not capabilities.may_change(name):
+        return ChangeRefused(  # before any grant is advised, since none would help
+            f"Role {capabilities.role} may not change {name}.",
+            f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one.",
+        )
     if not capabilities.settings_visible:
         return ChangeRefused(
             f"{name} could not be put back: role {capabilities.role} cannot see what postgresql.auto.conf says.",
-            visibility_grants(capabilities.role),
+            visibility_grants(capabilities),
         )
     if not capabilities.may_change(name):
-        return ChangeRefused(f"Role {capabilities.role} may not change {name}.", _mending(name, capabilities))
+        return ChangeRefused(f"Role {capabilities.role} may not change {name}.", change_grants([name], capabilities))
     return None
 
 
-def visibility_grants(role: str) -> str:
-    """Return what lets `role` see what the configuration files say."""
+def has_parameter_grants(capabilities: Capabilities) -> bool:
+    """Tell whether this version lets others than superusers change settings of the server."""
+    return capabilities.major >= _FIRST_WITH_PARAMETER_GRANTS
+
+
+def visibility_grants(capabilities: Capabilities) -> str:
+    """Return what lets the role see what the configuration files say."""
+    grantee = capabilities.grantee
     return (
-        f"GRANT pg_read_all_settings TO {role}; GRANT SELECT ON pg_file_settings TO {role}; "
-        f"GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO {role};"
+        f"GRANT pg_read_all_settings TO {grantee}; GRANT SELECT ON pg_file_settings TO {grantee}; "
+        f"GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO {grantee};"
     )
 
 
-def _mending(name: str, capabilities: Capabilities) -> str:
-    if capabilities.major < _FIRST_WITH_PARAMETER_GRANTS:
-        return f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one."
-    role = capabilities.role
-    return f"GRANT ALTER SYSTEM ON PARAMETER {name} TO {role}; GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {role};"
+def change_grants(names: Iterable[str], capabilities: Capabilities) -> str:
+    """Return what lets the role change these settings, from PostgreSQL 15 on."""
+    grantee = capabilities.grantee
+    return (
+        f"GRANT ALTER SYSTEM ON PARAMETER {', '.join(names)} TO {grantee}; "
+        f"GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {grantee};"
+    )
 
 
 def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:

@@ -146,7 +146,7 @@ def undo_unfinished(
         raise PrivilegeMissing(
             f"Trial {unfinished[-1].intent.trial_id} is unfinished, and role {capabilities.role} cannot see what it "
             "left in postgresql.auto.conf.",
-            f"Start as the role of that run, or: {visibility_grants(capabilities.role)}",
+            f"Start as the role of that run, or: {visibility_grants(capabilities)}",
         )
     return tuple(_undone(actuator, journal, trial) for trial in reversed(unfinished))
 

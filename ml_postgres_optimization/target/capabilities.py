@@ -64,6 +64,11 @@ class Capabilities:
         """Major version: 15 for 15.18."""
         return self.version_num // 10000
 
+    @property
+    def grantee(self) -> str:
+        """The role's name as SQL, for a statement that a user can paste."""
+        return '"' + self.role.replace('"', '""') + '"'
+
     def may_change(self, name: str) -> bool:
         """Tell whether `name` may be set by ``ALTER SYSTEM`` and take effect by a reload."""
         if not (self.alter_system_allowed and self.may_reload) or self.managed_by:

@@ -3,8 +3,8 @@
 from ml_postgres_optimization.trials.arena import Arena, Load, ServerArena, drain
 from ml_postgres_optimization.trials.design import Arm, TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.proposal import Outcome, Pair, Proposal, Trial, Verdict
-from ml_postgres_optimization.trials.sequential import Interval, PairedTest
+from ml_postgres_optimization.trials.proposal import Interval, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.trial import OnPair, run_trial
 from ml_postgres_optimization.trials.verdict import (
     NO_GUARDS,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
+from ml_postgres_optimization.trials.objective import Measure
 
 
 class Outcome(StrEnum):
@@ -40,6 +43,19 @@ class Proposal:
     origin: str
     reason: str
     prediction: Prediction | None = None
+
+
+class Interval(NamedTuple):
+    """Candidate over baseline: the estimate, and what it lies between."""
+
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def inverted(self) -> Interval:
+        """Baseline over candidate."""
+        return Interval(1 / self.ratio, 1 / self.high, 1 / self.low if self.low else math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +110,9 @@ class Trial:
     started_at, ended_at : datetime
     figures : mapping of str to float
         ``baseline_mean_seconds``, ``candidate_p99_seconds``, … over all of its blocks.
+    effects : mapping of Measure to Interval
+        Candidate over baseline by every measure that could be seen, from the same pairs; only the objective's is
+        what the verdict rests on.
     """
 
     id: str
@@ -103,3 +122,4 @@ class Trial:
     started_at: datetime
     ended_at: datetime
     figures: Mapping[str, float] = field(default_factory=dict)
+    effects: Mapping[Measure, Interval] = field(default_factory=dict)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq  # type: ignore[import-untyped]
 
-from ml_postgres_optimization.trials.proposal import Pair
+from ml_postgres_optimization.trials.proposal import Interval, Pair
 
 Floats = NDArray[np.float64]
 
@@ -25,14 +24,6 @@ _LOG_LEFT: Floats = np.log(1.0 - _RISKS, where=_RISKS < 1.0, out=np.full_like(_R
 _PRIOR_SPREAD = 0.3
 # The median absolute deviation of a normal distribution is its standard deviation over 1.4826.
 _MAD_TO_SIGMA = 1.4826
-
-
-class Interval(NamedTuple):
-    """Candidate over baseline: the estimate, and what it lies between."""
-
-    ratio: float
-    low: float
-    high: float
 
 
 class PairedTest:

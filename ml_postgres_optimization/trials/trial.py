@@ -10,12 +10,13 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.arena import Arena
 from ml_postgres_optimization.trials.design import Arm, TrialPlan
-from ml_postgres_optimization.trials.objective import mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.proposal import Outcome, Pair, Proposal, Trial, Verdict
-from ml_postgres_optimization.trials.sequential import Interval, PairedTest
+from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
+from ml_postgres_optimization.trials.proposal import Interval, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.verdict import Health, breach, decide
 
 OnPair = Callable[[int, Interval], None]
+_RESPONSE_MEASURES = (Measure.MEAN, Measure.P95, Measure.P99)
 
 
 @dataclass(slots=True)
@@ -92,13 +93,15 @@ def run_trial(
     change = Change(baseline, proposal.configuration)
     blocks = _Blocks(arena, plan, clock, change, {"phase": "trial", **(labels or {}), "trial": trial_id})
     kept = baseline
+    course = _Course(blocks, rng, deadline_seconds, on_pair or _nobody)
     try:
-        verdict = _Course(blocks, rng, deadline_seconds, on_pair or _nobody).verdict()
+        verdict = course.verdict()
         if verdict.outcome is Outcome.PROMOTED:
             kept = proposal.configuration
     finally:
         arena.switch(kept)
-    return Trial(trial_id, baseline, proposal, verdict, started_at, clock.now(), _figures(blocks.in_all))
+    figures = _figures(blocks.in_all)
+    return Trial(trial_id, baseline, proposal, verdict, started_at, clock.now(), figures, course.effects)
 
 
 def _nobody(_pairs: int, _interval: Interval) -> None:
@@ -114,12 +117,23 @@ class _Course:
         self._rng = rng
         self._deadline_seconds = deadline_seconds
         self._on_pair = on_pair
-        self._test = PairedTest(alpha=self._plan.alpha)
+        self._tests: dict[Measure, PairedTest] = {}
         self._pairs: list[Pair] = []
         self._has_stalled = False
 
+    @property
+    def effects(self) -> dict[Measure, Interval]:
+        """Candidate over baseline so far, by every measure of which there are pairs."""
+        return {measure: test.interval() for measure, test in self._tests.items() if len(test)}
+
+    @property
+    def _test(self) -> PairedTest:
+        return self._tests[self._plan.measure]
+
     def verdict(self) -> Verdict:
         reference = self._blocks.run(Arm.BASELINE)
+        measures = {self._plan.measure, *(_RESPONSE_MEASURES if reference.operations_total else ())}
+        self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in sorted(measures)}
         worst = Health.of(reference, reference=reference)
         for _ in range(self._plan.max_pairs):
             if self._is_late():
@@ -145,15 +159,17 @@ class _Course:
         return self._deadline_seconds is not None and self._blocks.clock.monotonic_seconds() >= self._deadline_seconds
 
     def _add(self, windows: Mapping[Arm, Window], reference: Window, candidate_first: bool) -> None:
-        baseline_seconds, candidate_seconds = paired_objective(
-            windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=reference, measure=self._plan.measure
-        )
-        # a pair in which nothing ran in one of the arms says nothing; NaN fails both comparisons
-        if not (baseline_seconds > 0 and candidate_seconds > 0):
-            return
-        self._pairs.append(Pair(baseline_seconds, candidate_seconds, candidate_first))
-        self._test.add(self._pairs[-1])
-        self._on_pair(len(self._pairs), self._test.interval())
+        for measure, test in self._tests.items():
+            baseline_seconds, candidate_seconds = paired_objective(
+                windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=reference, measure=measure
+            )
+            # a pair in which nothing ran in one of the arms says nothing; NaN fails both comparisons
+            if baseline_seconds > 0 and candidate_seconds > 0:
+                pair = Pair(baseline_seconds, candidate_seconds, candidate_first)
+                test.add(pair)
+                if measure is self._plan.measure:
+                    self._pairs.append(pair)
+                    self._on_pair(len(self._pairs), test.interval())
 
     def _conclude(self, outcome: Outcome, reason: str) -> Verdict:
         ratio, low, high = self._test.interval()

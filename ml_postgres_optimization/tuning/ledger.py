@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.knobs.configuration import Configuration
-from ml_postgres_optimization.trials import Interval, Outcome, Trial
+from ml_postgres_optimization.trials import Arm, Interval, Measure, Outcome, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Initial configuration against the one that was found, on the same offered load, in turns.
+
+    Parameters
+    ----------
+    initial_seconds, optimised_seconds : mapping of Measure to float
+        Over all blocks of each.
+    ratios : mapping of Measure to Interval
+        Optimised over base.
+    pairs : int
+    is_proof : bool
+        Whether it was measured afresh, after the configuration had been chosen.
+    """
+
+    initial_seconds: Mapping[Measure, float]
+    optimised_seconds: Mapping[Measure, float]
+    ratios: Mapping[Measure, Interval]
+    pairs: int
+    is_proof: bool
+
+    @classmethod
+    def of_proof(cls, trial: Trial) -> Comparison:
+        """Read a trial whose candidate was the initial configuration."""
+        ratios = {measure: effect.inverted for measure, effect in trial.effects.items()}
+        base, optimised = _seconds_of(trial, Arm.CANDIDATE), _seconds_of(trial, Arm.BASELINE)
+        return cls(base, optimised, ratios, len(trial.verdict.pairs), is_proof=True)
+
+    @classmethod
+    def of_trial(cls, trial: Trial) -> Comparison:
+        """Read a trial whose baseline was the initial configuration."""
+        base, optimised = _seconds_of(trial, Arm.BASELINE), _seconds_of(trial, Arm.CANDIDATE)
+        return cls(base, optimised, trial.effects, len(trial.verdict.pairs), is_proof=False)
+
+
+def _seconds_of(trial: Trial, arm: Arm) -> dict[Measure, float]:
+    figures = {measure: trial.figures.get(f"{arm}_{measure}_seconds", math.nan) for measure in Measure}
+    return {measure: seconds for measure, seconds in figures.items() if math.isfinite(seconds)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +97,20 @@ class Ledger:
         if self.proof is None or not self.proof.verdict.pairs:
             return None
         verdict = self.proof.verdict
-        return Interval(
-            1 / verdict.ratio, 1 / verdict.ratio_high, 1 / verdict.ratio_low if verdict.ratio_low else math.inf
-        )
+        return Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high).inverted
+
+    @property
+    def comparison(self) -> Comparison | None:
+        """What the proof measured, else the only promoted trial; None where neither compares base with optimised."""
+        if self.proof is not None and self.proof.verdict.pairs:
+            return Comparison.of_proof(self.proof)
+        return Comparison.of_trial(self.promoted[0]) if len(self.promoted) == 1 else None
+
+    @property
+    def initial_seconds(self) -> Mapping[Measure, float]:
+        """Response times of the initial configuration in the first trial against it; empty where there was none."""
+        first = next((trial for trial in self.trials if trial.baseline == self.initial), None)
+        return {} if first is None else _seconds_of(first, Arm.BASELINE)
 
     def after(self, trial: Trial) -> Ledger:
         """Return the ledger with one more trial, its candidate in force where it was promoted."""

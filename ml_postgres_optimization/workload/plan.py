@@ -44,8 +44,8 @@ class LoadPlan:
         Not negative; the same seed gives the same operations at the same times.
     processes : int or None
         Client processes, at most one for each core. None: as few as the rate needs, since each serves a queue of its
-        own with its share of the connections, and several queues wait longer than one; in the closed loop one for
-        every two cores, since the server may need the others.
+        own with its share of the connections, and several queues wait longer than one; in the closed loop, which
+        asks for all that the server can do, one for each core.
     session_settings : mapping of str to str
         SET in every session, before anything else.
     rate_shape : callable
@@ -111,7 +111,7 @@ class LoadPlan:
         cores = cores or len(os.sched_getaffinity(0))
         if self.processes is not None:
             return min(self.processes, cores)
-        return max(1, cores // 2) if self.rate_per_second is None else min(self._needed + 1, cores)
+        return cores if self.rate_per_second is None else min(self._needed + 1, cores)
 
     def active_count(self, started: int) -> int:
         """Return how many of the processes that were started take part at the present rate."""

@@ -243,6 +243,30 @@ class TestPrivileges:
         assert "work_mem" in left_out
         assert cli("doctor").done().out.count("GRANT")
 
+    @pytest.mark.pg(">= 15")
+    def test_what_doctor_says_mends_it(self, cli, owner, database):
+        cli.dsn = owner
+        cli("setup").done()
+        before = {check["name"]: check for check in cli("doctor", "--json").document["checks"]}
+        privileges = {name: check["mend"] for name, check in before.items() if name.startswith("privileges.")}
+        assert all(mend.startswith("GRANT") for mend in privileges.values()) and len(privileges) == 3
+        by_hand(database, *privileges.values())
+        try:
+            after = {check["name"]: check["state"] for check in cli("doctor", "--json").document["checks"]}
+            assert {after.get(name, "ok") for name in privileges} == {"ok"}
+            assert cli("optimize", "--dry-run", "--json").done().document["sql"]
+        finally:
+            role = sql.Identifier(conninfo_to_dict(owner)["user"])
+            by_hand(database, sql.SQL("DROP OWNED BY {}").format(role))
+
+    @pytest.mark.pg("< 15")
+    def test_no_grant_is_advised_that_does_not_help(self, cli, owner):
+        cli.dsn = owner
+        cli("setup").done()
+        checks = {check["name"]: check["mend"] for check in cli("doctor", "--json").document["checks"]}
+        assert "lets only superusers" in checks["privileges.alter_system"]
+        assert "privileges.visibility" not in checks
+
     def test_an_owner_with_load_of_ours_is_told_what_is_left_out(self, cli, owner, server):
         cli.dsn = owner
         before = written_settings(server.dsn)
@@ -346,11 +370,18 @@ class TestFolders:
     def test_an_embedded_server_that_another_run_uses(self, cli, folder, binaries, monkeypatch):
         monkeypatch.setenv("GENESIS_HOME", str(folder))
         with EmbeddedServer.start(folder / "embedded", binaries=binaries) as other:
-            ended = cli.classic("--mode", "setup")
-            assert ended.code == 3
-            assert len(ended.err.splitlines()) == 2
+            cli.classic("--mode", "setup").is_refused(4, "in use by another run", "GENESIS_HOME")
             cli("status").done()
             assert rows(other.dsn, "SELECT 1") == [(1,)]
+
+
+class TestWithoutStatistics:
+    """A server of which no response time can be seen."""
+
+    def test_optimising_without_load_of_ours_says_what_is_missing(self, here, database):
+        by_hand(database, "DROP EXTENSION IF EXISTS pg_stat_statements")
+        here("setup").done()
+        here("optimize", "--duration", "0.01").is_refused(3, "pg_stat_statements is not installed", "--simulate")
 
 
 class TestOtherRuns:

@@ -1,11 +1,11 @@
 """What a real server says that it is and lets us do, to a superuser and to lesser roles."""
 
+import signal
 import subprocess
 import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-import psutil
 import psycopg
 import pytest
 from psycopg import sql
@@ -220,15 +220,14 @@ PATRONI = {
 
 
 @pytest.mark.parametrize(("options", "manager"), [(PATRONI, "Patroni"), ({"max_connections": "50"}, None)])
-def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, options, manager):
-    dsn, data = own_server.dsn, own_server.data_directory
-    sockets = ConnectionSettings.from_dsn(dsn).parameters["host"]
-    # the old postmaster's processes hold its shared memory until they notice that it is gone
-    processes = psutil.Process(int((data / "postmaster.pid").read_text().split()[0])).children(recursive=True)
-    own_server.kill()
-    psutil.wait_procs(processes, timeout=10)
-    with postmaster(own_server.bin_directory, data, sockets, 5999, options):
-        assert capabilities_of(psycopg.conninfo.make_conninfo(dsn, port=5999)).managed_by == manager
+def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, folder, options, manager):
+    dsn, data, sockets = own_server.dsn, own_server.data_directory, folder / "sockets"
+    own_server.stop()
+    sockets.mkdir()
+    server_account().give(sockets)
+    with postmaster(own_server.bin_directory, data, str(sockets), 5999, options):
+        found = capabilities_of(psycopg.conninfo.make_conninfo(dsn, host=str(sockets), port=5999))
+        assert found.managed_by == manager
 
 
 def test_a_standby_cannot_be_tuned(own_server, folder):
@@ -265,8 +264,7 @@ def postmaster(bin_directory, data, sockets, port, options):
         wait_for(ConnectionSettings.of({"host": sockets, "port": port, "user": "postgres"}))
         yield
     finally:
-        process.terminate()
-        process.send_signal(3)
+        process.send_signal(signal.SIGINT)
         process.wait(30)
 
 

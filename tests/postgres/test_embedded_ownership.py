@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from ml_postgres_optimization.errors import EmbeddedServerFailed
+from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed
 from ml_postgres_optimization.target.embedded import EmbeddedServer
 from ml_postgres_optimization.target.embedded.account import server_account
 
@@ -76,13 +76,13 @@ def contents(folder):
 def test_a_second_owner_is_refused_and_may_attach(home, binaries, system_state):
     options = {"binaries": binaries, "system_state": system_state}
     with EmbeddedServer.start(home, **options) as server:
-        with pytest.raises(EmbeddedServerFailed, match="in use by another run"):
+        with pytest.raises(AlreadyRunning, match="in use by another run"):
             EmbeddedServer.start(home, **options)
         attached = EmbeddedServer.attach(home, system_state=system_state)
         assert attached.dsn == server.dsn
         assert (attached.data_directory, attached.log_path) == (server.data_directory, server.log_path)
         assert query(attached.dsn, "SELECT 1") == (1,)
-        with pytest.raises(EmbeddedServerFailed, match="in use by another run"):
+        with pytest.raises(AlreadyRunning, match="in use by another run"):
             EmbeddedServer.remove(home, system_state=system_state)
     with pytest.raises(EmbeddedServerFailed, match="No embedded server is running"):
         EmbeddedServer.attach(home, system_state=system_state)

@@ -108,7 +108,7 @@ class TestSources:
             all_there_is, seen = superuser.snapshot(), observer.snapshot()
         assert set(seen.values) == set(all_there_is.values)
         user = psycopg.conninfo.conninfo_to_dict(role)["user"]
-        assert seen.unseen["activity"].endswith(f"GRANT pg_monitor TO {user}")
+        assert seen.unseen["activity"].endswith(f'GRANT pg_monitor TO "{user}"')
         assert "statements" in seen.unseen
 
     def test_a_time_that_is_not_measured_is_unseen_rather_than_zero(self, database):

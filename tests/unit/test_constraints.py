@@ -183,8 +183,14 @@ GRANTS = replace(OWNER_OF_ALL, may_alter_system=frozenset({"work_mem"}))
 @pytest.mark.parametrize(
     ("capabilities", "what", "next_step"),
     [
-        (GRANTS, "Role tuner may not change jit", "GRANT ALTER SYSTEM ON PARAMETER jit TO tuner"),
+        (GRANTS, "Role tuner may not change jit", 'GRANT ALTER SYSTEM ON PARAMETER jit TO "tuner"'),
         (replace(GRANTS, version_num=140012), "Role tuner may not change jit", "only superusers"),
+        (
+            replace(OWNER_OF_ALL, version_num=140012, may_alter_system=False, settings_visible=False),
+            "Role tuner may not change jit",
+            "only superusers",
+        ),
+        (replace(GRANTS, role='my "tuner"'), 'Role my "tuner" may not', 'PARAMETER jit TO "my ""tuner""";'),
         (replace(OWNER_OF_ALL, may_reload=False), "may not change jit", "pg_reload_conf"),
         (replace(OWNER_OF_ALL, managed_by="Patroni"), "Patroni manages", "through Patroni"),
         (replace(OWNER_OF_ALL, alter_system_allowed=False), "allow_alter_system = off", "allow_alter_system = on"),

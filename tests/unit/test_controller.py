@@ -13,7 +13,7 @@ from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, SimulatedTarget, WhiteNoise
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, VirtualClock
-from ml_postgres_optimization.trials import Outcome, TrialPlan
+from ml_postgres_optimization.trials import Measure, Outcome, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Controller, Draft, Laboratory, Stage, open_study, rule_drafts
 from ml_postgres_optimization.workload import LoadCounters
 
@@ -109,6 +109,19 @@ def test_the_rules_are_promoted_and_the_gain_is_as_the_surface_says(bench):
     assert ledger.proven.low < true_ratio < ledger.proven.high
     assert ledger.accumulated.low < true_ratio < ledger.accumulated.high
     assert ledger.proven.ratio == pytest.approx(true_ratio, rel=0.1)
+
+
+def test_the_time_kept_for_the_proof_is_lent_as_long_as_there_is_nothing_to_prove(bench):
+    # six pairs take 78 s, and a third of the 100 s would be kept
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(100))
+    assert [trial.verdict.outcome for trial in ledger.trials] == [Outcome.PROMOTED]
+    assert ledger.proof is None
+    assert "the trial itself is the evidence" in bench.events[-1].message
+    comparison = ledger.comparison
+    assert not comparison.is_proof
+    true_ratio = bench.truth(ledger.incumbent) / bench.truth(bench.initial)
+    assert comparison.ratios[Measure.MEAN].low < true_ratio < comparison.ratios[Measure.MEAN].high
+    assert comparison.optimised_seconds[Measure.P99] < comparison.initial_seconds[Measure.P99]
 
 
 def test_the_search_goes_on_from_the_rules(bench):

@@ -85,7 +85,7 @@ def test_a_plan_that_makes_no_sense_is_refused_and_the_value_is_named(wrong):
         ({"rate_per_second": 12_000}, 8, 4, 3),
         ({"rate_per_second": 90_000}, 2, 2, 2),
         ({"rate_per_second": 3_000}, 1, 1, 1),
-        ({}, 4, 2, 2),
+        ({}, 4, 4, 4),
         ({}, 1, 1, 1),
         ({"processes": 16}, 4, 4, 4),
         ({"processes": 2, "rate_per_second": 10}, 4, 2, 2),

@@ -16,7 +16,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
-from ml_postgres_optimization.trials import Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials import Interval, Measure, Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.tuning import Ledger, SearchSpace, TuningStudy, ranked_by_model, rule_drafts
 
 SPACE = SearchSpace.of(load_catalogue(), names=("work_mem", "jit", CONCURRENCY))
@@ -119,6 +119,39 @@ def test_the_proof_is_turned_round():
     ledger = Ledger(STOCK, BETTER).proved_by(trial(BETTER, STOCK, 2.0, Outcome.REJECTED))
     assert ledger.proven == pytest.approx((0.5, 1 / 2.2, 1 / 1.8))
     assert ledger.incumbent == BETTER
+
+
+def measured(one, baseline_seconds, candidate_seconds):
+    """Give a trial the figures of its blocks, and the effect on the 99th percentile."""
+    figures = {"baseline_p99_seconds": baseline_seconds, "candidate_p99_seconds": candidate_seconds}
+    ratio = candidate_seconds / baseline_seconds
+    return replace(one, figures=figures, effects={Measure.P99: Interval(ratio, 0.9 * ratio, math.inf)})
+
+
+def test_base_and_optimised_come_from_the_proof_turned_round():
+    promoted = measured(trial(STOCK, BETTER, 0.5), 0.009, 0.003)
+    proof = measured(trial(BETTER, STOCK, 2.0, Outcome.REJECTED), 0.004, 0.008)
+    comparison = Ledger(STOCK, STOCK).after(promoted).proved_by(proof).comparison
+    assert comparison.is_proof
+    assert comparison.initial_seconds == {Measure.P99: 0.008}
+    assert comparison.optimised_seconds == {Measure.P99: 0.004}
+    assert comparison.ratios[Measure.P99] == pytest.approx((0.5, 0.0, 1 / 1.8))
+
+
+def test_without_a_proof_base_and_optimised_are_those_of_the_only_promoted_trial():
+    third = BETTER.replaced({"jit": False})
+    ledger = Ledger(STOCK, STOCK).after(measured(trial(STOCK, third, 1.0, Outcome.EQUIVALENT), 0.009, 0.009))
+    assert ledger.comparison is None
+    assert ledger.initial_seconds == {Measure.P99: 0.009}
+    one = ledger.after(measured(trial(STOCK, BETTER, 0.5), 0.010, 0.005))
+    assert not one.comparison.is_proof
+    assert (one.comparison.initial_seconds, one.comparison.optimised_seconds) == (
+        {Measure.P99: 0.010},
+        {Measure.P99: 0.005},
+    )
+    assert one.comparison.ratios[Measure.P99] == pytest.approx((0.5, 0.45, math.inf))
+    assert one.after(trial(BETTER, third, 0.8)).comparison is None, "neither trial compares base with optimised"
+    assert Ledger(STOCK, STOCK).initial_seconds == {}
 
 
 def test_a_proof_that_the_initial_configuration_is_faster_puts_it_back():

@@ -6,6 +6,7 @@ import math
 import time
 from typing import TextIO
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
@@ -70,7 +71,9 @@ class ConsoleReporter:
 
 
 def _rich(table: Table) -> RichTable:
-    shown = RichTable(title=table.title, title_justify="left", title_style="bold")
+    shown = RichTable(
+        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for column in table.columns:
         shown.add_column(column, overflow="fold")
     for row in table.rows:

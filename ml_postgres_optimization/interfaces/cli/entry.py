@@ -5,20 +5,28 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import optuna
-
-from ml_postgres_optimization.interfaces.cli import app, classic
-from ml_postgres_optimization.interfaces.cli.invocation import invoke
+INTERRUPTED = 130
 
 
 def main() -> None:
     """Run ``genesis-pg`` and end with its exit code."""
-    optuna.logging.disable_default_handler()  # it would write between our own lines
-    sys.exit(invoke(app.app, None, project_root=None, program="genesis-pg"))
+    sys.exit(_run("genesis-pg", project_root=None))
 
 
 def run_main() -> None:
     """Run ``run.py`` and end with its exit code; state and logs lie beside it."""
-    optuna.logging.disable_default_handler()
-    root = Path(__file__).resolve().parents[3]
-    sys.exit(invoke(classic.app, None, project_root=root, program="run.py"))
+    sys.exit(_run("run.py", project_root=Path(__file__).resolve().parents[3]))
+
+
+def _run(program: str, *, project_root: Path | None) -> int:
+    try:
+        # imported here, since it takes seconds in which Ctrl-C is to be answered too
+        import optuna  # noqa: PLC0415
+
+        from ml_postgres_optimization.interfaces.cli import app, classic, invocation  # noqa: PLC0415
+    except KeyboardInterrupt:
+        sys.stderr.write("Interrupted before anything was begun.\nThe same command starts it.\n")
+        return INTERRUPTED
+    optuna.logging.disable_default_handler()  # it would write between our own lines
+    chosen = app.app if project_root is None else classic.app
+    return invocation.invoke(chosen, None, project_root=project_root, program=program)

@@ -13,8 +13,13 @@ from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.reporter import Reporter, Result, Table
 from ml_postgres_optimization.interfaces.session import Session, open_session
 from ml_postgres_optimization.interfaces.settings import Settings
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.machine import Machine
-from ml_postgres_optimization.safety.permission import visibility_grants
+from ml_postgres_optimization.safety.permission import (
+    change_grants,
+    has_parameter_grants,
+    visibility_grants,
+)
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import clock_ahead_seconds
 
@@ -103,7 +108,7 @@ def _server_checks(session: Session) -> Iterator[Check]:
     capabilities, machine = session.target.capabilities, session.target.machine
     yield Check("server", State.OK, f"{session.connection.display}: PostgreSQL {capabilities.version}")
     yield from _role(capabilities)
-    yield from _privileges(capabilities)
+    yield from _privileges(session)
     yield from _extensions(capabilities)
     yield _managers(capabilities)
     yield _memory(machine)
@@ -116,43 +121,42 @@ def _role(capabilities: Capabilities) -> Iterator[Check]:
     if capabilities.in_recovery:
         yield Check("writable", State.FAILURE, "a standby: it can be observed, not tuned", "connect to the primary")
     elif capabilities.read_only:
-        mend = f'ALTER ROLE "{capabilities.role}" SET default_transaction_read_only = off;'
+        mend = f"ALTER ROLE {capabilities.grantee} SET default_transaction_read_only = off;"
         yield Check("writable", State.FAILURE, "sessions are read-only by setting", mend)
     else:
         yield Check("writable", State.OK, "a primary that takes writes")
 
 
-def _privileges(capabilities: Capabilities) -> Iterator[Check]:
-    role = capabilities.role.replace('"', '""')
+def _privileges(session: Session) -> Iterator[Check]:
+    capabilities = session.target.capabilities
     if capabilities.is_monitor:
         yield Check("privileges.monitor", State.OK, "sees the sessions and statements of all roles")
     else:
         found = "not a member of pg_monitor: waits and statements of other roles stay unseen"
-        yield Check("privileges.monitor", State.WARNING, found, f'GRANT pg_monitor TO "{role}";')
-    if not capabilities.settings_visible:
+        yield Check("privileges.monitor", State.WARNING, found, f"GRANT pg_monitor TO {capabilities.grantee};")
+    if not capabilities.settings_visible and (has_parameter_grants(capabilities) or capabilities.may_alter_system):
         found = "cannot see what postgresql.auto.conf says, so nothing could be put back: no setting is changed"
-        yield Check("privileges.visibility", State.WARNING, found, visibility_grants(f'"{role}"'))
+        yield Check("privileges.visibility", State.WARNING, found, visibility_grants(capabilities))
     if capabilities.may_alter_system is True and capabilities.may_reload:
         yield Check("privileges.alter_system", State.OK, "may change every setting")
     elif capabilities.may_alter_system and capabilities.may_reload:
         yield Check("privileges.alter_system", State.OK, f"may change {_listed(capabilities.may_alter_system)}")
     else:
-        yield _cannot_change(capabilities, role)
+        yield _cannot_change(session)
 
 
 def _listed(names: bool | frozenset[str]) -> str:
     return ", ".join(sorted(names)) if isinstance(names, frozenset) else "everything"
 
 
-def _cannot_change(capabilities: Capabilities, role: str) -> Check:
+def _cannot_change(session: Session) -> Check:
+    capabilities, catalogue = session.target.capabilities, load_catalogue()
     found = "may not change settings and reload: only what is on our own side can be tuned"
-    if capabilities.major < 15:
-        mend = "PostgreSQL 14 lets superusers only; connect as one"
+    if has_parameter_grants(capabilities):
+        there = session.target.settings(catalogue.settings_needed)
+        mend = change_grants(sorted(catalogue.online.keys() & there.keys()), capabilities)
     else:
-        mend = (
-            f'GRANT ALTER SYSTEM ON PARAMETER work_mem, max_wal_size TO "{role}"; '
-            f'GRANT EXECUTE ON FUNCTION pg_reload_conf() TO "{role}";'
-        )
+        mend = f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one"
     return Check("privileges.alter_system", State.WARNING, found, mend)
 
 

@@ -108,14 +108,15 @@ def _criterion_row(criterion: Criterion) -> tuple[str, str, str, str]:
 
 
 def _latencies(whole: Window) -> Table:
-    columns = ("response", "operations", "mean", "p50", "p95", "p99", "p99.9", "failed")
+    columns = ("ms", "count", "mean", "p50", "p95", "p99", "p99.9", "failed")
     kinds = {"all": whole.response, **{kind: operation.response for kind, operation in whole.operations.items()}}
     rows = []
     for kind, histogram in kinds.items():
         if not histogram.total:
             continue
         failed = whole.failed_total if kind == "all" else whole.operations[kind].failed_total
-        quantiles = [milliseconds(histogram.quantile_seconds(quantile)) for quantile in (0.5, 0.95, 0.99, 0.999)]
-        rows.append((kind, f"{histogram.total:,}", milliseconds(histogram.mean_seconds), *quantiles, str(failed)))
-    title = f"Response from the intended start: {whole.throughput_per_second:,.0f} operations/s"
+        quantiles = (histogram.quantile_seconds(quantile) for quantile in (0.5, 0.95, 0.99, 0.999))
+        figures = (f"{seconds * 1000:,.2f}" for seconds in (histogram.mean_seconds, *quantiles))
+        rows.append((kind, f"{histogram.total:,}", *figures, str(failed)))
+    title = f"Response from the intended start, {whole.throughput_per_second:,.0f} operations/s"
     return Table(title, columns, rows)

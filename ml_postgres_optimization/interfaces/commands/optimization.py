@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_postgres_optimization.errors import PrivilegeMissing
+from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -67,6 +67,8 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     ground = workbench.ground
     _require_something_to_tune(session, ground)
+    if workbench.load is None:
+        _require_something_to_compare(session)
     initial = ground.initial
     study = open_study(
         workbench.laboratory,
@@ -104,6 +106,21 @@ def _require_something_to_tune(session: Session, ground: Ground) -> None:
     session.reporter.say(
         f"{len(refused)} settings of the server cannot be tuned: {first.what} genesis-pg doctor says what mends it."
     )
+
+
+def _require_something_to_compare(session: Session) -> None:
+    """Refuse to start where the response times of sessions that are not ours cannot be seen.
+
+    Raises
+    ------
+    TargetError
+    """
+    seen = session.target.snapshot()
+    if not seen.statements and (reason := seen.unseen.get("statements")):
+        raise TargetError(
+            f"No response time can be seen on {session.connection.display}: {reason}.",
+            "Mend that (genesis-pg doctor says how), or let load of ours run there: --simulate.",
+        )
 
 
 def plan_for(session: Session, seconds: float) -> TrialPlan:

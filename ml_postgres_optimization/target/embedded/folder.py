@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_postgres_optimization import __version__
-from ml_postgres_optimization.errors import EmbeddedServerFailed, StateError
+from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, StateError
 from ml_postgres_optimization.target.embedded.account import Account
 from ml_postgres_optimization.target.embedded.locking import try_lock
 
@@ -69,12 +69,12 @@ class Folder:
 
         Raises
         ------
-        EmbeddedServerFailed
+        AlreadyRunning
             If a living process has it.
         """
         descriptor = try_lock(self.lock_file)
         if descriptor is None:
-            raise EmbeddedServerFailed(
+            raise AlreadyRunning(
                 f"The embedded server in {self.path} is in use by another run of this program.",
                 "Wait for that run to end, or choose another folder by GENESIS_HOME.",
             )

@@ -108,9 +108,10 @@ class EmbeddedServer:
 
         Raises
         ------
+        AlreadyRunning
+            If another process owns it.
         EmbeddedServerFailed
-            If another process owns it, the data are not ours or of a version that is not installed, or PostgreSQL
-            does not start.
+            If the data are not ours or of a version that is not installed, or PostgreSQL does not start.
         StateError
             If the folder cannot be read or written.
         """
@@ -155,8 +156,10 @@ class EmbeddedServer:
 
         Raises
         ------
+        AlreadyRunning
+            If another process owns it.
         EmbeddedServerFailed
-            If another process owns it, or the data are not ours.
+            If the data are not ours.
         StateError
             If it cannot be deleted.
         """

@@ -14,7 +14,7 @@ def hidden_by_privileges(capabilities: Capabilities) -> dict[str, str]:
     """Return the sources that `capabilities.role` sees in part only, and why; none for a monitor."""
     if capabilities.is_monitor or capabilities.is_superuser:
         return {}
-    grant = f"GRANT pg_monitor TO {capabilities.role}"
+    grant = f"GRANT pg_monitor TO {capabilities.grantee}"
     return {
         "activity": f"what the sessions of other roles do is hidden from {capabilities.role}: {grant}",
         "statements": f"the queries of other roles are hidden from {capabilities.role}: {grant}",

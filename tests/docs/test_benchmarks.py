@@ -1,0 +1,47 @@
+"""Every benchmark runs to its end, however short, and writes its figures; the figures themselves are not judged."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ml_postgres_optimization.target.embedded import all_binaries
+
+ROOT = Path(__file__).resolve().parents[2]
+SHORTEST = {
+    "footprint": ("--hours", "0.002"),
+    "generator": ("--pairs", "1", "--seconds", "0.3"),
+    "monitoring_cost": ("--pairs", "1"),
+    "prediction": ("--windows", "1500"),
+    "stall": ("--pairs", "1", "--seconds", "5"),
+    "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
+}
+AGAINST_PGBENCH = {"generator", "monitoring_cost"}
+
+
+def test_none_is_forgotten():
+    assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == SHORTEST.keys()
+
+
+@pytest.mark.parametrize("name", SHORTEST)
+def test_a_benchmark_runs_to_its_end(name, folder):
+    if name in AGAINST_PGBENCH and not any(one.program("pgbench").exists() for one in all_binaries()):
+        pytest.skip("no PostgreSQL here has pgbench")
+    # a copy writes beside itself, not over the figures that were taken at full length
+    shutil.copytree(
+        ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("results", "__pycache__")
+    )
+    (folder / "run.py").symlink_to(ROOT / "run.py")
+    process = subprocess.run(
+        [sys.executable, folder / "benchmarks" / f"{name}.py", *SHORTEST[name]],
+        env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "POSTGRES_"))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    assert json.loads((folder / "benchmarks" / "results" / f"{name}.json").read_text())
