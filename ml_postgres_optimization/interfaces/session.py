@@ -8,6 +8,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from psycopg import Connection
+from psycopg.rows import TupleRow
+
 from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.logs import Log, open_log
@@ -17,7 +20,7 @@ from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
-from ml_postgres_optimization.target.postgres.lock import optimizer_lock
+from ml_postgres_optimization.target.postgres.lock import OptimizerLock, optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
 from ml_postgres_optimization.target.postgres.schema import (
     SchemaState,
@@ -63,6 +66,8 @@ class Session:
     target: PostgresTarget
     embedded: bool
     _resources: ExitStack = field(default_factory=ExitStack)
+    _lock: OptimizerLock | None = None
+    _repository: tuple[Connection[TupleRow], Repository] | None = None
 
     @property
     def may_load(self) -> bool:
@@ -70,18 +75,28 @@ class Session:
         return self.embedded or self.settings.simulate
 
     def repository(self) -> Repository:
-        """Return the repository, on a connection that lives as long as the session; on our own server it is made.
+        """Return the repository, on the session's one connection to it; on our own server it is made.
 
         Raises
         ------
         SchemaMissing
             If schema genesis is not there.
         """
-        connection = self._resources.enter_context(connect(self.repository_connection, purpose="repository"))
-        if self.embedded and self.settings.repository is None:
-            install_schema(connection)
-        require_schema(connection)
-        return Repository(connection)
+        if self._repository is None or self._repository[0].closed:
+            self._repository = self._open_repository()
+        return self._repository[1]
+
+    def _open_repository(self) -> tuple[Connection[TupleRow], Repository]:
+        connection = connect(self.repository_connection, purpose="repository")
+        try:
+            if self.embedded and self.settings.repository is None:
+                install_schema(connection)
+            require_schema(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._resources.enter_context(connection)
+        return connection, Repository(connection)
 
     def schema_state(self) -> SchemaState:
         """Look which version of schema genesis is there."""
@@ -97,11 +112,16 @@ class Session:
         AlreadyRunning
             If another one works on it.
         """
-        with optimizer_lock(self.target.settings_of_connection), Journal(self.home.of_server(self.server)) as journal:
+        lock = optimizer_lock(self.target.settings_of_connection)
+        with lock as self._lock, Journal(self.home.of_server(self.server)) as journal:
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
                 self.reporter.say(str(undone))
                 self.log.warning("undone", what=str(undone))
             yield journal
+
+    def is_sole_optimizer(self) -> bool:
+        """Tell whether this session still holds the lock that `sole_optimizer` took."""
+        return self._lock is not None and self._lock.held()
 
     def write_result(self, name: str, write: Callable[[Path], object]) -> Path | None:
         """Write a file to the log folder; where it cannot be, say so and return None, for the work is done."""

@@ -133,12 +133,10 @@ def measured_table(ledger: Ledger) -> Table:
     """Return base against optimised, on the same offered load, measured in turns."""
     columns = ("response", "base", "optimised", "change (95 % interval)")
     if (comparison := ledger.comparison) is None:
-        title = "What was measured: nothing was proven better, so base stays in force"
-        seconds = ledger.initial_seconds
-        rows = [(str(measure), milliseconds(seconds.get(measure)), "as base", "–") for measure in _MEASURES_SHOWN]
-        return Table(title, columns, rows)
+        return Table(*_uncompared(ledger, columns))
     source = "after all trials" if comparison.is_proof else "in the trial that was promoted"
-    title = f"What was measured: same offered load, in turns, {comparison.pairs} pairs of blocks, {source}"
+    end = "" if ledger.incumbent != ledger.initial else "; base was faster and is in force again"
+    title = f"What was measured: same offered load, in turns, {comparison.pairs} pairs of blocks, {source}{end}"
     rows = [
         (
             str(measure),
@@ -149,6 +147,16 @@ def measured_table(ledger: Ledger) -> Table:
         for measure in _MEASURES_SHOWN
     ]
     return Table(title, columns, rows)
+
+
+def _uncompared(ledger: Ledger, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Say what is known where no trial compares base with what is in force."""
+    seconds = {measure: milliseconds(ledger.initial_seconds.get(measure)) for measure in _MEASURES_SHOWN}
+    if ledger.incumbent == ledger.initial:
+        title = "What was measured: nothing was proven better, so base stays in force"
+        return title, columns, [(str(measure), shown, "as base", "–") for measure, shown in seconds.items()]
+    title = f"What was measured: {len(ledger.promoted)} promotions one after the other, not compared with base afresh"
+    return title, columns, [("objective", "–", "–", interval_text(ledger.accumulated))]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:

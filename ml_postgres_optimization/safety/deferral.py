@@ -1,4 +1,4 @@
-"""Let Ctrl-C and SIGTERM wait while something must not be left half done."""
+"""Let Ctrl-C, SIGTERM and SIGHUP wait while something must not be left half done."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_DEFERRED = (signal.SIGINT, signal.SIGTERM)
+_DEFERRED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back until the block is over; then they take effect as they would have.
+    """Hold SIGINT, SIGTERM and SIGHUP back until the block is over; then they take effect as they would have.
 
     Notes
     -----

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from ml_postgres_optimization.errors import ChangeRefused, GenesisError
+from ml_postgres_optimization.errors import AlreadyRunning, ChangeRefused, GenesisError
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.confrontation import pinned_by
@@ -38,6 +38,9 @@ class Guard:
         What our role may change, and whether it can see what it would have to put back.
     connections, active : int, optional
         Sessions at once, and those in a query, at the peak, for the memory rule; the settings' own limits otherwise.
+    is_sole : callable, optional
+        Whether the lock of the one optimiser is still held; asked before anything is put in force, never before
+        something is put back.
 
     Notes
     -----
@@ -55,6 +58,7 @@ class Guard:
         capabilities: Capabilities,
         connections: int | None = None,
         active: int | None = None,
+        is_sole: Callable[[], bool] | None = None,
     ) -> None:
         self.actuator = actuator
         self.catalogue = catalogue
@@ -63,6 +67,7 @@ class Guard:
         self._machine = machine
         self._connections = connections
         self._active = active
+        self._is_sole = is_sole
 
     def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
         """Read what a review needs; then many configurations can be reviewed by `constraints.review` at no cost.
@@ -123,6 +128,19 @@ class Guard:
             for name, value in change.after.items()
             if name in live and not same_value(value, live[name].value, live[name].kind)
         )
+
+    def require_sole(self) -> None:
+        """Refuse to go on where another optimiser may work on the server by now.
+
+        Raises
+        ------
+        AlreadyRunning
+        """
+        if self._is_sole is not None and not self._is_sole():
+            raise AlreadyRunning(
+                "The lock of the one optimiser is lost, since its session ended: another may be at work by now.",
+                "Start again; what was on trial is put back.",
+            )
 
     def _refuse_unfinished(self) -> None:
         for trial in self.journal.state.unfinished:
@@ -202,9 +220,12 @@ class GuardedChange:
             the database wins over ours.
         TargetError
             If the server is away; then the next `withdraw`, the end of the context or the next start puts it back.
+        AlreadyRunning
+            If the optimiser's lock was lost.
         """
         if self._is_applied:
             return
+        self._guard.require_sole()
         with deferred_signals():
             if self._may_be_written:
                 self._put_back()
@@ -232,6 +253,7 @@ class GuardedChange:
 
     def confirm(self) -> None:
         """Leave the candidate in force for good; put it in force first, where it is not."""
+        self._guard.require_sole()
         self.apply()
         with deferred_signals():
             live = self._live()

@@ -37,10 +37,12 @@ def rollback(guard: Guard, *, to: str | None = None) -> tuple[Undone, ...]:
     Notes
     -----
     All of these trials are unfinished again in the journal before the first setting is put back. So a rollback that
-    is cut short is completed at the next start, by the same compare-and-set as any other.
+    is cut short after that is completed at the next start, by the same compare-and-set as any other; one that is cut
+    short before has undone the newest of them only, and may be repeated.
     """
     with deferred_signals():
-        for trial in trials_back_to(to, guard.journal.state):
+        # the newest first: whatever cuts this short, what is reopened then is undone in the right order
+        for trial in reversed(trials_back_to(to, guard.journal.state)):
             guard.journal.append(RecordKind.REOPENED, trial.intent.trial_id)
         return undo_unfinished(guard.actuator, guard.journal, capabilities=guard.capabilities)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from ml_postgres_optimization.errors import PrivilegeMissing
+from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import parse, same_value
 from ml_postgres_optimization.safety.deferral import deferred_signals
@@ -97,7 +97,17 @@ def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:
     TargetError
         If the server is away or refuses; what was put back until then stays, and a later call does the rest.
     """
-    wanted = tuple(knobs)
+    try:
+        return _put_back(actuator, tuple(knobs))
+    except ChangeRefused as refusal:
+        # a refused proposal leaves the server as it was; this leaves on trial what was, which nobody may pass over
+        raise TargetError(
+            f"What was on trial could not be put back yet: {refusal.what}",
+            f"{refusal.next_step} Then start again: every start of ours puts it back first.",
+        ) from refusal
+
+
+def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...]) -> PutBack:
     live = actuator.settings([knob.name for knob in wanted]) if wanted else {}
     restored, foreign = {}, {}
     reload_needed = False

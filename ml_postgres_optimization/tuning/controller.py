@@ -20,7 +20,8 @@ from ml_postgres_optimization.tuning.search import Asked, TuningStudy
 
 # What the issue asks of a final comparison.
 _PROOF_PAIRS = 10
-_LARGEST_PROOF_SHARE = 1 / 3
+_PROOF_SHARE = 1 / 3
+_LARGEST_PROOF_SHARE = 1 / 2
 _MOST_NAMED = 8
 
 
@@ -36,8 +37,8 @@ class Budget:
         Proposals of the search in a row that may come to nothing. On TUNA's released single-node runs, to stop after
         10 of them kept 73 to 97 % of the final gain, for less than half of the trials (our calculation).
     prove : bool
-        Whether to try the initial configuration once more at the end; at most a third of the time is kept for it, as
-        soon as something was promoted.
+        Whether to try the initial configuration once more at the end; as soon as something was promoted, a third of
+        the time is kept for it where ten pairs need that, and up to half where six do.
     """
 
     seconds: float
@@ -113,10 +114,13 @@ class Controller:
             return ledger
         self._ask_model(window, initial)
         ledger = self._search(self._try_drafts(ledger, drafts), budget.patience)
-        return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove() else ledger
+        return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def _begin(self, budget: Budget) -> None:
-        proof_seconds = min(self._plan.seconds_for(_PROOF_PAIRS), budget.seconds * _LARGEST_PROOF_SHARE)
+        # a pair more than a verdict takes, since the trial before may end one late
+        least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 1)
+        wanted = min(self._plan.seconds_for(_PROOF_PAIRS), max(least, budget.seconds * _PROOF_SHARE))
+        proof_seconds = min(wanted, budget.seconds * _LARGEST_PROOF_SHARE)
         self._is_late = False
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
@@ -175,9 +179,10 @@ class Controller:
             self._tell(Stage.QUIET, message)
         return False
 
-    def _may_prove(self) -> bool:
+    def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs)
+        change = Change(ledger.incumbent, ledger.initial)
+        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change)
         if self._seconds_until(self._end_seconds) >= needed_seconds:
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.trials import Arm, Interval, Measure, Outcome, Trial
@@ -46,7 +47,11 @@ class Comparison:
 
 
 def _seconds_of(trial: Trial, arm: Arm) -> dict[Measure, float]:
-    figures = {measure: trial.figures.get(f"{arm}_{measure}_seconds", math.nan) for measure in Measure}
+    """Return an arm's figures; of sessions that are not ours only the objective, the mean, is known, pair by pair."""
+    pairs = trial.verdict.pairs
+    objective = [pair.baseline_seconds if arm is Arm.BASELINE else pair.candidate_seconds for pair in pairs]
+    known = {f"{arm}_mean_seconds": fmean(objective)} if objective and list(trial.effects) == [Measure.MEAN] else {}
+    figures = {measure: {**trial.figures, **known}.get(f"{arm}_{measure}_seconds", math.nan) for measure in Measure}
     return {measure: seconds for measure, seconds in figures.items() if math.isfinite(seconds)}
 
 

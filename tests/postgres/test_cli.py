@@ -20,6 +20,7 @@ from ml_postgres_optimization import __version__
 from ml_postgres_optimization.interfaces.commands import optimization
 from ml_postgres_optimization.interfaces.logs import LOG_NAME
 from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.guard import GuardedChange
 from ml_postgres_optimization.tuning.drafting import Draft
 
@@ -230,7 +231,7 @@ class TestStopped:
     def optimize(self, tuned):
         return tuned("optimize", "--simulate", "--duration", "0.03", "--scale", "0.02", "--level", "BASIC")
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_a_signal_puts_everything_back(self, tuned, own_server, stop_on_trial, number):
         seen = []
 
@@ -258,6 +259,42 @@ class TestStopped:
         assert "Undid trial" in tuned("setup").done().out
         assert written_settings(own_server.dsn) == before
         assert rows(own_server.dsn, "SHOW random_page_cost") == [("3",)]
+
+    def test_whoever_loses_the_lock_changes_nothing_more(self, tuned, own_server, stop_on_trial):
+        ended = []
+
+        def end_the_locks_session():
+            query = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'genesis-pg: lock'"
+            )
+            ended.extend(rows(own_server.dsn, query))
+
+        stop_on_trial(end_the_locks_session)
+        before = written_settings(own_server.dsn)
+        self.optimize(tuned).is_refused(4, "The lock of the one optimiser is lost")
+        assert ended == [(True,)]
+        assert written_settings(own_server.dsn) == before
+
+    def test_a_repository_that_refuses_takes_no_more_sessions(self, tuned, own_server, monkeypatch):
+        by_hand(
+            own_server.dsn,
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION USING ERRCODE = 'disk_full'; END $$",
+            "CREATE TRIGGER full_disk BEFORE INSERT ON genesis.metric_windows "
+            "FOR EACH ROW EXECUTE FUNCTION full_disk()",
+        )
+        sessions = []
+
+        def count(_observer, _window):
+            query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'genesis-pg: repository'"
+            sessions.extend(rows(own_server.dsn, query)[0])
+
+        monkeypatch.setattr(Observer, "_learn_texts", count)
+        monkeypatch.setenv("GENESIS_WINDOW_SECONDS", "0.5")
+        ended = tuned("test", "--simulate", "--duration", "0.002", "--scale", "0.02", "--level", "BASIC").done(0, 1)
+        assert len(sessions) > 5
+        assert max(sessions) == 1
+        assert "records could not be stored in the repository" in ended.out
 
     def test_ctrl_c_without_a_server_does_not_claim_that_all_is_well(self, tuned, own_server, stop_on_trial):
         def stop():

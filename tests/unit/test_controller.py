@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from ml_postgres_optimization.errors import ChangeRefused, ServerUnreachable
+from ml_postgres_optimization.errors import ChangeRefused, ServerUnreachable, TargetError
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.knobs.rules import rule_configuration
@@ -199,6 +199,32 @@ def test_an_exception_after_a_promotion_leaves_the_promoted_one(bench):
     decided = [event for event in bench.events if event.stage is Stage.DECIDED]
     assert decided[0].trial.verdict.outcome is Outcome.PROMOTED
     assert bench.in_force() == decided[0].trial.proposal.configuration
+
+
+def test_a_put_back_that_the_server_refuses_stops_everything(bench, monkeypatch):
+    """A line that somebody breaks meanwhile keeps the reload out: what is on trial stays, and must be told."""
+    reload = bench.target.reload
+
+    def refuse():
+        if any(window.labels.get("arm") == "candidate" for window in bench.store.windows()):
+            raise ChangeRefused("The configuration was not reloaded: postgresql.conf, line 817", "Mend that line.")
+        reload()
+
+    monkeypatch.setattr(bench.target, "reload", refuse)
+    with pytest.raises(TargetError, match=r"could not be put back yet: .* line 817") as stopped:
+        bench.controller().run(bench.initial, bench.rules()[-1:], Budget(600))
+    assert "stays unfinished, and the next start undoes it" in " ".join(stopped.value.__notes__)
+    assert len(bench.journal.state.unfinished) == 1
+
+
+def test_what_was_promoted_early_is_proven_however_short_the_run(tmp_path):
+    for seed in range(6):
+        bench = Bench(tmp_path / str(seed), seed=seed)
+        ledger = bench.controller().run(bench.initial, bench.rules(), Budget(400))
+        assert ledger.promoted
+        assert ledger.proof is not None
+        assert len(ledger.proof.verdict.pairs) >= 6
+        bench.journal.__exit__(None, None, None)
 
 
 def test_the_budget_is_kept(bench):

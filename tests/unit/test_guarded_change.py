@@ -504,6 +504,26 @@ def test_a_rollback_that_is_cut_short_is_completed_at_the_next_start(guard, serv
     assert server.in_force("work_mem", "jit") == {"work_mem": 4096, "jit": True}
 
 
+def test_a_rollback_that_is_cut_while_it_reopens_can_be_repeated(guard, server, journal, monkeypatch):
+    confirmed(guard, "t1", {"work_mem": 8192})
+    confirmed(guard, "t2", {"work_mem": 16384})
+    append = Journal.append
+
+    def full_disk(journal, kind, *rest):
+        if any(kind is RecordKind.REOPENED for _ in journal.state.unfinished):
+            raise JournalError("no space left", "make room")
+        append(journal, kind, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", full_disk)
+        with pytest.raises(JournalError):
+            rollback(guard, to="baseline")
+    assert [one.trial_id for one in undo_unfinished(server, journal)] == ["t2"]
+    assert server.in_force("work_mem") == {"work_mem": 8192}
+    assert [one.trial_id for one in rollback(guard, to="baseline")] == ["t1"]
+    assert server.written("work_mem") == {"work_mem": None}
+
+
 def test_a_rollback_to_a_trial_that_is_not_in_force_is_wrong_usage(guard):
     assert rollback(guard) == ()
     confirmed(guard, "t1", {"jit": False})

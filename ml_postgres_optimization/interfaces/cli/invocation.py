@@ -132,16 +132,19 @@ def _exit_code_of(app: typer.Typer, words: list[str], program: str, invocation: 
 
 @contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does, so that one way out puts everything back."""
+    """Let SIGTERM and a closed terminal do what Ctrl-C does, so that one way out puts everything back."""
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # under nohup a closed terminal is ignored, and stays so
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _usage_error(error: typer.TyperException, program: str) -> UsageError:

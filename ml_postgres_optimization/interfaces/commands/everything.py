@@ -21,8 +21,8 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.workload import SOAK_MIX
 
-# Optimising needs pairs of blocks, testing only windows: two thirds of the time and one third.
-OPTIMIZE_SHARE = 2 / 3
+# Optimising needs pairs of blocks, testing only windows: three quarters of the time and one quarter.
+OPTIMIZE_SHARE = 3 / 4
 # The simulation is not part of the duration: a tenth of it, and long enough for the forests' least number of windows.
 SIMULATE_SHARE = 0.1
 SIMULATE_SECONDS = (95.0, 1800.0)

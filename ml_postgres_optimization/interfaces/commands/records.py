@@ -12,7 +12,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.telemetry.export import rows_frame, window_row, write_csv, write_parquet
+from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
 from ml_postgres_optimization.trials import Interval, Outcome
 
 _WINDOWS_SHOWN = 5
@@ -133,14 +133,14 @@ def export(session: Session, *, directory: Path | None = None, file_format: str 
     writers = {"csv": write_csv, "parquet": write_parquet}
     if file_format not in writers:
         raise UsageError(f"The format {file_format!r} is not known.", "Choose csv or parquet.")
-    rows = [window_row(window) for window in session.repository().stream()]
+    frame = window_frame(session.repository().stream())
     path = (directory or session.home.logs) / f"windows.{file_format}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writers[file_format](rows_frame(rows), path)
+        writers[file_format](frame, path)
     except OSError as error:
         raise StateError(
             f"{path} cannot be written: {error.strerror or error}.", "Choose another --directory, or make room."
         ) from error
-    document = {"windows": len(rows), "path": str(path)}
-    return Result(document, (), [f"{len(rows)} windows written to {path}"])
+    document = {"windows": len(frame), "path": str(path)}
+    return Result(document, (), [f"{len(frame)} windows written to {path}"])

@@ -79,6 +79,7 @@ class Ground:
             journal=journal,
             capabilities=target.capabilities,
             connections=self.connections,
+            is_sole=self.session.is_sole_optimizer,
         )
 
 

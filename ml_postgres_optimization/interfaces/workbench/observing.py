@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ml_postgres_optimization.errors import GenesisError, TargetError
+from ml_postgres_optimization.errors import GenesisError, ServerUnreachable, TargetError
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
-from ml_postgres_optimization.telemetry.export import rows_frame, window_row, write_csv
+from ml_postgres_optimization.telemetry.export import WindowRows, write_csv
+
+_MOST_UNSTORED = 200
+# A full disk or a missing grant is mended within minutes, or not at all.
+_MOST_REFUSALS = 30
 
 
 class Observer:
@@ -25,22 +30,25 @@ class Observer:
 
     Notes
     -----
-    A repository that is away for a while loses nothing: what could not be stored waits for the next window. What
-    cannot be stored until the end stands in the CSV, and the user is told.
+    A repository that is away for a while loses nothing: what could not be stored waits for the next window, 200
+    records at most (60 MB), the oldest of which give way. What the repository refuses for good gives way too, so that
+    it does not hold up the rest. What could not be stored stands in the CSV, and the user is told.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._repository: Repository | None = session.repository()
-        self._unstored: list[Callable[[Repository], None]] = []
+        self._unstored: deque[Callable[[Repository], None]] = deque()
+        self._refusals = 0
+        self._given_up_total = 0
         self._configurations: dict[str, Configuration] = {}
         self._forecaster = Forecaster(session)
         self._texts_known: set[StatementKey] = set()
-        self._rows: list[Mapping[str, object]] = []
+        self._rows = WindowRows()
 
     def __call__(self, window: Window) -> None:
         """Take one finished window."""
-        self._rows.append(window_row(window))
+        self._rows.append(window)
         self._session.log.info(
             "window",
             labels=dict(window.labels),
@@ -68,6 +76,8 @@ class Observer:
     def keep(self, store: Callable[[Repository], None]) -> None:
         """Store something now, or as soon as the repository is back."""
         self._unstored.append(store)
+        if len(self._unstored) > _MOST_UNSTORED:
+            self._give_up()
         self._flush()
 
     def prediction_scores(self) -> list[PredictionScore]:
@@ -93,14 +103,14 @@ class Observer:
     def write_csv(self) -> Path | None:
         """Write all windows to the log folder and return the file; None where there were none, or no room."""
         self._flush()
-        if self._unstored:
+        if lost := len(self._unstored) + self._given_up_total:
             self._session.reporter.say(
-                f"{len(self._unstored)} records could not be stored in the repository; the windows are in the CSV."
+                f"{lost} records could not be stored in the repository; the windows are in the CSV."
             )
-        if not self._rows:
+        if not len(self._rows):
             return None
         name = f"windows-{self._session.run}.csv"
-        return self._session.write_result(name, lambda path: write_csv(rows_frame(self._rows), path))
+        return self._session.write_result(name, lambda path: write_csv(self._rows.frame(), path))
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -117,7 +127,17 @@ class Observer:
             self._repository = self._repository or self._session.repository()
             while self._unstored:
                 self._unstored[0](self._repository)
-                del self._unstored[0]
+                self._unstored.popleft()
+                self._refusals = 0
         except TargetError as error:
             self._repository = None
             self._session.log.warning("repository", what=error.what, waiting=len(self._unstored))
+            self._refusals += not isinstance(error, ServerUnreachable)
+            if self._unstored and self._refusals >= _MOST_REFUSALS:
+                self._give_up()
+
+    def _give_up(self) -> None:
+        """Let go of the record that has waited longest."""
+        self._unstored.popleft()
+        self._given_up_total += 1
+        self._refusals = 0
