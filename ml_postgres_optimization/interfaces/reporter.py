@@ -38,11 +38,14 @@ class Table:
     title : str
     columns : sequence of str
     rows : sequence of sequences of str
+    unbroken : int
+        How many columns, from the left, are never broken over lines: names that a user copies.
     """
 
     title: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
+    unbroken: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from psycopg import Connection
-from psycopg.rows import TupleRow
-
 from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.logs import Log, open_log
@@ -67,7 +64,7 @@ class Session:
     embedded: bool
     _resources: ExitStack = field(default_factory=ExitStack)
     _lock: OptimizerLock | None = None
-    _repository: tuple[Connection[TupleRow], Repository] | None = None
+    _repository: Repository | None = None
 
     @property
     def may_load(self) -> bool:
@@ -82,11 +79,11 @@ class Session:
         SchemaMissing
             If schema genesis is not there.
         """
-        if self._repository is None or self._repository[0].closed:
+        if self._repository is None or self._repository.is_lost:
             self._repository = self._open_repository()
-        return self._repository[1]
+        return self._repository
 
-    def _open_repository(self) -> tuple[Connection[TupleRow], Repository]:
+    def _open_repository(self) -> Repository:
         connection = connect(self.repository_connection, purpose="repository")
         try:
             if self.embedded and self.settings.repository is None:
@@ -96,7 +93,7 @@ class Session:
             connection.close()
             raise
         self._resources.enter_context(connection)
-        return connection, Repository(connection)
+        return Repository(connection)
 
     def schema_state(self) -> SchemaState:
         """Look which version of schema genesis is there."""

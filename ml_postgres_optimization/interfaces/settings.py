@@ -11,10 +11,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 
 # A year: what is longer was mistyped.
 LONGEST_HOURS = 8_784.0
+LARGEST_SCALE = 10_000
 # Options that are not called as their setting.
 _OPTIONS = {"duration_hours": "--duration"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
@@ -43,7 +45,14 @@ def _separated(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
+def _scale(value: float) -> float:
+    if _positive(value) > LARGEST_SCALE:
+        raise ValueError(f"must be at most {LARGEST_SCALE:,}, which is about 1 TB")
+    return value
+
+
 Positive = Annotated[float, AfterValidator(_positive)]
+Scale = Annotated[float, AfterValidator(_scale)]
 Hours = Annotated[float, AfterValidator(_hours)]
 Ratio = Annotated[float, AfterValidator(_ratio)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
@@ -92,7 +101,7 @@ class Settings(BaseSettings):
     pg_bin: Path | None = None
     duration_hours: Hours = 1.0
     simulate: bool = False
-    scale: Positive = 1.0
+    scale: Scale = 1.0
     level: LevelName = "HIGH"
     objective: Objective = "mean"
     window_seconds: Positive = 10.0
@@ -118,7 +127,7 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
         Naming the setting, the value seen and what is allowed.
     """
     try:
-        return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+        settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -128,6 +137,8 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
             f"{option if by_option else variable} is {first['input']!r}: {_allowed(first['msg'])}.",
             f"Give another {option}." if by_option else f"Set another {variable} in the environment, or unset it.",
         ) from None
+    load_catalogue(allowed_by_owner=settings.allow_knob)  # refuses what no owner may allow, before anything is done
+    return settings
 
 
 def _allowed(message: str) -> str:

@@ -13,8 +13,6 @@ from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.trials import Interval, Measure, Trial
 from ml_postgres_optimization.tuning.ledger import Comparison, Ledger
 
-_MEASURES_SHOWN = (Measure.MEAN, Measure.P95, Measure.P99)
-
 
 def shown(name: str, value: KnobValue | None, catalogue: Mapping[str, object]) -> str:
     """Render a value with its unit, as an administrator would write it."""
@@ -130,33 +128,36 @@ def changed_table(ledger: Ledger, catalogue: Catalogue) -> Table:
 
 
 def measured_table(ledger: Ledger) -> Table:
-    """Return base against optimised, on the same offered load, measured in turns."""
+    """Return base against optimised, measured in turns; of load that is not ours only the mean is known."""
     columns = ("response", "base", "optimised", "change (95 % interval)")
     if (comparison := ledger.comparison) is None:
-        return Table(*_uncompared(ledger, columns))
-    source = "after all trials" if comparison.is_proof else "in the trial that was promoted"
-    end = "" if ledger.incumbent != ledger.initial else "; base was faster and is in force again"
-    title = f"What was measured: same offered load, in turns, {comparison.pairs} pairs of blocks, {source}{end}"
+        title, rows = _uncompared(ledger)
+        return Table(title, columns, rows)
     rows = [
         (
             str(measure),
             milliseconds(comparison.initial_seconds.get(measure)),
             milliseconds(comparison.optimised_seconds.get(measure)),
-            interval_text(comparison.ratios[measure]) if measure in comparison.ratios else "–",
+            interval_text(ratio),
         )
-        for measure in _MEASURES_SHOWN
+        for measure, ratio in sorted(comparison.ratios.items())
     ]
-    return Table(title, columns, rows)
+    offered = "same offered load, " if Measure.P99 in comparison.ratios else ""
+    source = "after all trials" if comparison.is_proof else "in the trial that was promoted"
+    end = "" if ledger.incumbent != ledger.initial else "; base was faster and is in force again"
+    return Table(
+        f"What was measured: {offered}in turns, {comparison.pairs} pairs of blocks, {source}{end}", columns, rows
+    )
 
 
-def _uncompared(ledger: Ledger, columns: tuple[str, ...]) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+def _uncompared(ledger: Ledger) -> tuple[str, list[tuple[str, str, str, str]]]:
     """Say what is known where no trial compares base with what is in force."""
-    seconds = {measure: milliseconds(ledger.initial_seconds.get(measure)) for measure in _MEASURES_SHOWN}
     if ledger.incumbent == ledger.initial:
         title = "What was measured: nothing was proven better, so base stays in force"
-        return title, columns, [(str(measure), shown, "as base", "–") for measure, shown in seconds.items()]
+        seconds = sorted(ledger.initial_seconds.items())
+        return title, [(str(measure), milliseconds(value), "as base", "–") for measure, value in seconds]
     title = f"What was measured: {len(ledger.promoted)} promotions one after the other, not compared with base afresh"
-    return title, columns, [("objective", "–", "–", interval_text(ledger.accumulated))]
+    return title, [("objective", "–", "–", interval_text(ledger.accumulated))]
 
 
 def comparison_json(comparison: Comparison) -> dict[str, object]:

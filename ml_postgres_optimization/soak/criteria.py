@@ -39,7 +39,8 @@ class Criteria:
     Parameters
     ----------
     minimum_success_ratio : float
-        Operations that succeeded over operations that were due: what was skipped did not succeed.
+        Operations that succeeded over operations that were due: what was skipped, or never heard of again, did not
+        succeed.
     maximum_mean_seconds : float
         Of the response time, from the intended start.
 
@@ -53,7 +54,7 @@ class Criteria:
 
     def judge(self, whole: Window) -> tuple[Criterion, ...]:
         """Compare the merged windows of a run with the limits; a run without operations meets none."""
-        due = whole.operations_total + whole.skipped_total
+        due = max(whole.due_total, whole.operations_total + whole.skipped_total)
         success_ratio = (whole.operations_total - whole.failed_total) / due if due else 0.0
         mean_seconds = whole.response.mean_seconds
         return (

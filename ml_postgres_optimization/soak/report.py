@@ -29,6 +29,7 @@ def window_json(window: Window) -> dict[str, object]:
         "duration_seconds": window.duration_seconds,
         "configuration": window.configuration_id,
         "operations_total": window.operations_total,
+        "due_total": window.due_total,
         "failed_total": window.failed_total,
         "skipped_total": window.skipped_total,
         "throughput_per_second": window.throughput_per_second,
@@ -50,6 +51,9 @@ def soak_json(result: SoakResult) -> dict[str, object]:
         "interrupted": result.interrupted,
         "windows_total": result.windows_total,
         "lost_windows_total": result.lost_windows_total,
+        "clients_died_total": result.clients_died_total,
+        "client_cpu_ratio": result.client_cpu_ratio,
+        "doubts": list(result.doubts),
         "criteria": [
             {
                 "name": criterion.name,

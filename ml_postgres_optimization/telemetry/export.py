@@ -6,6 +6,7 @@ import math
 import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -153,7 +154,8 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     OSError
         If it cannot be written; a file that was there before is left as it was.
     """
-    _write_whole(path, lambda partial: frame.to_csv(partial, index=False, date_format="%Y-%m-%dT%H:%M:%S.%f%z"))
+    times = {name: frame[name].map(datetime.isoformat) for name in ("started_at", "ended_at")}
+    _write_whole(path, lambda partial: frame.assign(**times).to_csv(partial, index=False))
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
+from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.telemetry.clock import Clock
 from ml_postgres_optimization.telemetry.sample import SampleBatch
 from ml_postgres_optimization.telemetry.snapshot import ActivitySample, Collector, Snapshot
@@ -12,6 +15,9 @@ from ml_postgres_optimization.telemetry.window import Window, between
 Subscriber = Callable[[Window], None]
 SampleSource = Callable[[], Sequence[SampleBatch]]
 ACTIVITY_INTERVAL_SECONDS = 1.0
+# The load generator reports every 0.2 s; a client process that is late by five reports is not waited for.
+_LONGEST_WAIT_FOR_REPORTS_SECONDS = 1.0
+_REPORT_LOOK_SECONDS = 0.02
 
 
 def no_samples() -> Sequence[SampleBatch]:
@@ -28,7 +34,8 @@ class Recorder:
         The server to observe.
     clock : Clock
     samples : callable, optional
-        Gives the operations that finished since it was last asked.
+        Gives the operations that finished since it was last asked. It may be behind, if its batches, an empty one at
+        its start to begin with, say up to when they are complete (`SampleBatch.complete_until_seconds`).
     subscribers : sequence of callables
         Each receives every finished window, in this order.
 
@@ -36,6 +43,10 @@ class Recorder:
     -----
     Not thread safe: one thread records. A snapshot ends one window and begins the next, so that nothing
     falls between two windows recorded one after the other.
+
+    An operation is counted in the window in which it ended, by the snapshots' monotonic time, whenever it is
+    reported; a source that is behind is waited for, a second at most. What is reported later still is counted in the
+    next window. What has not ended when a window does is not seen by it: after `discard`, by none.
     """
 
     def __init__(
@@ -51,13 +62,18 @@ class Recorder:
         self._samples = samples
         self._subscribers = tuple(subscribers)
         self._last: Snapshot | None = None
-        self._finished: list[SampleBatch] = []
+        self._untold: list[SampleBatch] = []
+        self._complete_until_seconds = math.inf
+        self._asked_seconds = clock.monotonic_seconds()
+        self._from_seconds = -math.inf
+        self._begins_anew = False
 
     def discard(self) -> None:
         """Forget what happened since the last window: the time after a switch belongs to nobody."""
-        self._samples()
-        self._finished.clear()
+        self._take()
+        self._untold.clear()
         self._last = None
+        self._begins_anew = True
 
     def begin(self) -> None:
         """Take the snapshot that the next window begins with; the operations since the last one stay in it.
@@ -66,7 +82,7 @@ class Recorder:
         ------
         ServerUnreachable
         """
-        self._last = self._collector.snapshot()
+        self._last = self._first_snapshot()
 
     def record(
         self, duration_seconds: float, *, configuration_id: str, labels: Mapping[str, str] | None = None
@@ -79,27 +95,80 @@ class Recorder:
             If the server goes away. The window is lost; its operations, the failed ones above all, are counted in
             the next one.
         """
-        before, self._last = self._last or self._collector.snapshot(), None
-        activity = self._observe(before.monotonic_seconds + duration_seconds)
-        after = self._collector.snapshot()
-        self._finished.extend(self._samples())
-        batches, self._finished, self._last = self._finished, [], after
+        before, self._last = self._last or self._first_snapshot(), None
+        try:
+            activity = self._observe(before.monotonic_seconds + duration_seconds)
+            after = self._collector.snapshot()
+            self._wait_for_reports(after.monotonic_seconds)
+        except KeyboardInterrupt:
+            self._last = before  # for `finish`
+            raise
+        self._last = after
         window = between(
             before,
             after,
             configuration_id=configuration_id,
             labels=labels,
-            batches=batches,
+            batches=self._told_until(after.monotonic_seconds),
             activity=activity,
         )
         for subscriber in self._subscribers:
             subscriber(window)
         return window
 
+    def finish(self, *, configuration_id: str, labels: Mapping[str, str] | None = None) -> Window | None:
+        """Return what is left since the last window, once the source has ended; None where that is nothing.
+
+        Failed and skipped operations are in it, those of a lost window too. It needs no server: of one that is away
+        it knows no rates. No subscriber receives it, since how a load ends is nothing to learn from.
+        """
+        self._take()
+        batches = self._told_until(math.inf)
+        if all(batch.is_empty for batch in batches):
+            return None
+        after = self._last_snapshot()
+        return between(self._last or after, after, configuration_id=configuration_id, labels=labels, batches=batches)
+
+    def _first_snapshot(self) -> Snapshot:
+        first = self._collector.snapshot()
+        if self._begins_anew:
+            self._from_seconds, self._begins_anew = first.monotonic_seconds, False
+        return first
+
+    def _last_snapshot(self) -> Snapshot:
+        try:
+            return self._collector.snapshot()
+        except ServerUnreachable as error:
+            return Snapshot(self._clock.now(), self._clock.monotonic_seconds(), {}, unseen={"server": error.what})
+
     def _observe(self, until_seconds: float) -> list[ActivitySample]:
         activity: list[ActivitySample] = []
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
             self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
             activity.append(self._collector.activity())
-            self._finished.extend(self._samples())
+            self._take()
         return activity
+
+    def _wait_for_reports(self, until_seconds: float) -> None:
+        """Wait until all that ended by then is told, or it is plain that somebody does not tell."""
+        give_up_seconds = self._clock.monotonic_seconds() + _LONGEST_WAIT_FOR_REPORTS_SECONDS
+        self._take()
+        while self._complete_until_seconds < until_seconds and self._clock.monotonic_seconds() < give_up_seconds:
+            self._clock.sleep(_REPORT_LOOK_SECONDS)
+            self._take()
+
+    def _take(self) -> None:
+        since, self._asked_seconds = self._asked_seconds, self._clock.monotonic_seconds()
+        batches = self._samples()
+        for batch in batches:
+            is_dated = batch.until_seconds > -math.inf
+            self._untold.append(
+                batch if is_dated else replace(batch, since_seconds=since, until_seconds=self._asked_seconds)
+            )
+            self._complete_until_seconds = batch.complete_until_seconds
+
+    def _told_until(self, until_seconds: float) -> list[SampleBatch]:
+        """Take out what ended until then; what ended before all windows began is dropped, the rest is kept."""
+        parts = [batch.split(self._from_seconds)[1].split(until_seconds) for batch in self._untold]
+        self._untold = [later for _, later in parts if not later.is_empty]
+        return [earlier for earlier, _ in parts]

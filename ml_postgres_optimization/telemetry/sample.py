@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +62,14 @@ class SampleBatch:
         How late the *scheduler* was in noticing that the operation was due; queueing is not part of it.
     skipped_total : int
         Operations that were due and never started (queue bound, or the end of the run).
+    due_total : int or None
+        Operations that came due meanwhile, whether they have ended or not. None where nobody counted them: then those
+        in the batch are all that is known.
+    since_seconds, until_seconds : float
+        The stretch of monotonic time in which that was counted; minus infinity where it is not known: then the
+        recorder takes the time since it last asked.
+    complete_until_seconds : float
+        Of what ended until then, the source hands over no more; infinity for a source that is never behind.
     """
 
     kinds: tuple[str, ...]
@@ -71,6 +80,10 @@ class SampleBatch:
     sqlstate: NDArray[np.bytes_]
     lag_seconds: Floats = field(default_factory=lambda: np.empty(0))
     skipped_total: int = 0
+    due_total: int | None = None
+    since_seconds: float = -math.inf
+    until_seconds: float = -math.inf
+    complete_until_seconds: float = math.inf
 
     def __len__(self) -> int:
         return len(self.kind_index)
@@ -99,3 +112,43 @@ class SampleBatch:
                 end_seconds=float(self.end_seconds[row]),
                 sqlstate=self.sqlstate[row].decode() or None,
             )
+
+    def split(self, at_seconds: float) -> tuple[SampleBatch, SampleBatch]:
+        """Cut in two: what ended until a monotonic time, that time included, and what ended later.
+
+        When an operation was skipped or came due is not known one by one: the counts are divided as the time is.
+        """
+        is_earlier = self.end_seconds <= at_seconds
+        ratio = self._ratio_until(at_seconds)
+        skipped = round(self.skipped_total * ratio)
+        due = self.due_total and round(self.due_total * ratio)
+        later_due = self.due_total and self.due_total - (due or 0)
+        return (
+            self._rows(is_earlier, skipped_total=skipped, due_total=due),
+            self._rows(~is_earlier, skipped_total=self.skipped_total - skipped, due_total=later_due),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it says nothing."""
+        return not (len(self) or self.skipped_total or self.due_total)
+
+    def _ratio_until(self, at_seconds: float) -> float:
+        """Return the share of the batch's time that was over then."""
+        if self.since_seconds < at_seconds < self.until_seconds:
+            return (at_seconds - self.since_seconds) / (self.until_seconds - self.since_seconds)
+        return float(at_seconds >= self.until_seconds)
+
+    def _rows(self, chosen: NDArray[np.bool_], *, skipped_total: int, due_total: int | None) -> SampleBatch:
+        return replace(
+            self,
+            kind_index=self.kind_index[chosen],
+            intended_start_seconds=self.intended_start_seconds[chosen],
+            start_seconds=self.start_seconds[chosen],
+            end_seconds=self.end_seconds[chosen],
+            sqlstate=self.sqlstate[chosen],
+            # there is none where no clock makes operations due
+            lag_seconds=self.lag_seconds[chosen] if self.lag_seconds.size else self.lag_seconds,
+            skipped_total=skipped_total,
+            due_total=due_total,
+        )

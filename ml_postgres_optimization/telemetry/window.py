@@ -15,6 +15,9 @@ from ml_postgres_optimization.telemetry.snapshot import (
     StatementKey,
 )
 
+# A rate as any other, so that it is merged, stored and exported as they are.
+_DUE_PER_SECOND = "load.due_per_second"
+
 
 @dataclass(frozen=True, slots=True)
 class OperationWindow:
@@ -54,7 +57,8 @@ class Window:
     labels : mapping of str to str
         What the one who made it knows of it: ``run``, ``level``, ``phase``, ``arm``.
     rates : mapping of str to float
-        Per second, ``database.commits_per_second`` for one: a counter's growth over the duration.
+        Per second, ``database.commits_per_second`` for one: a counter's growth over the duration. That of our own
+        load is ``load.due_per_second``: operations that came due, whether they have ended or not.
     gauges : mapping of str to float
         At the end of the window.
     waits : mapping of str to float
@@ -108,6 +112,14 @@ class Window:
         return sum(operation.response.total for operation in self.operations.values())
 
     @property
+    def due_total(self) -> int:
+        """Operations that came due; where nobody counted them, those that finished or were skipped."""
+        due_per_second = self.rates.get(_DUE_PER_SECOND)
+        if due_per_second is None:
+            return self.operations_total + self.skipped_total
+        return round(due_per_second * self.duration_seconds)
+
+    @property
     def failed_total(self) -> int:
         """Failed operations."""
         return sum(operation.failed_total for operation in self.operations.values())
@@ -147,7 +159,7 @@ def between(
         ended_at=after.taken_at,
         configuration_id=configuration_id,
         labels=dict(labels or {}),
-        rates=rates,
+        rates=rates | _due_rate(batches, duration_seconds),
         gauges=gauges | _activity_gauges(activity),
         waits=_average_waits(activity),
         operations=operations,
@@ -198,6 +210,16 @@ def _operations(batches: Iterable[SampleBatch]) -> tuple[dict[str, OperationWind
             for sqlstate in failures.tolist():
                 errors[sqlstate.decode()] = errors.get(sqlstate.decode(), 0) + 1
     return operations, errors
+
+
+def _due_rate(batches: Sequence[SampleBatch], duration_seconds: float) -> dict[str, float]:
+    """Return how many operations came due per second, if somebody counted them."""
+    # as long as `Window.duration_seconds`, which counts microseconds: so that the number can be had back
+    seconds = timedelta(seconds=duration_seconds).total_seconds()
+    if not seconds > 0 or all(batch.due_total is None for batch in batches):
+        return {}
+    due = sum(len(batch) + batch.skipped_total if batch.due_total is None else batch.due_total for batch in batches)
+    return {_DUE_PER_SECOND: due / seconds}
 
 
 def _average_waits(activity: Sequence[ActivitySample]) -> dict[str, float]:

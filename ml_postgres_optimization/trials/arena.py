@@ -120,6 +120,10 @@ class ServerArena:
             drain(self._load, self._clock)
 
     def measure(self, seconds: float, *, labels: Mapping[str, str]) -> Window:
-        """Record one window; what happened since the last one belongs to neither."""
+        """Record one window; what happened since the last one belongs to neither.
+
+        Operations that are in flight at its end have not ended in it, so it does not see how long they take; a stall
+        is in it as far as its operations end in it.
+        """
         self._recorder.discard()
         return self._recorder.record(seconds, configuration_id=self._in_force.id, labels=labels)

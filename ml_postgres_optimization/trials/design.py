@@ -30,8 +30,8 @@ class TrialPlan:
     block_seconds : float
         Length of the measured part of a block.
     settle_seconds : float
-        Discarded at the start of a block, at least 2: after a reload every backend has to read the new settings,
-        which an idle one does at its next command. What the other arm left in the queue drains after that.
+        Discarded before a block, at least 2, whether or not its arm changed: a backend reads new settings after a
+        reload between two commands. Only time passes; a command that runs longer ends under the old ones.
     client_settle_seconds : float
         The same where only our own side changes (``client.concurrency``): no backend has to hear of it.
     max_pairs : int

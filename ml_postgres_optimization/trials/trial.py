@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.arena import Arena
 from ml_postgres_optimization.trials.design import Arm, TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.proposal import Interval, Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.trials.sequential import PairedTest
-from ml_postgres_optimization.trials.verdict import Health, breach, decide
+from ml_postgres_optimization.trials.verdict import Breach, Health, breach, decide
 
 OnPair = Callable[[int, Interval], None]
 _RESPONSE_MEASURES = (Measure.MEAN, Measure.P95, Measure.P99)
@@ -29,6 +30,11 @@ class _Blocks:
     change: Change
     labels: Mapping[str, str]
     in_all: dict[Arm, Window] = field(default_factory=dict)
+
+    @property
+    def are_ours(self) -> bool:
+        """Whether the load is ours: then its connections are part of the configuration, or operations were seen."""
+        return CONCURRENCY in self.change.before or any(window.operations_total for window in self.in_all.values())
 
     def run(self, arm: Arm) -> Window:
         # the settle time passes before every block, switched or not: what differs between the blocks of a pair
@@ -56,9 +62,10 @@ def run_trial(
     """Try `proposal` against `baseline`, and stop as soon as the evidence decides.
 
     A reference block on the baseline comes first: it gives the mix by which every block is weighted, and what the
-    guards compare with. Then pairs of blocks follow, the order of each drawn by a coin. Where a block of a candidate
-    breaches a guard, a baseline block comes next in any case; unless that is as bad, the trial is aborted, at the
-    second time only if most operations were as fast as usual (`Guards.median_ratio`).
+    guards compare with; where nothing finished in it, the next baseline block takes its place. Then pairs of blocks
+    follow, the order of each drawn by a coin. Where a block of a candidate breaches a guard, a baseline block comes
+    next in any case; unless that is as bad, the trial is aborted, at the second time only where something else may be
+    to blame (`Breach.may_be_a_stall`).
 
     Parameters
     ----------
@@ -117,7 +124,8 @@ class _Course:
         self._rng = rng
         self._deadline_seconds = deadline_seconds
         self._on_pair = on_pair
-        self._tests: dict[Measure, PairedTest] = {}
+        measures = sorted({self._plan.measure, *_RESPONSE_MEASURES})
+        self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in measures}
         self._pairs: list[Pair] = []
         self._has_stalled = False
 
@@ -131,56 +139,77 @@ class _Course:
         return self._tests[self._plan.measure]
 
     def verdict(self) -> Verdict:
-        reference = self._blocks.run(Arm.BASELINE)
-        measures = {self._plan.measure, *(_RESPONSE_MEASURES if reference.operations_total else ())}
-        self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in sorted(measures)}
-        worst = Health.of(reference, reference=reference)
+        self._refer_to(self._blocks.run(Arm.BASELINE))
         for _ in range(self._plan.max_pairs):
             if self._is_late():
                 return self._conclude(Outcome.UNDECIDED, "the time was over before the evidence sufficed")
             candidate_first = self._rng.random() < 0.5
             order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
             windows = {arm: self._blocks.run(arm) for arm in order}
-            worst = worst.worst(Health.of(windows[Arm.BASELINE], reference=reference))
-            candidate = Health.of(windows[Arm.CANDIDATE], reference=reference)
-            if breach(candidate, worst, self._plan.guards) and not candidate_first:
-                # the baseline gets another block: what hit the candidate alone may have come from elsewhere
-                worst = worst.worst(Health.of(self._blocks.run(Arm.BASELINE), reference=reference))
-            if found := breach(candidate, worst, self._plan.guards):
+            if not self._can_refer_to(self._reference):
+                # not this pair's own: its figures would hang on which of its blocks was the baseline
+                self._refer_to(windows[Arm.BASELINE])
+                continue
+            candidate = self._health(windows[Arm.CANDIDATE])
+            if found := self._breach(candidate, windows[Arm.BASELINE], candidate_first):
                 if self._has_stalled or not found.may_be_a_stall:
-                    return self._aborted(candidate, worst, found.reason)
+                    return self._aborted(candidate, found.reason)
                 self._has_stalled = True
-            self._add(windows, reference, candidate_first)
+            self._add(windows, candidate_first)
             if decision := decide(self._test, self._plan.thresholds):
                 return self._conclude(decision.outcome, decision.reason)
         return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
 
+    def _refer_to(self, window: Window) -> None:
+        self._reference = window
+        self._worst = self._health(window)
+
+    def _can_refer_to(self, window: Window) -> bool:
+        """Tell whether anything finished in `window` that others could be compared with."""
+        return bool(window.operations_total if self._blocks.are_ours else window.statements)
+
+    def _health(self, window: Window) -> Health:
+        return Health.of(window, reference=self._reference)
+
+    def _breach(self, candidate: Health, baseline: Window, candidate_first: bool) -> Breach | None:
+        """Return what the guards have to say of the candidate's block, after another one of the baseline."""
+        self._worst = self._worst.worst(self._health(baseline))
+        if breach(candidate, self._worst, self._plan.guards) and not candidate_first:
+            # the baseline gets another block: what hit the candidate alone may have come from elsewhere
+            self._worst = self._worst.worst(self._health(self._blocks.run(Arm.BASELINE)))
+        return breach(candidate, self._worst, self._plan.guards)
+
     def _is_late(self) -> bool:
         return self._deadline_seconds is not None and self._blocks.clock.monotonic_seconds() >= self._deadline_seconds
 
-    def _add(self, windows: Mapping[Arm, Window], reference: Window, candidate_first: bool) -> None:
-        for measure, test in self._tests.items():
+    def _add(self, windows: Mapping[Arm, Window], candidate_first: bool) -> None:
+        for measure in self._tests if self._blocks.are_ours else (self._plan.measure,):
             baseline_seconds, candidate_seconds = paired_objective(
-                windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=reference, measure=measure
+                windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=self._reference, measure=measure
             )
             # a pair in which nothing ran in one of the arms says nothing; NaN fails both comparisons
             if baseline_seconds > 0 and candidate_seconds > 0:
                 pair = Pair(baseline_seconds, candidate_seconds, candidate_first)
-                test.add(pair)
+                self._tests[measure].add(pair)
                 if measure is self._plan.measure:
                     self._pairs.append(pair)
-                    self._on_pair(len(self._pairs), test.interval())
+                    self._on_pair(len(self._pairs), self._test.interval())
 
     def _conclude(self, outcome: Outcome, reason: str) -> Verdict:
         ratio, low, high = self._test.interval()
         if not self._pairs:
-            reason = f"no pair could be compared, for nothing was seen to run; {reason}"
+            why = (
+                "too little ran in both blocks" if self._can_refer_to(self._reference) else "nothing was seen to run"
+            )
+            reason = f"no pair could be compared, for {why}; {reason}"
         return Verdict(outcome, ratio, low, high, tuple(self._pairs), reason)
 
-    def _aborted(self, candidate: Health, baseline: Health, reason: str) -> Verdict:
+    def _aborted(self, candidate: Health, reason: str) -> Verdict:
         ratio, low, high = self._test.interval()
         if not self._pairs:
-            ratio = candidate.mean_seconds / baseline.mean_seconds
+            ratio = candidate.mean_seconds / self._worst.mean_seconds
+            # what finishes nothing has no mean, and takes for ever
+            ratio = math.inf if math.isnan(ratio) else ratio
         return Verdict(Outcome.ABORTED, ratio, low, high, tuple(self._pairs), reason)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
@@ -43,9 +42,9 @@ class LoadPlan:
     seed : int
         Not negative; the same seed gives the same operations at the same times.
     processes : int or None
-        Client processes, at most one for each core. None: as few as the rate needs, since each serves a queue of its
-        own with its share of the connections, and several queues wait longer than one; in the closed loop, which
-        asks for all that the server can do, one for each core.
+        Client processes, at most one for each core and for each connection. None: as few as the rate needs, since
+        each serves a queue of its own with its share of the connections, and several queues wait longer than one; in
+        the closed loop, which asks for all that the server can do, one for each core.
     session_settings : mapping of str to str
         SET in every session, before anything else.
     rate_shape : callable
@@ -103,15 +102,15 @@ class LoadPlan:
         """Whether operations become due by the clock, and not by the answer to the one before."""
         return self.rate_per_second is not None
 
-    def process_count(self, cores: int | None = None) -> int:
-        """Return how many client processes to start on a machine of `cores` (default: the cores we may use).
+    def process_count(self, cores: int) -> int:
+        """Return how many client processes to start where we may use so many cores; never more than connections.
 
         Where the plan leaves it open, one more than its rate needs, which rests until a higher rate calls for it.
         """
-        cores = cores or len(os.sched_getaffinity(0))
+        most = min(cores, self.connections)
         if self.processes is not None:
-            return min(self.processes, cores)
-        return cores if self.rate_per_second is None else min(self._needed + 1, cores)
+            return min(self.processes, most)
+        return most if self.rate_per_second is None else min(self._needed + 1, most)
 
     def active_count(self, started: int) -> int:
         """Return how many of the processes that were started take part at the present rate."""

@@ -17,6 +17,7 @@ from write_help import BEGIN, END, ROOT, pages, with_help
 
 from ml_postgres_optimization.interfaces.cli import app, classic
 from ml_postgres_optimization.interfaces.cli.invocation import invoke
+from ml_postgres_optimization.telemetry.export import COLUMN_FAMILIES, COLUMNS
 
 # a command keeps its log open until its process ends; here many share one
 pytestmark = [
@@ -105,6 +106,11 @@ def test_both_readmes_show_the_same_commands():
 def test_every_subcommand_has_an_example():
     shown = {subcommand(example) for example in examples() if is_ours(example)}
     assert shown == {*ORDER, "run.py"}
+
+
+def test_every_exported_column_is_documented():
+    page = (ROOT / "docs" / "commands" / "export.md").read_text()
+    assert [name for name in (*COLUMNS, *COLUMN_FAMILIES) if f"| `{name}` |" not in page] == []
 
 
 def test_decisions_have_numbers_of_their_own():

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ml_postgres_optimization"
 MODULES = sorted(PACKAGE.rglob("*.py"))
+SCRIPTS = sorted(PACKAGE.rglob("*.sql"))
 BANNED_IN_NAMES = re.compile(
     r"(^|_)(manager|helper|helpers|utils|util|common|base|smart|advanced|quantum|dimensional)(_|$)"
 )
@@ -101,6 +102,12 @@ def public_things(parent: ast.Module | ast.ClassDef) -> Iterator[Function | ast.
                 yield node
             if isinstance(node, ast.ClassDef):
                 yield from public_things(node)
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=relative)
+def test_sql_is_ascii(path):
+    """Comments and texts of functions are stored in the database, whose encoding may lack anything else."""
+    assert path.read_bytes().isascii()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

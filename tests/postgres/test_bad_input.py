@@ -3,12 +3,14 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
-from command_line import CommandLine, by_hand, clean_environment, rows, written_settings
+from command_line import ROOT, CommandLine, by_hand, clean_environment, rows, written_settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from rewriting_proxy import as_version_13, rewriting_proxy
@@ -234,7 +236,7 @@ class TestPrivileges:
 
     def test_an_owner_is_told_what_it_goes_without(self, cli, owner):
         cli.dsn = owner
-        assert "goes without" in cli("setup").done().out
+        assert "This role goes without it: " in cli("setup").done().out
 
     def test_an_owner_is_told_what_cannot_be_tuned(self, cli, owner):
         cli.dsn = owner
@@ -492,3 +494,64 @@ def test_the_load_never_takes_the_last_connections(cli, own_server):
     cli("setup").done()
     with psycopg.connect(own_server.dsn):
         cli("test", "--simulate", *SHORT).done(0, 1)
+
+
+class TestOutput:
+    """Where standard output is not what the program would like."""
+
+    @pytest.fixture
+    def run(self, database, tmp_path):
+        environ = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "POSTGRES_"))}
+
+        def run(*words, **more):
+            command = [sys.executable, str(ROOT / "run.py"), *words]
+            return subprocess.run(
+                command,
+                env={**environ, "GENESIS_HOME": str(tmp_path / "home"), **more.pop("environ", {})},
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+                **more,
+            )
+
+        return run
+
+    @pytest.mark.parametrize("words", [(), ("--json",)], ids=["tables", "json"])
+    def test_a_full_device_is_said_in_two_lines(self, run, database, words):
+        with Path("/dev/full").open("w") as full:
+            ended = run("--mode", "setup", "--dsn", database, *words, stdout=full)
+        assert ended.returncode == 2
+        lines = [line for line in ended.stderr.splitlines() if "Schema genesis" not in line]
+        assert len(lines) == 2, ended.stderr
+        assert lines[0].startswith("The result cannot be written to standard output")
+        assert rows(database, "SELECT 1 FROM pg_namespace WHERE nspname = 'genesis'") == [(1,)]
+
+    def test_a_reader_that_has_seen_enough_is_no_error(self, run, database):
+        reading, writing = os.pipe()
+        os.close(reading)
+        ended = run("--mode", "setup", "--dsn", database, stdout=writing)
+        os.close(writing)
+        assert (ended.returncode, ended.stderr) == (0, "")
+
+    def test_a_terminal_that_knows_no_minus_sign_gets_another_one(self, run, database):
+        ended = run(
+            *("--mode", "optimize", "--dry-run", "--dsn", database),
+            stdout=subprocess.PIPE,
+            environ={"PYTHONIOENCODING": "ascii"},
+        )
+        assert ended.returncode == 0, ended.stderr
+
+
+def test_a_library_that_is_missing_is_named_with_what_installs_it(tmp_path):
+    (tmp_path / "optuna.py").write_text("import a_library_that_nobody_has\n")
+    ended = subprocess.run(
+        [sys.executable, ROOT / "run.py", "--mode", "setup"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "GENESIS_HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    first, second = ended.stderr.splitlines()
+    assert "a_library_that_nobody_has is not installed" in first
+    assert "pip install" in second

@@ -1,5 +1,6 @@
 """The load generator on a real server: every operation is accounted for, and what is changed takes effect."""
 
+import itertools
 import threading
 import time
 
@@ -404,6 +405,46 @@ def test_the_batches_fit_the_recorder(loaded):
     assert window.failed_total == 0
     assert set(window.operations) == set(SOAK_MIX.kinds)
     assert window.lag.total == window.operations_total
+
+
+def test_a_window_holds_what_ended_in_it(loaded):
+    from ml_postgres_optimization.telemetry import ActivitySample, Recorder, Snapshot, SystemClock
+
+    class Nothing:
+        def __init__(self):
+            self.taken_seconds = []
+
+        def snapshot(self):
+            self.taken_seconds.append(time.monotonic())
+            return Snapshot(SystemClock().now(), self.taken_seconds[-1], {})
+
+        def activity(self):
+            return ActivitySample({}, 0, 0, 0, 0.0)
+
+    told, server = [], Nothing()
+
+    def samples():
+        batches = load.samples()
+        told.extend(batches)
+        return batches
+
+    plan = LoadPlan(READS, rate_per_second=400.0, connections=4, processes=2)
+    with LoadGenerator(loaded, plan) as load:
+        until(finished(load, 50))
+        recorder = Recorder(server, SystemClock(), samples=samples)
+        recorder.discard()
+        windows = [recorder.record(0.3, configuration_id="base") for _ in range(4)]
+    rest = recorder.finish(configuration_id="base")
+    ends = column(told, "end_seconds")
+    limits = server.taken_seconds
+    counts = [np.count_nonzero((ends > since) & (ends <= upto)) for since, upto in itertools.pairwise(limits[:5])]
+    assert [window.operations_total for window in windows] == counts
+    assert rest.operations_total == np.count_nonzero(ends > limits[4])
+    came_due = sum(window.due_total for window in windows)
+    expected = 400.0 * (limits[4] - limits[0])
+    assert abs(came_due - expected) < 6 * np.sqrt(expected) + 2 * 400.0 * 0.2, (
+        "a Poisson count, and a stretch each side"
+    )
 
 
 def test_the_clients_own_cost_is_known(loaded):

@@ -185,6 +185,7 @@ def test_a_client_process_that_dies_is_replaced_and_nothing_is_passed_over(loade
         victim = load.process_ids[0]
         os.kill(victim, signal.SIGKILL)
         until(lambda: load.counters.restarts_total == 1)
+        assert load.counters.died_total == 1
         assert load.failed
         assert "-9" in load.last_failure
         until(more(load, 300))

@@ -275,6 +275,15 @@ def test_predictions_are_scored_by_the_window_that_happened(repository):
     assert (score.coverage, score.level) == (0.5, pytest.approx(0.9))
 
 
+def test_a_prediction_is_not_scored_by_a_window_under_another_configuration(repository):
+    repository.add(window(0, response_seconds=[0.003]))
+    in_force = window(0).configuration_id
+    repository.add_prediction(prediction(configuration_id="another"))
+    assert repository.score_predictions() == 0
+    repository.add_prediction(prediction(configuration_id=in_force))
+    assert repository.score_predictions() == 1
+
+
 def test_probabilities_are_scored_by_what_failed(repository):
     repository.add(window(0))
     repository.add(window(1, failed=1))
@@ -381,6 +390,17 @@ def test_partitions_are_made_when_their_day_comes(repository, session):
     far = f"SELECT to_regclass('genesis.predictions_p{datetime.now(UTC) + timedelta(days=9):%Y%m%d}')"
     assert session.execute(far).fetchone() == (None,)
     repository.add(window(1, started_at=START + timedelta(days=1), ended_at=START + timedelta(days=1, seconds=10)))
+    assert session.execute(far).fetchone() != (None,)
+
+
+def test_partitions_that_could_not_be_made_are_made_at_the_next_window(repository, session, owner):
+    session.execute("UPDATE genesis.settings SET partitions_ahead = 9")
+    far = f"SELECT to_regclass('genesis.predictions_p{datetime.now(UTC) + timedelta(days=9):%Y%m%d}')"
+    with psycopg.connect(owner) as other:
+        other.execute("SELECT FROM genesis.metric_windows, genesis.operation_windows, genesis.predictions")
+        repository.add(window())
+        assert session.execute(far).fetchone() == (None,)
+    repository.add(window(1))
     assert session.execute(far).fetchone() != (None,)
 
 

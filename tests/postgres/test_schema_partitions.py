@@ -205,6 +205,53 @@ def test_a_locked_table_waits_for_the_next_call_and_the_others_do_not(session, o
     assert day(4) in partitions(session, "predictions")
 
 
+def maintain(session):
+    return session.execute("SELECT genesis.maintain()").fetchone()[0]
+
+
+def test_maintenance_says_whether_all_of_it_was_done(session, owner):
+    assert maintain(session) is True
+    session.execute("UPDATE genesis.settings SET partitions_ahead = 4")
+    with psycopg.connect(owner) as other:
+        other.execute("LOCK TABLE genesis.predictions_default IN SHARE MODE")
+        assert maintain(session) is False
+    with psycopg.connect(owner) as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtextextended('genesis-pg maintenance', 0))")
+        assert maintain(session) is False
+    assert maintain(session) is True
+
+
+def test_setup_does_not_wait_for_who_reads(session, owner):
+    session.execute("UPDATE genesis.settings SET partitions_ahead = 4")
+    with psycopg.connect(owner) as other:
+        other.execute("SELECT * FROM genesis.metric_windows")
+        assert install_schema(session).applied == ()
+        assert day(4) not in partitions(session, "metric_windows")
+    install_schema(session)
+    assert day(4) in partitions(session, "metric_windows")
+
+
+def test_setup_leaves_maintenance_to_who_is_at_it(session, owner):
+    session.execute("UPDATE genesis.settings SET partitions_ahead = 4")
+    with psycopg.connect(owner) as other:
+        assert maintain(other) is True
+        assert install_schema(session).applied == ()
+        assert day(4) not in partitions(session, "predictions")  # the other one has not committed yet
+    assert day(4) in partitions(session, "predictions")
+
+
+def test_a_day_that_a_time_zone_left_out_is_a_day_of_ours(session):
+    session.execute("SET TimeZone = 'Pacific/Apia'")  # went from the 29th to the 31st in December 2011
+    session.execute("SELECT genesis.add_partition('predictions', 'made_at', '2011-12-30')")
+    assert "p20111230" in partitions(session, "predictions")
+
+
+def test_retention_drops_whatever_way_the_session_reads_strings(session):
+    session.execute("SET standard_conforming_strings = off")
+    session.execute("SELECT genesis.add_partition('predictions', 'made_at', (now() AT TIME ZONE 'UTC')::date - 40)")
+    assert session.execute("SELECT genesis.drop_expired_partitions()").fetchone() == (1,)
+
+
 def test_an_insert_under_way_does_not_keep_partitions_from_being_made(session, owner):
     session.execute("UPDATE genesis.settings SET partitions_ahead = 4")
     with psycopg.connect(owner) as other:

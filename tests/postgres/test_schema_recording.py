@@ -120,6 +120,30 @@ def test_statements_give_the_mean_where_the_extension_is(database, binaries):
         assert recorded(session)[-1]["mean_statement_seconds"] is None
 
 
+def test_an_extension_that_was_not_updated_is_said_and_stops_nothing(database, binaries):
+    if not binaries.has_library("pg_stat_statements"):
+        pytest.skip("these binaries have no pg_stat_statements")
+    with connect(ConnectionSettings.from_dsn(database)) as session:
+        session.execute("CREATE EXTENSION pg_stat_statements SCHEMA public VERSION '1.8'")  # as pg_upgrade leaves it
+        (lost,) = install_schema(session).lost
+        assert "ALTER EXTENSION pg_stat_statements UPDATE" in lost
+        record(session)
+        record(session)
+        (window,) = recorded(session)
+        assert "ALTER EXTENSION pg_stat_statements UPDATE" in window["unseen"]["statements"]
+        assert "database.commits_per_second" in window["rates"]
+        session.execute("ALTER EXTENSION pg_stat_statements UPDATE")
+        assert install_schema(session).lost == ()
+
+
+@pytest.mark.parametrize("conforming", ["on", "off"])
+def test_how_strings_are_read_does_not_change_which_counters_grow(session, conforming):
+    session.execute(f"SET standard_conforming_strings = {conforming}")
+    before, after = '{"a.b_total": 1, "a.subtotal": 1}', '{"a.b_total": 3, "a.subtotal": 3}'
+    rates, _ = session.execute("SELECT * FROM genesis.growth(%s, %s, 1)", [before, after]).fetchone()
+    assert rates == {"a.b_per_second": 2}
+
+
 def test_without_the_extension_that_is_said(session):
     record(session)
     record(session)

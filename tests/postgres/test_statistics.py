@@ -1,5 +1,6 @@
 """The statistics collector on a real server: as superuser, monitor and plain role, with and without extension."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -14,8 +15,9 @@ from psycopg.conninfo import make_conninfo
 from ml_postgres_optimization.target.host import HostProbe
 from ml_postgres_optimization.target.postgres.capabilities import read_capabilities
 from ml_postgres_optimization.target.postgres.collector import StatisticsCollector
+from ml_postgres_optimization.target.postgres.collector.own_statements import OwnStatements
 from ml_postgres_optimization.target.postgres.collector.statistics_collector import ONE_ROW_SOURCES
-from ml_postgres_optimization.telemetry import Snapshot, VirtualClock, Window, between
+from ml_postgres_optimization.telemetry import Snapshot, StatementCounters, VirtualClock, Window, between
 
 NEEDS_TIMING = {"database.block_read_seconds_total", "wal.write_seconds_total", "io.client_read_seconds_total"}
 
@@ -314,11 +316,55 @@ class TestStatements:
             assert observer.statement_texts([]) == {}
             assert observer.statement_texts([(1, 2, 3), (keys[0][0], 1, 1)]) == {}
 
-    def test_our_own_queries_carry_our_mark(self, with_statements):
+    def test_what_we_ask_ourselves_is_no_work_of_the_server(self, with_statements):
         with collector(with_statements) as observer:
+            snapshots = [observer.snapshot()]
+            for _ in range(3):
+                observer.activity()
+                execute(with_statements, "ALTER SYSTEM RESET work_mem", "SELECT /* genesis-pg */ pg_reload_conf()")
+                snapshots.append(observer.snapshot())
+        with psycopg.connect(with_statements) as connection:
+            (ours,) = connection.execute(
+                'SELECT count(*) FROM "an odd ""schema".pg_stat_statements JOIN pg_database AS d ON d.oid = dbid '
+                "WHERE datname = current_database() AND query LIKE '%/* genesis-pg */%'"
+            ).fetchone()
+        assert ours >= len(ONE_ROW_SOURCES) - 1, "the server counts them, and keeps our mark"
+        for before, after in itertools.pairwise(snapshots):
+            assert not between(before, after, configuration_id="stock").statements
+
+    @pytest.mark.parametrize(
+        ("text", "is_ours"),
+        [
+            ("-- Why.\nSELECT /* genesis-pg */ count(*) FROM pg_catalog.pg_locks", True),
+            ("INSERT INTO genesis.windows (started_at) VALUES ($1)", True),
+            ("ALTER SYSTEM SET work_mem = $1", True),
+            ("SELECT pg_reload_conf()", True),
+            ("SELECT balance FROM genesis_load.accounts WHERE id = $1", False),
+            ("SELECT * FROM books WHERE title = 'ALTER SYSTEM'", False),
+            (None, False),
+        ],
+    )
+    def test_ours_are_known_by_their_text(self, text, is_ours):
+        key, counters = (1, 2, 3), StatementCounters(1, 1.0, 1, 0, 0, 0, 0.0)
+        own = OwnStatements(lambda keys: {key: text for key in keys if text})
+        assert own.left_out_of({key: counters}) == ({} if is_ours else {key: counters})
+
+    def test_the_text_of_a_query_is_read_once(self, with_statements, monkeypatch):
+        asked, read = [], StatisticsCollector.statement_texts
+        monkeypatch.setattr(
+            StatisticsCollector, "statement_texts", lambda self, keys: asked.append(set(keys)) or read(self, keys)
+        )
+        with collector(with_statements) as observer:
+            for _ in range(5):
+                observer.snapshot()
+            settled = len(asked)
             observer.snapshot()
-            texts = observer.statement_texts(observer.snapshot().statements).values()
-        assert len([text for text in texts if "/* genesis-pg */" in text]) >= len(ONE_ROW_SOURCES) - 1
+            execute(with_statements, "SELECT 1 AS something_new")
+            observer.snapshot()
+            observer.snapshot()
+        assert settled <= 3, "the query for the texts shows up one snapshot later, and then no more"
+        assert [len(keys) for keys in asked[settled:]] == [1]
+        assert all(not first & second for first, second in itertools.combinations(asked, 2))
 
     def test_a_plain_role_does_not_see_the_queries_of_others(self, with_statements, role):
         execute(with_statements, 'GRANT USAGE ON SCHEMA "an odd ""schema" TO PUBLIC', "SELECT 'secret' /* theirs */")

@@ -4,6 +4,7 @@ import random
 from contextlib import contextmanager
 
 import optuna
+import psycopg
 import pytest
 
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
@@ -13,6 +14,7 @@ from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, SystemClock
+from ml_postgres_optimization.telemetry.recorder import no_samples
 from ml_postgres_optimization.trials import NO_GUARDS, Outcome, Proposal, Thresholds, TrialPlan
 from ml_postgres_optimization.tuning import (
     Budget,
@@ -37,13 +39,13 @@ def _quiet():
 
 
 class Ground:
-    """A server under load, and everything that a trial on it needs."""
+    """A server, under load of ours unless it is None, and everything that a trial on it needs."""
 
     def __init__(self, target, load, journal):
         settings = target.settings(load_catalogue().settings_needed)
         self.target, self.load, self.journal = target, load, journal
         self.catalogue = load_catalogue().confront(settings, target.capabilities.major, target.machine)
-        self.initial = self.catalogue.configuration_of(settings, {CONCURRENCY: CONNECTIONS})
+        self.initial = self.catalogue.configuration_of(settings, {CONCURRENCY: CONNECTIONS} if load else {})
         self.store = MemoryStore()
         clock = SystemClock()
         self.laboratory = Laboratory(
@@ -54,7 +56,7 @@ class Ground:
                 journal=journal,
                 capabilities=target.capabilities,
             ),
-            Recorder(target, clock, samples=load.samples, subscribers=[self.store.add]),
+            Recorder(target, clock, samples=load.samples if load else no_samples, subscribers=[self.store.add]),
             clock,
             random.Random(1),
             load,
@@ -104,6 +106,21 @@ def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
     assert arms == {"baseline": before.id, "candidate": candidate.id}
     offered = sum(RATE * window.duration_seconds for window in ground.store.windows())
     assert 0.4 * offered < sum(window.operations_total for window in ground.store.windows()) < 2.5 * offered
+
+
+def test_the_controller_does_not_tune_an_idle_server_on_what_it_asks_itself(own_server, tmp_path, binaries):
+    if not binaries.has_library("pg_stat_statements"):
+        pytest.skip("these binaries have no contrib modules")
+    with psycopg.connect(own_server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+    events = []
+    with PostgresTarget.open(resolve_connection(own_server.dsn, {})) as target, Journal(tmp_path) as journal:
+        idle = Ground(target, None, journal)
+        study = open_study(idle.laboratory, idle.initial, folder=None, workload="own", seed=1)
+        controller = Controller(idle.laboratory, study, TrialPlan(block_seconds=1.5), subscribers=[events.append])
+        controller.run(idle.initial, [], Budget(30))
+    assert [event.stage for event in events] == [Stage.WATCHED, Stage.QUIET]
+    assert events[-1].message == "nothing runs on this server that could be compared"
 
 
 def test_the_controller_keeps_nothing_of_a_knob_that_changes_nothing(ground):

@@ -181,6 +181,44 @@ def test_a_foreign_table_is_refused(session, database):
         watch(session, "shop.abroad")
 
 
+def test_a_table_with_a_foreign_descendant_is_refused(session, database):
+    """The server cannot collect the rows of one for a transition table, so the user's statements would fail."""
+    with psycopg.connect(database) as superuser:
+        superuser.execute("""
+            CREATE FOREIGN DATA WRAPPER nowhere;
+            CREATE SERVER elsewhere FOREIGN DATA WRAPPER nowhere;
+            CREATE TABLE shop.parted (id integer) PARTITION BY RANGE (id);
+            CREATE TABLE shop.part PARTITION OF shop.parted FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+            CREATE FOREIGN TABLE shop.abroad PARTITION OF shop.part FOR VALUES FROM (0) TO (5) SERVER elsewhere;
+            CREATE TABLE shop.parent (id integer);
+            CREATE FOREIGN TABLE shop.child () INHERITS (shop.parent) SERVER elsewhere;
+        """)
+        for table, foreign in (("shop.parted", "shop.abroad"), ("shop.parent", "shop.child")):
+            with (
+                pytest.raises(errors.WrongObjectType, match=f"{table} has the foreign table {foreign}") as refusal,
+                superuser.transaction(),
+            ):
+                watch(superuser, table)
+            assert refusal.value.diag.message_hint
+            superuser.execute(f"DELETE FROM ONLY {table}")
+
+
+def test_an_owner_who_may_only_use_our_schema_watches_his_table(session, database, owner):
+    role = f"seller_{owner.split('owner_of_test_')[1][:12]}"
+    with psycopg.connect(database, autocommit=True) as superuser:
+        superuser.execute(f"CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA genesis, shop TO {role}")
+        superuser.execute(f"CREATE TABLE shop.sales (id integer); ALTER TABLE shop.sales OWNER TO {role}")
+        with psycopg.connect(make_conninfo(database, user=role), autocommit=True) as seller:
+            heard = notices(seller)
+            watch(seller, "shop.sales")
+            watch(seller, "shop.sales")
+            assert heard == ["table shop.sales is watched already"]
+            seller.execute("INSERT INTO shop.sales VALUES (1)")
+            unwatch(seller, "shop.sales")
+        assert operations(session) == [("INSERT", 1)]
+        superuser.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
 def test_somebody_elses_table_is_refused_with_the_name_of_its_owner(session, database):
     with psycopg.connect(database) as superuser:
         superuser.execute("CREATE TABLE shop.vault (id integer)")

@@ -1,6 +1,8 @@
 """Laws of histograms and windows."""
 
+import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,10 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_postgres_optimization.telemetry import (
+    ActivitySample,
     Histogram,
+    LatencySample,
     OperationWindow,
+    Recorder,
+    SampleBatch,
     Snapshot,
     StatementCounters,
+    VirtualClock,
     Window,
     between,
     merge,
@@ -100,6 +107,81 @@ def test_a_window_is_the_merger_of_its_parts(growth, lengths):
     parts = merge(between(first, second, configuration_id="stock"), between(second, third, configuration_id="stock"))
     assert (parts.started_at, parts.ended_at) == (whole.started_at, whole.ended_at)
     assert parts.rates == pytest.approx(dict(whole.rates))
+
+
+class Reports:
+    """Operations with given ends, in reports of given lengths, and a server that has nothing to say."""
+
+    def __init__(self, clock: VirtualClock, ends: list[float], lengths: list[float]) -> None:
+        limits = np.cumsum([0.0, *lengths])
+        self._clock = clock
+        self.waiting = [self._batch([], 0.0, 0.0)]  # a source that will be behind says so at the start
+        self.waiting += [self._batch(ends, *pair) for pair in itertools.pairwise(limits.tolist())]
+        self.end_seconds = float(limits[-1])
+
+    @staticmethod
+    def _batch(ends: list[float], since: float, until: float) -> SampleBatch:
+        samples = [LatencySample("read", end, end, end) for end in ends if since < end <= until]
+        counted = {"since_seconds": since, "until_seconds": until, "complete_until_seconds": until}
+        return replace(SampleBatch.of(samples, skipped_total=2), due_total=7 + len(samples), **counted)
+
+    def samples(self) -> list[SampleBatch]:
+        told = [batch for batch in self.waiting if batch.until_seconds <= self._clock.monotonic_seconds()]
+        self.waiting = self.waiting[len(told) :]
+        return told
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self._clock.now(), self._clock.monotonic_seconds(), {})
+
+    def activity(self) -> ActivitySample:
+        return ActivitySample({}, 0, 0, 0, 0.0)
+
+
+@given(
+    st.lists(st.floats(0.001, 8.0), max_size=40),
+    st.lists(st.floats(0.05, 0.5), min_size=40, max_size=60),
+    st.lists(st.floats(0.0, 2.0), max_size=6),
+    st.data(),
+)
+def test_windows_cut_anywhere_add_up_to_all_that_was_reported(ends, lengths, durations, data):
+    clock = VirtualClock()
+    reports = Reports(clock, ends, lengths)
+    batches = list(reports.waiting)
+    recorder = Recorder(reports, clock, samples=reports.samples)
+    begun_seconds, parts = 0.0, []
+    for duration in durations:
+        window = recorder.record(duration, configuration_id="stock")
+        ended_seconds = begun_seconds + window.duration_seconds
+        if ended_seconds <= reports.end_seconds:
+            inside = [end for end in ends if begun_seconds < end - 1e-5 and end + 1e-5 <= ended_seconds]
+            around = [end for end in ends if begun_seconds <= end + 1e-5 and end - 1e-5 <= ended_seconds]
+            assert len(inside) <= window.operations_total <= len(around)
+        begun_seconds = ended_seconds
+        parts.append(window)
+        if data.draw(st.booleans()):
+            clock.sleep(data.draw(st.floats(0.0, 1.0)))
+    clock.sleep(reports.end_seconds)
+    parts.append(recorder.finish(configuration_id="stock"))
+    windows = [part for part in parts if part]
+    told = sum(len(batch) for batch in batches)
+    assert sum(window.operations_total for window in windows) == told
+    assert sum(window.skipped_total for window in windows) == 2 * len(batches)
+    # a window of no length has no rate, so it cannot say what came due in it
+    if all(window.duration_seconds for window in windows):
+        assert sum(window.due_total for window in windows) == told + 7 * len(batches)
+
+
+@given(st.lists(st.floats(0.0, 10.0), max_size=30), st.floats(-1.0, 11.0), st.integers(0, 9), st.integers(0, 99))
+def test_both_parts_of_a_batch_are_the_whole(ends, at, skipped, due):
+    batch = SampleBatch.of([LatencySample("read", 0.0, 0.0, end) for end in sorted(ends)], skipped_total=skipped)
+    whole = replace(batch, due_total=due, since_seconds=0.0, until_seconds=10.0)
+    earlier, later = whole.split(at)
+    assert np.array_equal(np.concatenate([earlier.end_seconds, later.end_seconds]), whole.end_seconds)
+    assert all(end <= at for end in earlier.end_seconds)
+    assert all(end > at for end in later.end_seconds)
+    for part, count in (("skipped_total", skipped), ("due_total", due)):
+        assert getattr(earlier, part) + getattr(later, part) == count
+        assert min(getattr(earlier, part), getattr(later, part)) >= 0
 
 
 @given(samples, samples)

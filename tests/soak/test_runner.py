@@ -1,10 +1,13 @@
 """The soak runner, on a virtual clock and a server that goes away."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
 from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.interfaces.commands.extended_test import client_lines
 from ml_postgres_optimization.soak.criteria import Criteria
 from ml_postgres_optimization.soak.report import soak_json
 from ml_postgres_optimization.soak.runner import MAXIMUM_OUTAGE_SECONDS, SoakPlan, SoakResult, run_soak
@@ -17,6 +20,7 @@ from ml_postgres_optimization.telemetry import (
     VirtualClock,
     Window,
 )
+from ml_postgres_optimization.workload import LoadCounters
 
 
 class FlakyServer:
@@ -54,13 +58,50 @@ class Load:
         samples = []
         for number in range(self.produced, self.produced + due):
             failed = (number + 1) % self._fail_each == 0
-            samples.append(LatencySample("read", now, now, now + self._seconds, "40001" if failed else None))
+            samples.append(LatencySample("read", now - self._seconds, now, now, "40001" if failed else None))
         self.produced += due
         return [SampleBatch.of(samples, skipped_total=self._skipped)] if samples else []
 
 
+class HangingLoad:
+    """Ten operations a second come due; from `hangs_at` on none ends, and two are at the server until the stop."""
+
+    def __init__(self, clock: VirtualClock, hangs_at: float, died: int = 0, cpu_ratio: float = 0.1) -> None:
+        self._clock, self._hangs_at, self._died, self._cpu_ratio = clock, hangs_at, died, cpu_ratio
+        self._due = self._ended = 0
+        self._stopped_at = math.inf
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped_at < math.inf
+
+    @property
+    def counters(self) -> LoadCounters:
+        return LoadCounters(due_total=self._due, died_total=self._died)
+
+    def cpu_ratio_since(self, monotonic_seconds: float) -> float:
+        assert monotonic_seconds <= self._clock.monotonic_seconds()
+        return self._cpu_ratio
+
+    def stop(self) -> None:
+        self._stopped_at = self._clock.monotonic_seconds()
+        self._clock.sleep(5.0)
+
+    def samples(self) -> Sequence[SampleBatch]:
+        now = self._clock.monotonic_seconds()
+        due = round(min(now, self._stopped_at) * 10) - self._due
+        ended = round(min(now, self._hangs_at) * 10) - self._ended
+        self._due, self._ended = self._due + due, self._ended + ended
+        samples = [LatencySample("read", now - 0.001, now, now)] * ended
+        skipped = 0
+        if self.is_stopped and self._due > self._ended:
+            samples += [LatencySample("read", self._hangs_at, self._hangs_at, now, "57014")] * 2
+            skipped, self._ended = self._due - self._ended - 2, self._due
+        return [replace(SampleBatch.of(samples, skipped_total=skipped), due_total=due)]
+
+
 def soak(
-    clock: VirtualClock, server: FlakyServer, load: Load, seconds: float = 35.0
+    clock: VirtualClock, server: FlakyServer, load: Load | HangingLoad, seconds: float = 35.0
 ) -> tuple[SoakResult, list[Window]]:
     windows: list[Window] = []
     recorder = Recorder(server, clock, samples=load.samples)
@@ -70,6 +111,7 @@ def soak(
         configuration_id="stock",
         clock=clock,
         on_window=lambda window, _share: windows.append(window),
+        load=load if isinstance(load, HangingLoad) else None,
     )
     return result, windows
 
@@ -110,6 +152,76 @@ def test_an_outage_loses_its_window_but_not_its_operations():
     assert result.whole is not None
     assert result.whole.operations_total == load.produced
     assert sum(window.duration_seconds for window in windows) < 35.0, "a lost window is never filled in"
+
+
+def test_what_is_unanswered_at_the_end_did_not_succeed():
+    clock = VirtualClock()
+    load = HangingLoad(clock, hangs_at=12.0)
+    result, windows = soak(clock, FlakyServer(clock), load, seconds=24.0)
+    assert load.is_stopped
+    assert result.whole is not None
+    assert result.whole.due_total == result.whole.operations_total + result.whole.skipped_total == 240
+    assert result.whole.skipped_total == 118
+    assert result.whole.errors == {"57014": 2}
+    assert result.criteria[0].found == pytest.approx(0.5)
+    assert not result.met
+    assert result.windows_total == len(windows) == 3, "how the load ends is no window of its own"
+    document = soak_json(result)
+    assert (document["whole"]["due_total"], document["whole"]["skipped_total"]) == (240, 118)
+
+
+def test_what_is_unanswered_counts_after_an_outage_that_lasts_to_the_end():
+    clock = VirtualClock()
+    result, windows = soak(clock, FlakyServer(clock, down_from=15.0, down_until=27.0), HangingLoad(clock, 15.0), 24.0)
+    assert (result.windows_total, result.lost_windows_total) == (1, 1) == (len(windows), 1)
+    assert result.whole is not None
+    # it came due until the load was stopped, at the end of the outage
+    assert result.whole.due_total == result.whole.operations_total + result.whole.skipped_total >= 240
+    assert result.whole.operations_total == 152
+    assert not result.met
+
+
+def test_what_is_unanswered_counts_when_the_server_is_away_at_the_end():
+    clock = VirtualClock()
+    load = HangingLoad(clock, hangs_at=12.0)
+    result, _ = soak(clock, FlakyServer(clock, down_from=24.5), load, seconds=24.0)
+    assert result.whole is not None
+    assert result.whole.skipped_total == 118
+    assert result.whole.unseen["server"] == "The server is away."
+    assert not result.met
+
+
+def test_what_is_unanswered_counts_after_an_interruption():
+    clock = VirtualClock()
+    load = HangingLoad(clock, hangs_at=12.0)
+
+    class Interrupted(FlakyServer):
+        def activity(self) -> ActivitySample:
+            if clock.monotonic_seconds() == 16.0:
+                raise KeyboardInterrupt
+            return super().activity()
+
+    result, _ = soak(clock, Interrupted(clock), load, seconds=100.0)
+    assert result.interrupted
+    assert load.is_stopped
+    assert result.whole is not None
+    assert result.whole.due_total == 160
+    assert result.whole.skipped_total == 38
+    assert result.whole.duration_seconds == 21.0, "the open window is closed when the load has ended"
+
+
+def test_a_soak_says_whether_its_clients_were_fit_to_measure():
+    clock = VirtualClock()
+    result, _ = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0))
+    assert result.met
+    assert client_lines(result) == ["Client processes: 0 died, the busiest used 10% of a core."]
+    result, _ = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0, died=2, cpu_ratio=0.93))
+    document = soak_json(result)
+    assert (document["clients_died_total"], document["client_cpu_ratio"]) == (2, 0.93)
+    assert client_lines(result)[1:] == [f"Warning: {doubt}" for doubt in document["doubts"]]
+    died, busy = document["doubts"]
+    assert "2" in died
+    assert "93%" in busy
 
 
 def test_a_server_that_stays_away_ends_the_soak():

@@ -158,6 +158,33 @@ def test_a_malformed_dsn_is_refused_in_two_lines_without_its_password(dsn):
         assert hidden not in shown
 
 
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://tuner:hunter2/shop",
+        "postgresql://one,tuner:hunter2/shop",
+        "postgresql://tuner:hunter2%zz/shop",
+        "postgresql://tuner:5432,two:hunter2/shop",
+        "postgresql://db/shop?hunter2",
+        "postgresql://db/shop?user=tuner=hunter2",
+        "postgresql://[::1]hunter2/shop",
+        "host=h user=u hunter2",
+        "host=h user=u hunter2 port=5432",
+    ],
+)
+def test_a_password_in_the_wrong_place_is_not_shown(dsn):
+    with pytest.raises(UsageError) as refused:
+        resolve_connection(dsn, {})
+    shown = f"{refused.value} {refused.value.__cause__} {refused.value.__context__}"
+    assert "hunter2" not in shown
+    assert str(refused.value).count("\n") == 1
+
+
+def test_a_port_that_is_a_number_is_shown():
+    with pytest.raises(UsageError, match=r"--dsn is '70000'"):
+        resolve_connection("postgresql://db:70000/shop", {})
+
+
 def test_what_is_wrong_is_shown_where_no_password_can_be():
     with pytest.raises(UsageError, match='invalid connection option "hots"'):
         resolve_connection("hots=localhost", {})

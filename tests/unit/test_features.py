@@ -24,7 +24,14 @@ from ml_postgres_optimization.models.features import (
 from ml_postgres_optimization.models.features.registry import OPERATION_KINDS
 from ml_postgres_optimization.models.observation import Observation
 from ml_postgres_optimization.retry.classification import ErrorClass
-from ml_postgres_optimization.telemetry import StatementCounters, Window
+from ml_postgres_optimization.telemetry import (
+    LatencySample,
+    SampleBatch,
+    Snapshot,
+    StatementCounters,
+    Window,
+    between,
+)
 from ml_postgres_optimization.workload.operation import OperationKind
 
 EMPTY = Window(START, START + timedelta(seconds=10), STOCK.id)
@@ -112,6 +119,17 @@ def test_figures_of_a_known_window():
     assert named["mix.join"] == 0.0
     assert named["knob.work_mem"] == pytest.approx(math.log2(4097))
     assert (named["knob.jit"], named["knob.wal_compression"]) == (1.0, 0.0)
+
+
+def test_the_offer_does_not_depend_on_how_the_server_coped_with_it():
+    window = make_window(0, mean_seconds=0.01, rng=np.random.default_rng(1))
+    finished = SampleBatch.of([LatencySample("read", 0.0, 0.0, 1.0)] * 300)
+    snapshots = [Snapshot(START + timedelta(seconds=at), at, {}) for at in (0.0, 10.0)]
+    batches = [replace(finished, due_total=1_000)]
+    overloaded = between(*snapshots, configuration_id=STOCK.id, labels=window.labels, batches=batches)
+    assert overloaded.operations_total == 300
+    assert features(Observation(STOCK, overloaded))["load.offered_per_second"] == pytest.approx(100.0)
+    assert LoadContext.of(overloaded).offered_per_second == pytest.approx(100.0)
 
 
 def test_trends_compare_with_the_window_before(observation):

@@ -1,5 +1,7 @@
 """Mixes and plans refuse nonsense in words, and split over processes without losing anything."""
 
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.workload import LEVELS, SOAK_MIX, LoadPlan, OperationKind, OperationMix
 from ml_postgres_optimization.workload.generator.child import check_picklable, failure_at_start
-from ml_postgres_optimization.workload.generator.shares import shares_of
+from ml_postgres_optimization.workload.generator.shares import shares_of, usable_cores
 from ml_postgres_optimization.workload.process.messages import Failure
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -89,13 +91,31 @@ def test_a_plan_that_makes_no_sense_is_refused_and_the_value_is_named(wrong):
         ({}, 1, 1, 1),
         ({"processes": 16}, 4, 4, 4),
         ({"processes": 2, "rate_per_second": 10}, 4, 2, 2),
+        ({"connections": 3}, 64, 3, 3),
+        ({"connections": 1, "rate_per_second": 12_000}, 8, 1, 1),
+        ({"connections": 2, "processes": 4}, 8, 2, 2),
     ],
     ids=str,
 )
-def test_processes_are_as_few_as_the_rate_needs_and_never_more_than_cores(plan, cores, started, active):
+def test_processes_are_as_few_as_the_rate_needs_and_never_more_than_cores_or_connections(
+    plan, cores, started, active
+):
     plan = LoadPlan(SOAK_MIX, **plan)
     assert plan.process_count(cores=cores) == started
     assert plan.active_count(started) == active
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("200000 100000", 2), ("250000 100000", 2), ("50000 100000", 1), ("max 100000", 64)]
+)
+def test_cores_are_no_more_than_the_control_groups_quota_pays_for(quota, cores, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(64)))
+    group = tmp_path / "sys/fs/cgroup/pod"
+    group.mkdir(parents=True)
+    (group / "cpu.max").write_text(quota)
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/pod\n")
+    assert usable_cores(proc=tmp_path / "proc", sys=tmp_path / "sys") == cores
 
 
 @given(

@@ -7,7 +7,7 @@ import pytest
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, Window
-from ml_postgres_optimization.trials import Guards, Health, Measure, breach, mix_of, paired_objective
+from ml_postgres_optimization.trials import NO_GUARDS, Guards, Health, Measure, breach, mix_of, paired_objective
 from ml_postgres_optimization.trials.objective import response_with_mix
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -90,11 +90,28 @@ def test_throughput_is_the_time_for_one_that_succeeds():
 
 
 def test_sessions_that_are_not_ours_are_compared_query_by_query_in_the_baselines_mix():
-    reference = window(statements=called(a=(90, 0.001), b=(10, 0.1), c=(5, 1.0)))
+    reference = window(statements=called(a=(90, 0.001), b=(10, 0.1), c=(5, 0.01)))
     baseline = window(statements=called(a=(50, 0.001), b=(50, 0.1), d=(9, 9.0)))
     candidate = window(statements=called(a=(1, 0.002), b=(99, 0.1), c=(5, 1.0)))
     figures = paired_objective(baseline, candidate, reference=reference, measure=Measure.MEAN)
     assert figures == pytest.approx((0.9 * 0.001 + 0.1 * 0.1, 0.9 * 0.002 + 0.1 * 0.1))
+
+
+@pytest.mark.parametrize(("lost_seconds", "compares"), [(0.09, True), (0.13, False)])
+def test_what_a_block_lacks_may_be_a_tenth_of_the_execution_time_and_no_more(lost_seconds, compares):
+    reference = window(statements=called(a=(1000, 0.001), b=(1, lost_seconds)))
+    lacking = window(statements=called(a=(1000, 0.0009)))
+    figures = paired_objective(reference, lacking, reference=reference, measure=Measure.MEAN)
+    assert np.isfinite(figures).all() == compares
+    assert paired_objective(lacking, reference, reference=reference, measure=Measure.MEAN) == pytest.approx(
+        figures[::-1], nan_ok=True
+    )
+
+
+def test_a_percentile_of_our_load_before_it_has_finished_anything_is_not_a_number():
+    reference, block = window(statements=called(a=(1, 0.1))), window(read=(10, 0.001), statements=called(a=(1, 0.1)))
+    for measure in (Measure.MEAN, Measure.P99):
+        assert np.isnan(paired_objective(block, block, reference=reference, measure=measure)).all()
 
 
 def test_a_percentile_of_sessions_that_are_not_ours_is_refused():
@@ -122,7 +139,9 @@ BASELINE = {"read": (1000, 0.010)}
         (window(read=(1000, 0.010, 11)), "failed"),
         (window(skipped=40, read=(1000, 0.010)), None),
         (window(skipped=80, read=(1000, 0.010)), "skipped"),
-        (window(), None),
+        (window(), "finished per second"),
+        (window(read=(99, 0.010)), "finished per second"),
+        (window(read=(101, 0.010)), None),
     ],
 )
 def test_guards_stop_what_is_clearly_worse_and_nothing_else(candidate, says):
@@ -142,5 +161,38 @@ def test_a_tail_that_grows_is_seen_and_may_be_a_stall():
 
 
 def test_the_worst_of_the_baseline_counts_and_not_a_number_gives_way():
-    first = Health(0.1, float("nan"), 0.1, 0.0, 0.2)
-    assert first.worst(Health(0.2, 0.5, 0.05, 0.1, 0.1)) == Health(0.2, 0.5, 0.1, 0.1, 0.2)
+    first = Health(5.0, 0.1, float("nan"), 0.1, 0.0, 0.2, 10.0, 0.9)
+    second = Health(5.0, 0.2, 0.5, 0.05, 0.1, 0.1, 20.0, float("nan"))
+    assert first.worst(second) == Health(5.0, 0.2, 0.5, 0.1, 0.1, 0.2, 10.0, 0.9)
+
+
+FOREIGN = window(statements=called(a=(900, 0.001), r=(2, 1.0)))
+
+
+@pytest.mark.parametrize(
+    ("candidate", "says", "may_be_chance"),
+    [
+        (called(a=(900, 0.001), r=(1, 1.0)), None, False),
+        (called(a=(900, 0.0009)), "did not finish", True),
+        (called(r=(200, 1.0)), "took 31%", True),
+        (called(a=(900, 0.001), r=(2, 5.0)), "mean response", False),
+        (called(r=(2, 1.0)), "finished per second", False),
+        ({}, "finished per second", False),
+    ],
+)
+def test_a_query_that_stops_finishing_is_stopped_unless_it_may_be_chance(candidate, says, may_be_chance):
+    reference = Health.of(FOREIGN, reference=FOREIGN)
+    found = breach(Health.of(window(statements=candidate), reference=FOREIGN), reference, Guards())
+    assert (found is None) if says is None else (says in found.reason and found.may_be_a_stall is may_be_chance)
+
+
+def test_without_guards_nothing_is_breached():
+    reference = Health.of(FOREIGN, reference=FOREIGN)
+    for candidate in ({}, called(a=(900, 9.0))):
+        assert breach(Health.of(window(statements=candidate), reference=FOREIGN), reference, NO_GUARDS) is None
+
+
+def test_few_that_do_not_come_may_be_chance():
+    reference = window(statements=called(a=(9, 0.001)))
+    found = breach(Health.of(window(), reference=reference), Health.of(reference, reference=reference), Guards())
+    assert found.may_be_a_stall

@@ -1,5 +1,7 @@
 """Samples, snapshots, windows, the recorder and the store."""
 
+import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -290,6 +292,90 @@ class TestRecorder:
         assert seen == [window]
         assert window.duration_seconds == 10
         assert window.operations_total == 2000
+
+
+class LateSource:
+    """Operations that end at given times and are reported at full multiples of 0.2 s, by two clients."""
+
+    def __init__(self, clock: VirtualClock, ends: list[float], silent_from: float = math.inf) -> None:
+        self._clock, self._ends, self._silent_from = clock, ends, silent_from
+        self._reported_until = -0.1
+
+    def __call__(self) -> list[SampleBatch]:
+        now = min(self._clock.monotonic_seconds(), self._silent_from)
+        # at the start there is a report of nothing, which says that others will follow
+        until, since = math.floor(now / 0.2 + 1e-9) * 0.2, self._reported_until
+        if until <= since:
+            return []
+        self._reported_until = until
+        samples = [sample("read", end - 0.01, end - 0.01, end) for end in self._ends if since < end <= until]
+        due = round(until * 10) - round(max(0.0, since) * 10)
+        return [
+            replace(
+                SampleBatch.of(samples),
+                due_total=due,
+                since_seconds=since,
+                until_seconds=until,
+                complete_until_seconds=until,
+            )
+        ]
+
+
+class TestLateReports:
+    """What ended in a window is counted in it, though it is reported later."""
+
+    @pytest.fixture
+    def clock(self) -> VirtualClock:
+        return VirtualClock(START)
+
+    def recorder(self, clock, *arguments, **more) -> Recorder:
+        target = SimulatedTarget(clock, seed=1)
+        return Recorder(target, clock, samples=LateSource(clock, *arguments, **more))
+
+    def test_an_operation_is_counted_in_the_window_in_which_it_ended(self, clock):
+        recorder = self.recorder(clock, [0.05, 1.65, 1.75, 3.35, 3.45])
+        windows = [recorder.record(1.7, configuration_id="stock") for _ in range(2)]
+        assert [window.operations_total for window in windows] == [2, 2]
+        assert [window.duration_seconds for window in windows] == pytest.approx([1.7, 1.7])
+        assert [window.due_total for window in windows] == [17, 17]
+        clock.sleep(0.4)
+        rest = recorder.finish(configuration_id="stock")
+        assert rest is not None
+        assert rest.operations_total == 1
+
+    def test_a_report_is_waited_for_not_for_ever(self, clock):
+        recorder = self.recorder(clock, [0.05, 1.65], silent_from=1.5)
+        recorder.record(1.7, configuration_id="stock")
+        assert clock.monotonic_seconds() == pytest.approx(2.7, abs=0.05)
+
+    def test_what_is_reported_too_late_is_counted_in_the_next_window(self, clock):
+        source, late = LateSource(clock, [1.0]), True
+        silence = [replace(SampleBatch.of([]), complete_until_seconds=0.0)]
+        recorder = Recorder(SimulatedTarget(clock, seed=1), clock, samples=lambda: silence if late else source())
+        assert recorder.record(1.7, configuration_id="stock").operations_total == 0
+        late = False
+        assert recorder.record(1.7, configuration_id="stock").operations_total == 1
+
+    def test_what_ended_before_a_switch_is_not_counted_after_it_though_reported_later(self, clock):
+        recorder = self.recorder(clock, [1.72, 1.85, 1.95])
+        recorder.record(1.7, configuration_id="stock")
+        clock.sleep(1.9 - clock.monotonic_seconds())
+        recorder.discard()
+        window = recorder.record(1.1, configuration_id="stock")
+        assert window.operations_total == 1
+        assert window.due_total == 11
+
+    def test_a_source_that_is_never_behind_is_not_waited_for(self, clock):
+        target = SimulatedTarget(clock, seed=1)
+        Recorder(target, clock, samples=target.samples).record(1.7, configuration_id="stock")
+        Recorder(target, clock).record(1.7, configuration_id="stock")
+        assert clock.monotonic_seconds() == pytest.approx(3.4)
+
+    def test_nothing_left_is_no_window(self, clock):
+        recorder = self.recorder(clock, [0.5])
+        recorder.record(1.0, configuration_id="stock")
+        recorder.discard()
+        assert recorder.finish(configuration_id="stock") is None
 
 
 def test_a_histogram_that_makes_no_sense_is_refused():

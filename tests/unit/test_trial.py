@@ -1,5 +1,6 @@
 """A trial's course, in an arena that is a formula."""
 
+import math
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -9,8 +10,18 @@ import pytest
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
-from ml_postgres_optimization.telemetry import Histogram, OperationWindow, VirtualClock, Window
-from ml_postgres_optimization.trials import Outcome, Proposal, ServerArena, Thresholds, TrialPlan, drain, run_trial
+from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, VirtualClock, Window
+from ml_postgres_optimization.trials import (
+    NO_GUARDS,
+    Measure,
+    Outcome,
+    Proposal,
+    ServerArena,
+    Thresholds,
+    TrialPlan,
+    drain,
+    run_trial,
+)
 from ml_postgres_optimization.workload import LoadCounters
 
 BASELINE = Configuration({"work_mem": 4096, CONCURRENCY: 8})
@@ -181,6 +192,92 @@ def test_nothing_that_runs_is_nothing_decided():
     assert verdict.outcome is Outcome.UNDECIDED
     assert "nothing was seen to run" in verdict.reason
     assert not verdict.pairs
+
+
+def test_a_candidate_under_which_nothing_finishes_is_aborted_after_its_first_block():
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        window = honest(seconds, labels=labels)
+        return window if labels["arm"] == "baseline" else replace(window, operations={})
+
+    arena.measure = measure
+    verdict = tried(arena).verdict
+    assert verdict.outcome is Outcome.ABORTED
+    assert "finished per second" in verdict.reason
+    assert verdict.ratio == math.inf
+    assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 1
+    assert arena.in_force == BASELINE
+
+
+FOREIGN = Configuration({"work_mem": 4096})
+FOREIGN_CANDIDATE = FOREIGN.replaced({"work_mem": 8192})
+READ, REPORT = (1, 0, 0), (2, 0, 0)
+
+
+class ForeignArena(FormulaArena):
+    """Sessions that are not ours: many short reads and a report, which need not finish under the candidate."""
+
+    def __init__(self, *, report_under_candidate):
+        super().__init__(0.009)
+        self.report_under_candidate = report_under_candidate
+
+    def measure(self, seconds, *, labels):
+        window = super().measure(seconds, labels=labels)
+        calls, latency = 1000, window.response.mean_seconds
+        statements = {READ: StatementCounters(calls, calls * latency, 0, 0, 0, 0, 0.0)}
+        if labels["arm"] == "baseline" or self.report_under_candidate:
+            statements[REPORT] = StatementCounters(5, 5.0, 0, 0, 0, 0, 0.0)
+        return replace(window, operations={}, statements=statements)
+
+
+def tried_on_foreign_sessions(arena, plan=None):
+    arena.latency[FOREIGN.id], arena.latency[FOREIGN_CANDIDATE.id] = 0.010, 0.009
+    proposal = Proposal(FOREIGN_CANDIDATE, "user", "to see")
+    rng = random.Random(1)
+    return run_trial(arena, FOREIGN, proposal, plan or TrialPlan(), clock=arena.clock, rng=rng, trial_id="t1")
+
+
+def test_a_report_that_stops_finishing_is_no_gain():
+    arena = ForeignArena(report_under_candidate=False)
+    verdict = tried_on_foreign_sessions(arena).verdict
+    assert verdict.outcome is Outcome.ABORTED
+    assert "did not finish" in verdict.reason
+    assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 2
+
+
+def test_without_guards_a_report_that_stops_finishing_leaves_no_pair_to_compare():
+    arena = ForeignArena(report_under_candidate=False)
+    verdict = tried_on_foreign_sessions(arena, TrialPlan(guards=NO_GUARDS, max_pairs=8)).verdict
+    assert verdict.outcome is Outcome.UNDECIDED
+    assert "too little ran in both blocks" in verdict.reason
+    assert not verdict.pairs
+
+
+def test_where_the_report_finishes_the_faster_reads_win():
+    trial = tried_on_foreign_sessions(ForeignArena(report_under_candidate=True))
+    assert trial.verdict.outcome is Outcome.PROMOTED
+    assert list(trial.effects) == [Measure.MEAN]
+
+
+@pytest.mark.parametrize("empty_blocks", [1, 2])
+@pytest.mark.parametrize("measure", [Measure.MEAN, Measure.P99])
+def test_a_reference_block_without_operations_is_replaced_by_the_next_baseline_block(measure, empty_blocks):
+    arena = FormulaArena(0.007, noise=0.02)
+    honest = arena.measure
+
+    def measured(seconds, *, labels):
+        window = honest(seconds, labels=labels)
+        # what our load sends shows up as statements even where no operation of ours has ended
+        window = replace(window, statements={READ: StatementCounters(10, 1.0, 0, 0, 0, 0, 0.0)})
+        return window if len(arena.blocks()) > empty_blocks else replace(window, operations={})
+
+    arena.measure = measured
+    trial = tried(arena, TrialPlan(measure=measure))
+    assert trial.verdict.outcome is Outcome.PROMOTED
+    assert trial.verdict.ratio == pytest.approx(0.7, rel=0.1)
+    assert set(trial.effects) == {Measure.MEAN, Measure.P95, Measure.P99}
 
 
 def test_figures_describe_both_arms():

@@ -17,7 +17,14 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configurat
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.trials import Interval, Measure, Outcome, Pair, Proposal, Trial, Verdict
-from ml_postgres_optimization.tuning import Ledger, SearchSpace, TuningStudy, ranked_by_model, rule_drafts
+from ml_postgres_optimization.tuning import (
+    ForestSampler,
+    Ledger,
+    SearchSpace,
+    TuningStudy,
+    ranked_by_model,
+    rule_drafts,
+)
 
 SPACE = SearchSpace.of(load_catalogue(), names=("work_mem", "jit", CONCURRENCY))
 STOCK = Configuration({"work_mem": 4096, "jit": True, CONCURRENCY: 60})
@@ -97,6 +104,49 @@ def test_what_is_enqueued_is_asked_first(tmp_path):
     study.tell(trial(STOCK, BETTER, 0.5), 0.0, asked)
     assert study.study.trials[-1].user_attrs["outcome"] == "promoted"
     assert study.ask(STOCK).reason != "a hunch"
+
+
+def test_what_an_earlier_run_enqueued_and_never_tried_is_not_asked_by_the_next(tmp_path):
+    other = STOCK.replaced({"jit": False})
+    opened(tmp_path).enqueue([BETTER, other], reason="a model that is not valid any more")
+    again = opened(tmp_path)
+    states = [found.state for found in again.study.trials]
+    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    asked = again.ask(STOCK)
+    assert asked.configuration not in (BETTER, other)
+    assert "model" not in asked.reason
+    again.enqueue([other, BETTER, STOCK, BETTER], reason="a new model")
+    queue = [again.ask(STOCK) for _ in range(2)]
+    assert [(found.configuration, found.reason) for found in queue] == [
+        (other, "a new model"),
+        (BETTER, "a new model"),
+    ]
+    again.enqueue([other], reason="twice")
+    assert again.ask(STOCK).reason != "twice"
+
+
+def test_each_proposal_of_the_search_says_how_it_came_about(tmp_path):
+    sampler = ForestSampler(seed=1, startup_trials=4, random_share=0.3)
+    study = TuningStudy.open(tmp_path, workload="w", space=SPACE, initial=STOCK, sampler=sampler)
+    reasons = []
+    for _ in range(20):
+        asked = study.ask(STOCK)
+        reasons.append(asked.reason)
+        study.tell(trial(STOCK, asked.configuration, 1.1, Outcome.REJECTED), 0.0, asked)
+    # the initial configuration is the first finished trial
+    assert set(reasons[:3]) == {"the search spreads its first trials over the space"}
+    later = reasons[3:]
+    assert set(later) == {
+        "the search expects most of it",
+        "drawn at random, so that the search does not settle too soon",
+    }
+    assert later.count("the search expects most of it") > len(later) / 2
+
+
+def test_where_nothing_may_be_tried_that_is_the_reason(tmp_path):
+    sampler = ForestSampler(seed=1, feasible=lambda _: False)
+    study = TuningStudy.open(tmp_path, workload="w", space=SPACE, initial=STOCK, sampler=sampler)
+    assert study.ask(STOCK).reason == "nothing else that the search thought of may be tried"
 
 
 def test_a_folder_that_cannot_be_used_is_said(tmp_path):

@@ -125,7 +125,7 @@ def optimize(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Try one change at a time, keep what is proven better, put back what is not."""
+    """Try one candidate at a time, keep what is proven better, put back what is not."""
     run(
         context,
         chosen_of(locals()),
@@ -231,6 +231,7 @@ def export(
     debug: options.Debug = False,
 ) -> None:
     """Write the recorded windows to CSV or Parquet."""
+    records.check_format(file_format)
     run(
         context,
         chosen_of(locals()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from typing import TextIO
 
 from rich import box
@@ -18,6 +19,14 @@ from ml_postgres_optimization.target.postgres.connection.settings import on_one_
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
 
+class _Console(Console):
+    """Leave a broken pipe to the caller, who knows whether work is under way; Rich would end the program."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it."""
+        raise BrokenPipeError
+
+
 class ConsoleReporter:
     """Show lines and progress: a bar on a terminal, a plain line now and then elsewhere.
 
@@ -28,14 +37,15 @@ class ConsoleReporter:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = _Console(file=stream, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line: dict[str, float] = {}
 
     def say(self, text: str) -> None:
-        """Show one line."""
-        (self._bar.console if self._bar else self._console).print(text, markup=False)
+        """Show one line; where nobody can read it any more, the work goes on without."""
+        with suppress(OSError):
+            self._print(text)
 
     def progress(self, label: str, share: float) -> None:
         """Move the bar of `label`, or say a line when the last one is some time ago."""
@@ -53,12 +63,21 @@ class ConsoleReporter:
             self._tasks.clear()
 
     def show(self, result: Result) -> None:
-        """Show a result's tables and lines."""
+        """Show a result's tables and lines.
+
+        Raises
+        ------
+        OSError
+            If they cannot be written.
+        """
         self.close()
         for table in result.tables:
             self._console.print(_rich(table))
         for line in result.lines:
-            self.say(line)
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        (self._bar.console if self._bar else self._console).print(text, markup=False)
 
     def _move_bar(self, label: str, share: float) -> None:
         if self._bar is None:
@@ -74,8 +93,8 @@ def _rich(table: Table) -> RichTable:
     shown = RichTable(
         title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
-    for column in table.columns:
-        shown.add_column(column, overflow="fold")
+    for number, column in enumerate(table.columns):
+        shown.add_column(column, overflow="fold", no_wrap=number < table.unbroken)
     for row in table.rows:
         shown.add_row(*(cell.replace("[", r"\[") for cell in row))
     return shown

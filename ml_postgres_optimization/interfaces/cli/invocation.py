@@ -7,7 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,7 @@ from typing import Any
 
 import typer
 
-from ml_postgres_optimization.errors import GenesisError, Interrupted, UsageError
+from ml_postgres_optimization.errors import GenesisError, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.cli.console import ConsoleReporter, error_document, one_line
 from ml_postgres_optimization.interfaces.home import Home, resolve_home
 from ml_postgres_optimization.interfaces.logs import LOG_NAME, open_log
@@ -92,11 +92,33 @@ def _finish(
         raise _interrupted(error) from error
     finally:
         reporter.close()
-    if invocation.json:
-        sys.stdout.write(json_text(result.document))
-    else:
-        reporter.show(result)
+    with _writable_output():
+        if invocation.json:
+            sys.stdout.write(json_text(result.document))
+        else:
+            reporter.show(result)
+        sys.stdout.flush()
     raise typer.Exit(result.exit_code)
+
+
+@contextmanager
+def _writable_output() -> Iterator[None]:
+    """Say in two lines that a result could not be written; a reader that has seen enough (``head``) is no error.
+
+    Raises
+    ------
+    StateError
+    """
+    try:
+        yield
+    except OSError as error:
+        # what is still buffered would be tried again, and fail again, at the end of the interpreter
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise StateError(
+                f"The result cannot be written to standard output: {error.strerror}.",
+                "The work itself is done: genesis-pg status and history show what was recorded.",
+            ) from error
 
 
 def invoke(app: typer.Typer, arguments: Sequence[str] | None, *, project_root: Path | None, program: str) -> int:
@@ -160,7 +182,7 @@ def _interrupted(error: BaseException) -> Interrupted:
     """Say what state an interruption left: the guard notes on the exception what it could not put back."""
     return Interrupted(
         f"Interrupted. {_noted(error) or 'State is saved and the proven configuration is in force.'}",
-        "The same command goes on from here.",
+        "The same command starts again, with all that was recorded.",
     )
 
 
@@ -184,6 +206,8 @@ def _tell(invocation: Invocation, error: GenesisError) -> int:
     if invocation.debug:
         traceback.print_exc()
     if invocation.json:
-        sys.stdout.write(json_text(error_document(error)))
+        with suppress(GenesisError), _writable_output():
+            sys.stdout.write(json_text(error_document(error)))
+            sys.stdout.flush()
     sys.stderr.write(f"{one_line(error.what)}\n{one_line(f'{error.next_step} {_noted(error)}')}\n")
     return error.exit_code

@@ -44,7 +44,10 @@ Memory = Annotated[
     str | None,
     typer.Option("--memory-limit-bytes", help="What the server may use, where that cannot be seen.", metavar="BYTES"),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the SQL that would run, and change nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done, as SQL where it is SQL, and change nothing."),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on standard output.", rich_help_panel=OUTPUT)
 ]

@@ -93,7 +93,9 @@ def _concerned(error: GenesisError) -> str:
 
 
 def _result(checks: list[Check], exit_code: int) -> Result:
-    rows = [(check.state.upper(), check.name, check.found, check.mend) for check in checks]
+    rows = [(check.state.upper(), check.name, check.found) for check in checks]
+    # outside of the table, whole, so that they can be copied
+    mends = [f"{check.name}: {check.mend}" for check in checks if check.mend]
     counts = ", ".join(f"{sum(check.state is state for check in checks)} {state}" for state in State)
     document = {
         "checks": [
@@ -101,7 +103,8 @@ def _result(checks: list[Check], exit_code: int) -> Result:
             for check in checks
         ]
     }
-    return Result(document, [Table("Doctor", ("", "check", "found", "mend it by"), rows)], [counts], exit_code)
+    lines = [*(["What mends it:", *mends] if mends else []), counts]
+    return Result(document, [Table("Doctor", ("", "check", "found"), rows, unbroken=2)], lines, exit_code)
 
 
 def _server_checks(session: Session) -> Iterator[Check]:

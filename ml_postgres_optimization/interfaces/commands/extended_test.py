@@ -66,6 +66,7 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
             configuration_id=configuration.id,
             clock=session.clock,
             on_window=on_window,
+            load=load,
         )
     return _reported(session, result, observer)
 
@@ -82,10 +83,19 @@ def _reported(session: Session, result: SoakResult, observer: Observer) -> Resul
             "The same command starts a new test.",
         )
     files = {"Report": report, "Windows as CSV": csv}
-    lines = [f"{what}: {path}" for what, path in files.items() if path]
+    lines = [*client_lines(result), *(f"{what}: {path}" for what, path in files.items() if path)]
     exit_code = 0 if result.met else 1
     tables = [*soak_tables(result), forecasts_table(observer.prediction_scores())]
     return Result(document | {"csv": str(csv or ""), "report": str(report or "")}, tables, lines, exit_code)
+
+
+def client_lines(result: SoakResult) -> list[str]:
+    """Return lines that say whether the load's own processes were fit to measure."""
+    died, cpu_ratio = result.clients_died_total, result.client_cpu_ratio
+    return [
+        f"Client processes: {died} died, the busiest used {cpu_ratio:.0%} of a core.",
+        *(f"Warning: {doubt}" for doubt in result.doubts),
+    ]
 
 
 def soak_tables(result: SoakResult) -> list[Table]:

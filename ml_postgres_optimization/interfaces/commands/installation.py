@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from ml_postgres_optimization.interfaces.reporter import Result, Table
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from ml_postgres_optimization.errors import GenesisError
+from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.target.postgres.connection import connect
 from ml_postgres_optimization.target.postgres.schema import (
     install_schema,
+    marked_schemas,
     set_retention,
     setup_script,
     uninstall_schema,
@@ -26,7 +31,7 @@ def set_up(session: Session, *, dry_run: bool = False) -> Result:
     """
     where = session.repository_connection.display
     if dry_run:
-        script = setup_script()
+        script = setup_script(session.schema_state().version)
         return Result({"server": where, "sql": script}, (), [script])
     with connect(session.repository_connection, purpose="setup", lock_timeout_seconds=10.0) as connection:
         report = install_schema(connection)
@@ -34,7 +39,6 @@ def set_up(session: Session, *, dry_run: bool = False) -> Result:
             set_retention(connection, session.settings.retention_days)
     done = ", ".join(report.applied) or "nothing to do"
     lines = [f"Schema genesis on {where}: version {report.version_after} ({done})."]
-    lost = [(what,) for what in report.lost]
     document = {
         "server": where,
         "version_before": report.version_before,
@@ -42,7 +46,8 @@ def set_up(session: Session, *, dry_run: bool = False) -> Result:
         "applied": list(report.applied),
         "lost": list(report.lost),
     }
-    return Result(document, [Table("What this role goes without", ("",), lost)] if lost else [], lines)
+    lines += [f"This role goes without it: {what}" for what in report.lost]
+    return Result(document, (), lines)
 
 
 def uninstall(session: Session, *, dry_run: bool = False) -> Result:
@@ -52,25 +57,40 @@ def uninstall(session: Session, *, dry_run: bool = False) -> Result:
     ------
     SchemaForeign
         If schema genesis or genesis_load is not ours.
+    TargetError
+        If objects of others depend on ours, or a table stays in use.
     """
     dsn = session.connection.dsn_for_driver()
     load_tables = tables_exist(dsn)
     if dry_run:
-        would = [
-            "our triggers on watched tables",
-            "schema genesis",
-            *(["schema genesis_load"] if load_tables else []),
-        ]
-        return Result({"would_drop": would}, (), [f"Would drop {what}." for what in would])
-    installed = session.schema_state().version > 0
-    with session.sole_optimizer(), connect(session.repository_connection, purpose="uninstall") as connection:
-        uninstall_schema(connection)
-    if load_tables:
-        drop_tables(dsn)
-    done = [
-        *(["schema genesis and our triggers"] if installed else []),
-        *(["schema genesis_load"] if load_tables else []),
-    ]
-    lines = [f"Dropped {', '.join(done) or 'nothing: there was nothing of ours'}."]
-    lines.append("Promoted settings stay in force; genesis-pg rollback puts back what stood before them.")
+        session.schema_state()  # refuses what the command itself would refuse
+        with connect(session.repository_connection, purpose="uninstall") as connection:
+            would = _named(marked_schemas(connection), load_tables=load_tables)
+        lines = [f"Would drop {what}." for what in would or ("nothing: there is nothing of ours",)]
+        return Result({"would_drop": would}, (), lines)
+    with session.sole_optimizer() as journal:
+        if load_tables:
+            drop_tables(dsn)
+        with _noting(load_tables), connect(session.repository_connection, purpose="uninstall") as connection:
+            dropped = uninstall_schema(connection)
+        done = _named(dropped, load_tables=load_tables)
+        lines = [f"Dropped {', '.join(done) or 'nothing: there was nothing of ours'}."]
+        if journal.state.confirmed:
+            lines.append("Promoted settings stay in force; genesis-pg rollback puts back what stood before them.")
     return Result({"dropped": done}, (), lines)
+
+
+@contextmanager
+def _noting(load_tables: bool) -> Iterator[None]:
+    """Note on an error what is gone already."""
+    try:
+        yield
+    except GenesisError as error:
+        if load_tables:
+            error.add_note("Schema genesis_load is dropped already; the same command drops the rest.")
+        raise
+
+
+def _named(schemas: Iterable[str], *, load_tables: bool) -> list[str]:
+    whole = (*schemas, "genesis_load") if load_tables else tuple(schemas)
+    return [f"schema {name}{' and our triggers' if name == 'genesis' else ''}" for name in whole]

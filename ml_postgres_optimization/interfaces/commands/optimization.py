@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
+from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -109,12 +109,19 @@ def _require_something_to_tune(session: Session, ground: Ground) -> None:
 
 
 def _require_something_to_compare(session: Session) -> None:
-    """Refuse to start where the response times of sessions that are not ours cannot be seen.
+    """Refuse to start where what is to be compared of sessions that are not ours cannot be seen.
 
     Raises
     ------
     TargetError
+    UsageError
+        If a percentile is wanted, of which `pg_stat_statements` knows nothing.
     """
+    if (objective := Measure(session.settings.objective)) is not Measure.MEAN:
+        raise UsageError(
+            f"--objective is {objective}, and of sessions that are not ours only the mean can be seen.",
+            "Choose --objective mean, or let load of ours run there: --simulate.",
+        )
     seen = session.target.snapshot()
     if not seen.statements and (reason := seen.unseen.get("statements")):
         raise TargetError(
@@ -146,7 +153,7 @@ def advise(session: Session) -> Result:
     advice = ground.advice()
     changed = advice.configuration.difference(ground.initial)
     sql = [f"ALTER SYSTEM SET {name} = '{shown(name, new, ground.catalogue)}';" for name, (_, new) in changed.items()]
-    lines = ["-- Tried first, each in a trial; nothing was changed:", *sql, "SELECT pg_reload_conf();"]
+    lines = ["-- Tried first, together in one trial; nothing was changed:", *sql, "SELECT pg_reload_conf();"]
     left_out = [(name, reason) for name, reason in sorted(ground.catalogue.left_out.items())]
     document = {
         "sql": sql,
@@ -197,11 +204,11 @@ def roll_back(session: Session, *, to: str = "baseline", dry_run: bool = False) 
 
 
 def _rollback_preview(session: Session, to: str) -> Result:
-    undone = trials_back_to(to, read_journal(session.home.of_server(session.server)))
+    journal = read_journal(session.home.of_server(session.server))
     catalogue = load_catalogue()
     lines = [
         f"Would undo trial {trial.intent.trial_id}: {knob.name} back to {shown(knob.name, knob.old_value, catalogue)}"
-        for trial in reversed(undone)
+        for trial in (*reversed(journal.unfinished), *reversed(trials_back_to(to, journal)))
         for knob in trial.intent.knobs
     ]
     return Result({"would": lines}, (), lines or ["No promoted trial is in force: nothing to put back."])

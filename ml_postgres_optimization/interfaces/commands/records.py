@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
@@ -41,37 +42,56 @@ def status(session: Session) -> Result:
         f"{session.connection.display}: PostgreSQL {capabilities.version}",
         f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}",
     ]
+    if journal.unfinished:
+        lines.append(
+            "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
+        )
     tables = [
         Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
-        Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows]),
+        Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
     return Result(document, tables, lines)
 
 
-_WINDOW_COLUMNS = ("ended", "phase", "operations/s", "mean", "p99", "failed", "configuration")
+_WINDOW_COLUMNS = ("ended", "phase", "per s", "mean", "p99", "failed", "configuration")
 
 
 def _window_row(window: Window) -> tuple[str, ...]:
-    response = window.response
+    figures = _window_json(window)
+    per_second, failed = figures["throughput_per_second"], figures["failed_total"]
     return (
-        f"{window.ended_at:%Y-%m-%d %H:%M:%S}",
+        f"{window.ended_at:%m-%d %H:%M:%S}",
         window.labels.get("phase", ""),
-        f"{window.throughput_per_second:,.0f}",
-        milliseconds(response.mean_seconds),
-        milliseconds(response.quantile_seconds(0.99)),
-        str(window.failed_total),
+        "–" if per_second is None else f"{per_second:,.0f}",
+        milliseconds(figures["mean_response_seconds"]),
+        milliseconds(figures["p99_response_seconds"]),
+        "–" if failed is None else str(failed),
         window.configuration_id,
     )
 
 
-def _window_json(window: Window) -> dict[str, object]:
-    return {
-        "ended_at": window.ended_at.isoformat(),
-        "labels": dict(window.labels),
+def _window_json(window: Window) -> dict[str, Any]:
+    """Return a window's figures: of our operations, else of the statements of others; None for what is not seen."""
+    calls = sum(counters.calls_total for counters in window.statements.values())
+    spent_seconds = sum(counters.execution_seconds_total for counters in window.statements.values())
+    ours = window.operations_total > 0
+    theirs = {
+        "throughput_per_second": calls / window.duration_seconds if calls and window.duration_seconds else None,
+        "mean_response_seconds": spent_seconds / calls if calls else None,
+        "p99_response_seconds": None,
+        "failed_total": window.failed_total or None,
+    }
+    own = {
         "throughput_per_second": window.throughput_per_second,
         "mean_response_seconds": window.response.mean_seconds,
         "p99_response_seconds": window.response.quantile_seconds(0.99),
         "failed_total": window.failed_total,
+    }
+    return {
+        "ended_at": window.ended_at.isoformat(),
+        "labels": dict(window.labels),
+        "source": "operations" if ours else "statements",
+        **(own if ours else theirs),
         "configuration": window.configuration_id,
     }
 
@@ -81,10 +101,10 @@ def history(session: Session, *, limit: int = 20) -> Result:
     trials = session.repository().trials()
     newest = list(reversed(trials))[:limit]
     document = {"trials": [_trial_json(trial) for trial in newest], "total": len(trials)}
-    columns = ("trial", "outcome", "change", "response time", "pairs", "proposed by")
-    table = Table("Trials, newest first", columns, [_trial_row(trial) for trial in newest])
+    columns = ("trial", "outcome", "change", "response time", "pairs", "by")
+    table = Table("Trials, newest first", columns, [_trial_row(trial) for trial in newest], unbroken=1)
     promoted = sum(trial.outcome == Outcome.PROMOTED for trial in trials)
-    return Result(document, [table], [f"{len(trials)} trials, {promoted} promoted."])
+    return Result(document, [table], [f"Trials: {len(trials)}, of which {promoted} promoted."])
 
 
 def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
@@ -120,6 +140,20 @@ def _trial_json(trial: TrialRecord) -> dict[str, object]:
     }
 
 
+_WRITERS = {"csv": write_csv, "parquet": write_parquet}
+
+
+def check_format(file_format: str) -> None:
+    """Refuse a format that `export` does not know.
+
+    Raises
+    ------
+    UsageError
+    """
+    if file_format not in _WRITERS:
+        raise UsageError(f"The format {file_format!r} is not known.", "Choose csv or parquet.")
+
+
 def export(session: Session, *, directory: Path | None = None, file_format: str = "csv") -> Result:
     """Write all recorded windows to one file.
 
@@ -130,14 +164,12 @@ def export(session: Session, *, directory: Path | None = None, file_format: str 
     StateError
         If the file cannot be written.
     """
-    writers = {"csv": write_csv, "parquet": write_parquet}
-    if file_format not in writers:
-        raise UsageError(f"The format {file_format!r} is not known.", "Choose csv or parquet.")
+    check_format(file_format)
     frame = window_frame(session.repository().stream())
     path = (directory or session.home.logs) / f"windows.{file_format}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        writers[file_format](frame, path)
+        _WRITERS[file_format](frame, path)
     except OSError as error:
         raise StateError(
             f"{path} cannot be written: {error.strerror or error}.", "Choose another --directory, or make room."

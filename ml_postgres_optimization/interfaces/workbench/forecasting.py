@@ -9,6 +9,7 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.learned import load_forest
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.error_forest import ErrorForest
+from ml_postgres_optimization.models.features import stream_observations
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
 from ml_postgres_optimization.target.postgres.repository import PredictionRecord, PredictionScore
@@ -52,8 +53,7 @@ class Forecaster:
 
     def predictions(self, window: Window, configuration: Configuration) -> Iterator[PredictionRecord]:
         """Yield what is to be expected of the window after `window`, if the configuration stays."""
-        observation = Observation(configuration, window, self._previous)
-        self._previous = window
+        observation = self._observed(window, configuration)
         if self._latency and window.operations_total:
             predicted = self._latency.model.predict(observation)
             naive = window.response.mean_seconds
@@ -62,6 +62,13 @@ class Forecaster:
             for error_class, predicted in self._errors.model.predict(observation).items():
                 kind = f"error_probability:{error_class}"
                 yield self._record(kind, self._errors.path.stem, window, predicted, None)
+
+    def _observed(self, window: Window, configuration: Configuration) -> Observation:
+        """Join `window` with the one before it as training does: only where that is adjacent and of the same run."""
+        windows = [window] if self._previous is None else [self._previous, window]
+        self._previous = window
+        *_, observation = stream_observations(windows, {window.configuration_id: configuration})
+        return observation
 
     def _record(
         self, kind: str, model_id: str, window: Window, predicted: Prediction, naive: float | None
@@ -77,4 +84,5 @@ class Forecaster:
             level=predicted.level,
             run=window.labels.get("run"),
             naive_value=naive,
+            configuration_id=window.configuration_id,
         )

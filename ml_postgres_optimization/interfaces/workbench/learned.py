@@ -38,8 +38,8 @@ class Lesson:
     trained : bool
     summary : str
         A sentence for the user: the score, or why there is none.
-    acted_on : bool
-        Whether it beats the naive forecast.
+    may_be_trusted : bool
+        Whether it beats the naive forecast, in one class of errors at least; without that it is not acted on.
     path : Path or None
         Where it was stored.
     """
@@ -47,7 +47,7 @@ class Lesson:
     kind: str
     trained: bool
     summary: str
-    acted_on: bool = False
+    may_be_trusted: bool = False
     path: Path | None = None
 
 
@@ -74,7 +74,7 @@ def _train(session: Session, forest: type[AnyForest], table: FeatureTable) -> Le
         forest.kind,
         True,
         "; ".join(_judgements(model)) or "no class of error occurred often enough to learn",
-        _is_acted_on(model),
+        _may_be_trusted(model),
         path,
     )
 
@@ -92,7 +92,7 @@ def _judgements(model: AnyForest) -> Iterator[str]:
         yield f"{name}: {verdict} than the naive forecast ({skill})"
 
 
-def _is_acted_on(model: AnyForest) -> bool:
+def _may_be_trusted(model: AnyForest) -> bool:
     return any(score.beats_naive for _, score in _scores(model))
 
 
@@ -101,7 +101,7 @@ def lesson_json(lesson: Lesson) -> dict[str, object]:
     return {
         "kind": lesson.kind,
         "trained": lesson.trained,
-        "acted_on": lesson.acted_on,
+        "may_be_trusted": lesson.may_be_trusted,
         "summary": lesson.summary,
         "path": str(lesson.path or ""),
     }
@@ -109,8 +109,9 @@ def lesson_json(lesson: Lesson) -> dict[str, object]:
 
 def lessons_table(lessons: Iterable[Lesson]) -> Table:
     """Return a row for each forest."""
-    rows = [(lesson.kind, "yes" if lesson.acted_on else "no", lesson.summary) for lesson in lessons]
-    return Table("What was learned", ("forest", "acted on", "how good on later windows"), rows)
+    trust = {True: "yes", False: "no: not acted on"}
+    rows = [(lesson.kind, trust[lesson.may_be_trusted], lesson.summary) for lesson in lessons]
+    return Table("What was learned", ("forest", "may be trusted", "how good on later windows"), rows)
 
 
 def load_forest(session: Session, forest: type[Model]) -> Loaded[Model] | None:

@@ -15,7 +15,7 @@ OPERATION_KINDS = ("read", "write", "update", "delete", "transaction", "bulk_ins
 WAIT_CLASSES = ("CPU", "LWLock", "Lock", "BufferPin", "IO", "IPC", "Client", "Timeout", "Extension")
 
 LOAD_CONTEXT: Mapping[str, str] = {
-    "load.offered_per_second": "operations that were due, per second: finished and skipped ones; transactions per "
+    "load.offered_per_second": "operations that came due, per second, answered or not; transactions per "
     "second where operations are not ours; unknown in a closed loop, where it follows from the latency",
     "load.level": "name of the load level, as a fraction from 0 to 1 that stands for the text",
     **{f"{MIX_PREFIX}{kind}": f"share of {kind} operations among all finished, 0 to 1" for kind in OPERATION_KINDS},

@@ -27,8 +27,9 @@ class WindowSummary:
     failures : mapping of ErrorClass to int
         Failed operations by class; only those classes that can be seen at all.
     throughput_per_second, offered_per_second : float
-        What succeeded, and what was due.
+        What succeeded, and what came due: the offer must not depend on how the server coped with it.
     skipped_ratio : float
+        Skipped over finished and skipped operations.
     active_sessions : float
         Average, whatever they wait for.
     log_mean, log_p95, log_p99, log_service_mean : float
@@ -64,7 +65,7 @@ def _of_operations(window: Window) -> WindowSummary:
     finished = {kind: operation.response.total for kind, operation in window.operations.items()}
     total = sum(finished.values())
     succeeded = total - window.failed_total
-    due = total + window.skipped_total
+    ended = total + window.skipped_total
     response = window.response
     service_seconds = sum(operation.service.sum_seconds for operation in window.operations.values())
     return WindowSummary(
@@ -72,8 +73,8 @@ def _of_operations(window: Window) -> WindowSummary:
         finished=finished,
         failures=_failures_by_class(window),
         throughput_per_second=_per_second(succeeded, window),
-        offered_per_second=NAN if _is_closed_loop(window) else _per_second(due, window),
-        skipped_ratio=window.skipped_total / due,
+        offered_per_second=NAN if _is_closed_loop(window) else _per_second(window.due_total, window),
+        skipped_ratio=window.skipped_total / ended,
         active_sessions=_active_sessions(window),
         log_mean=_log_seconds(response.sum_seconds / total),
         log_p95=_log_quantile(response, 0.95),

@@ -219,7 +219,7 @@ class PostgresActuator:
 
     def _await(self, before: float) -> None:
         """Wait until the reload has arrived, and a fresh session shows every value that was written."""
-        if not self._comes_true(lambda: self._loaded_at() > before, RELOAD_TIMEOUT_SECONDS):
+        if not self._comes_true(lambda: self._loaded_at() != before, RELOAD_TIMEOUT_SECONDS):
             raise _no_reload()
         if not self._comes_true(lambda: not self._differing(), VALUES_TIMEOUT_SECONDS):
             for name, setting in self._differing().items():

@@ -20,11 +20,19 @@ from ml_postgres_optimization.errors import (
     TargetError,
     UnsupportedVersion,
 )
+from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, translated
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.telemetry import Clock, SystemClock
 
 _SCHEMA = files("ml_postgres_optimization.target.postgres") / "sql" / "schema"
 _UPGRADE = re.compile(r"(\d{4})_\w+")
+_IN_USE = "GE004"
+# Each attempt keeps who works on a watched table waiting for as long as drop.sql waits, half a second; between them
+# comes a pause of that length on average at first, so that these can catch up.
+_DROP_ATTEMPTS = 5
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 4.0
 
 
 def _stems(folder: str) -> tuple[str, ...]:
@@ -99,18 +107,22 @@ def install_schema(connection: Connection[TupleRow]) -> SchemaReport:
         connection.execute(read_query("repository/known_version"), {"version": str(LATEST_VERSION)})
         _run_file(connection, "schema/guard")
         before = _version(connection)
-        pending = [stem for version, stem in sorted(UPGRADES.items()) if version > before]
-        for stem in (*pending, *(f"repeatable/{part}" for part in _stems("repeatable")), "finish"):
+        for stem in _files_from(before):
             _run_file(connection, f"schema/{stem}")
         lost = connection.execute(read_query("repository/limitations")).fetchall()
-        return SchemaReport(before, _version(connection), tuple(pending), tuple(text for (text,) in lost))
+        applied = tuple(stem for version, stem in sorted(UPGRADES.items()) if version > before)
+        return SchemaReport(before, _version(connection), applied, tuple(text for (text,) in lost))
 
 
-def setup_script() -> str:
-    """Return the SQL that `install_schema` runs on a server without the schema, to be read before it is run."""
-    upgrades = (stem for _, stem in sorted(UPGRADES.items()))
-    repeatable = (f"repeatable/{part}" for part in _stems("repeatable"))
-    return "\n".join(read_query(f"schema/{stem}") for stem in ("guard", *upgrades, *repeatable, "finish"))
+def setup_script(version: int = 0) -> str:
+    """Return the SQL that `install_schema` runs where the schema is at `version`, to be read before it is run."""
+    stems = ("guard", *_files_from(version))
+    return "\n".join(("BEGIN;", *(read_query(f"schema/{stem}") for stem in stems), "COMMIT;"))
+
+
+def _files_from(version: int) -> tuple[str, ...]:
+    upgrades = (stem for number, stem in sorted(UPGRADES.items()) if number > version)
+    return (*upgrades, *(f"repeatable/{part}" for part in _stems("repeatable")), "finish")
 
 
 def install_statement_statistics(connection: Connection[TupleRow]) -> None:
@@ -136,18 +148,50 @@ def set_retention(connection: Connection[TupleRow], days: int) -> None:
         connection.execute(read_query("schema/set_retention"), {"days": days})
 
 
-def uninstall_schema(connection: Connection[TupleRow]) -> None:
+def uninstall_schema(connection: Connection[TupleRow], *, clock: Clock | None = None) -> tuple[str, ...]:
     """Remove schema genesis, all that it recorded, and its triggers on watched tables; all or nothing.
+
+    Parameters
+    ----------
+    clock : Clock, optional
+        For the pauses between attempts while a table is in use.
+
+    Returns
+    -------
+    tuple of str
+        The schemas that went: ``genesis``, and ``genesis_simulation`` where simulate_load.sql had made it.
 
     Raises
     ------
     SchemaForeign
         If the schema genesis that is there is not ours; nothing is touched then.
-    PrivilegeMissing, ReadOnlyServer, ServerUnreachable, TargetError
+    TargetError
+        If objects of others depend on ours, or a table stays in use; nothing is touched then.
+    PrivilegeMissing, ReadOnlyServer, ServerUnreachable
     """
-    with _translated(connection, "drop schema genesis"), connection.transaction():
-        _run_file(connection, "schema/guard")
-        _run_file(connection, "schema/drop")
+    clock = clock or SystemClock()
+    with _translated(connection, "drop schema genesis"):
+        for attempt in range(1, _DROP_ATTEMPTS):
+            try:
+                return _drop(connection)
+            except psycopg.Error as error:
+                if error.sqlstate != _IN_USE:
+                    raise
+            clock.sleep(
+                full_jitter_seconds(attempt, base_seconds=_FIRST_PAUSE_SECONDS, cap_seconds=_LONGEST_PAUSE_SECONDS)
+            )
+        return _drop(connection)
+
+
+def marked_schemas(connection: Connection[TupleRow]) -> tuple[str, ...]:
+    """Return the names of the schemas that `uninstall_schema` would drop.
+
+    Raises
+    ------
+    ServerUnreachable, TargetError
+    """
+    with _translated(connection, "look for schemas of ours"):
+        return tuple(name for (name,) in connection.execute(read_query("schema/marked")))
 
 
 def schema_state(connection: Connection[TupleRow]) -> SchemaState:
@@ -202,6 +246,14 @@ def _run_file(connection: Connection[TupleRow], name: str) -> None:
     connection.execute(read_query(name), prepare=False)
 
 
+def _drop(connection: Connection[TupleRow]) -> tuple[str, ...]:
+    with connection.transaction():
+        _run_file(connection, "schema/guard")
+        ours = marked_schemas(connection)
+        _run_file(connection, "schema/drop")
+        return ours
+
+
 def _version(connection: Connection[TupleRow]) -> int:
     if connection.execute(read_query("repository/marker")).fetchone() == (False,):
         return 0
@@ -213,6 +265,7 @@ _REFUSALS: dict[str | None, type[GenesisError]] = {
     "GE001": SchemaForeign,
     "GE002": SchemaNewer,
     "GE003": UnsupportedVersion,
+    _IN_USE: TargetError,
 }
 
 
@@ -224,7 +277,7 @@ def _translated(connection: Connection[TupleRow], doing: str) -> Iterator[None]:
         with translated(settings, doing):
             yield
     except psycopg.Error as error:
-        said, hint = error.diag.message_primary or str(error), error.diag.message_hint
+        said, hint = on_one_line(error.diag.message_primary or str(error)), error.diag.message_hint
         if refusal := _REFUSALS.get(error.sqlstate):
             raise refusal(said, hint or "") from error
         raise TargetError(

@@ -28,6 +28,11 @@ _NEIGHBOUR_DEVIATION = 0.1
 _MOST_CHANGED = 6
 _MOST_CHECKED = 200
 
+_AT_THE_START = "the search spreads its first trials over the space"
+_AT_RANDOM = "drawn at random, so that the search does not settle too soon"
+_EXPECTED = "the search expects most of it"
+_STAYS = "nothing else that the search thought of may be tried"
+
 
 @dataclass(frozen=True, slots=True)
 class TrustRegion:
@@ -121,6 +126,11 @@ class ForestSampler(BaseSampler):
         self._feasible = feasible or _anything
         self._independent = RandomSampler(seed=seed)
         self._intersection = IntersectionSearchSpace()
+        self._reasons: dict[int, str] = {}
+
+    def reason_of(self, number: int) -> str:
+        """Say in a sentence how this sampler came to the trial of this number."""
+        return self._reasons.get(number, _AT_RANDOM)
 
     def reseed_rng(self) -> None:
         """Draw other random numbers from now on, as Optuna asks of the copies of one sampler."""
@@ -148,21 +158,24 @@ class ForestSampler(BaseSampler):
             return {}
         axes = axes_of(search_space, self._choice_weights)
         search = _Search(axes, _History.of(study, axes), self._region, default_rng([self._seed, trial.number]))
-        for point in self._ranked(search, trial.number):
+        points, self._reasons[trial.number] = self._ranked(search, trial.number)
+        for point in points:
             parameters = {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), point, strict=True)}
             if self._feasible(parameters):
                 return parameters
-        # nothing that was thought of may be tried: stay where it is known to work
+        # stay where it is known to work
+        self._reasons[trial.number] = _STAYS
         return {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), search.centre, strict=True)}
 
-    def _ranked(self, search: _Search, number: int) -> Floats:
-        """Return points to try, the most promising first."""
+    def _ranked(self, search: _Search, number: int) -> tuple[Floats, str]:
+        """Return points to try, the most promising first, and what they are."""
         if len(search.history.losses) < self._startup_trials:
             # by the trial's number, so that a point that came to nothing is not proposed again at once
-            return search.designed(self._startup_trials, number % self._startup_trials, self._seed)
+            position = number % self._startup_trials
+            return search.designed(self._startup_trials, position, self._seed), _AT_THE_START
         if search.rng.random() < self._random_share:
-            return search.anywhere(_MOST_CHECKED)
-        return search.promising()
+            return search.anywhere(_MOST_CHECKED), _AT_RANDOM
+        return search.promising(), _EXPECTED
 
 
 def _fresh_seed() -> int:

@@ -21,6 +21,7 @@ from optuna.trial import TrialState, create_trial
 from ml_postgres_optimization.errors import StateError
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.trials import Outcome, Trial
+from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler
 from ml_postgres_optimization.tuning.search.space import SearchSpace
 
 _FILE = "study.journal"
@@ -73,9 +74,8 @@ class TuningStudy:
         self.study = study
         self.space = space
         self._offset = 0.0
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            # its run was interrupted: only one works on a server at a time
-            study.tell(trial.number, state=TrialState.FAIL)
+        self._enqueued: list[dict[str, Any]] = []
+        _fail_what_earlier_runs_left(study)
 
     @classmethod
     def open(
@@ -130,17 +130,25 @@ class TuningStudy:
 
     def enqueue(self, configurations: Iterable[Configuration], *, reason: str) -> None:
         """Have these tried before what the sampler comes up with; those that are known already are left out."""
+        # Optuna's skip_if_exists would leave out, too, what an earlier run had enqueued and never came to
+        answered = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        known = [*(trial.params for trial in answered), *self._enqueued]
         for configuration in configurations:
-            self.study.enqueue_trial(
-                self.space.parameters(configuration), user_attrs={"reason": reason}, skip_if_exists=True
-            )
+            parameters = self.space.parameters(configuration)
+            if parameters not in known:
+                self.study.enqueue_trial(parameters, user_attrs={"reason": reason})
+                self._enqueued.append(parameters)
+                known.append(parameters)
 
     def ask(self, over: Configuration) -> Asked:
         """Return what to try next; knobs outside the search space are as in `over`."""
         trial = self.study.ask(fixed_distributions=self.space.distributions)
         configuration = self.space.configuration(trial.params, over)
-        reason = str(trial.user_attrs.get("reason", "the search expects most of it"))
-        return Asked(configuration, reason, trial)
+        return Asked(configuration, str(trial.user_attrs.get("reason") or self._why_sampled(trial.number)), trial)
+
+    def _why_sampled(self, number: int) -> str:
+        sampler = self.study.sampler
+        return sampler.reason_of(number) if isinstance(sampler, ForestSampler) else "the sampler came up with it"
 
     def tell(self, trial: Trial, accumulated_log_ratio: float, asked: Asked | None = None) -> None:
         """Remember a finished trial.
@@ -183,6 +191,16 @@ def _storage(folder: Path | None) -> BaseStorage:
         return InMemoryStorage()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return JournalStorage(JournalFileBackend(str(folder / _FILE)))
+
+
+def _fail_what_earlier_runs_left(study: Study) -> None:
+    """Fail what was interrupted, and what was enqueued for reasons that need not hold any more."""
+    # only one run works on a server at a time
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+    for _ in study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        # only what runs can fail, and what waits is asked for first
+        study.tell(study.ask(), state=TrialState.FAIL)
 
 
 def _studies(storage: BaseStorage, prefix: str, sampler: BaseSampler) -> list[Study]:

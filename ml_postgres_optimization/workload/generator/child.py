@@ -51,6 +51,7 @@ class ChildProcess:
         self.channel, theirs = Pipe()
         self.position = Position()
         self.heard_at_seconds = time.monotonic()
+        self.reported_until_seconds = self.heard_at_seconds
         self.has_finished = False
         self.failure: Failure | None = None
         self._cpu: deque[tuple[float, float]] = deque(maxlen=_REPORTS_KEPT)
@@ -78,6 +79,7 @@ class ChildProcess:
 
     def hear(self, report: Report) -> None:
         """Remember what a report says of the process itself."""
+        self.reported_until_seconds = report.at_seconds
         self.position = report.position
         self.waiting_total += report.due_total - len(report.batch) - report.batch.skipped_total
         self.has_finished = report.is_last

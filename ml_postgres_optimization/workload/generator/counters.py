@@ -26,9 +26,9 @@ class LoadCounters:
         Connections that broke while open.
     connection_failures : mapping of str to int
         Attempts to connect that failed, by SQLSTATE.
-    restarts_total : int
-        Client processes that died and were started again. What they had not reported is lost, so the interval in
-        which it happened is void.
+    died_total, restarts_total : int
+        Client processes that died, and that were started in their place. What they had not reported is lost, so the
+        interval in which it happened is void.
     """
 
     due_total: int = 0
@@ -37,6 +37,7 @@ class LoadCounters:
     skipped_total: int = 0
     connections_lost_total: int = 0
     connection_failures: Mapping[str, int] = field(default_factory=dict)
+    died_total: int = 0
     restarts_total: int = 0
 
     def __add__(self, other: LoadCounters) -> LoadCounters:
@@ -47,6 +48,7 @@ class LoadCounters:
             skipped_total=self.skipped_total + other.skipped_total,
             connections_lost_total=self.connections_lost_total + other.connections_lost_total,
             connection_failures=Counter(self.connection_failures) + Counter(other.connection_failures),
+            died_total=self.died_total + other.died_total,
             restarts_total=self.restarts_total + other.restarts_total,
         )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 from ml_postgres_optimization.errors import ServerUnreachable, TargetError
@@ -13,7 +15,7 @@ from ml_postgres_optimization.telemetry import SampleBatch
 from ml_postgres_optimization.workload.generator.admission import Admission
 from ml_postgres_optimization.workload.generator.child import ChildProcess, failure_at_start
 from ml_postgres_optimization.workload.generator.counters import LoadCounters, lost
-from ml_postgres_optimization.workload.generator.shares import shares_of
+from ml_postgres_optimization.workload.generator.shares import shares_of, usable_cores
 from ml_postgres_optimization.workload.plan import LoadPlan
 from ml_postgres_optimization.workload.process.messages import (
     Assignment,
@@ -54,7 +56,7 @@ class Crew:
     ) -> None:
         self._admission = admission
         self._plan = plan
-        self._size = plan.process_count()
+        self._size = plan.process_count(usable_cores())
         self._maximum_silence_seconds = maximum_silence_seconds
         self._children: dict[int, ChildProcess] = {}
         self._vacancies: dict[int, tuple[float, Position]] = {}  # by worker: when to start another, and where
@@ -93,6 +95,8 @@ class Crew:
             self._dismiss_all()
             raise
         self.started_at_seconds = time.monotonic()
+        # nothing has happened yet, and whoever asks is told that reports will come
+        self._hand_over(lost(0), self.started_at_seconds, self.started_at_seconds)
         for child in self._children.values():
             child.send(Start(self.started_at_seconds))
         self._listener.start()
@@ -159,13 +163,28 @@ class Crew:
         child.heard_at_seconds = time.monotonic()
         match message:
             case Report():
-                if len(message.batch) or message.batch.skipped_total:
-                    self.batches.append(message.batch)
                 with self._state:
+                    since_seconds = child.reported_until_seconds
                     child.hear(message)
+                    self._hand_over(message.batch, since_seconds, message.at_seconds, due_total=message.due_total)
                     self.counters += LoadCounters.of(message)
             case Failure(sqlstate=""):
                 child.failure = message
+
+    def _hand_over(
+        self, batch: SampleBatch, since_seconds: float, until_seconds: float, *, due_total: int = 0
+    ) -> None:
+        """Keep what somebody will ask for, an empty batch too: it says that nothing has ended until then."""
+        reported = [child.reported_until_seconds for child in self._children.values() if not child.has_finished]
+        self.batches.append(
+            replace(
+                batch,
+                due_total=due_total,
+                since_seconds=since_seconds,
+                until_seconds=until_seconds,
+                complete_until_seconds=min(reported, default=math.inf),
+            )
+        )
 
     def _part_with(self, child: ChildProcess) -> None:
         """Take leave of a process whose pipe has ended; plan another in its place, unless it had finished."""
@@ -175,8 +194,8 @@ class Crew:
             if child.has_finished:
                 return
             self.last_failure = reason
-            self.batches.append(lost(child.waiting_total))
-            self.counters += LoadCounters(skipped_total=child.waiting_total)
+            self._hand_over(lost(child.waiting_total), child.reported_until_seconds, time.monotonic())
+            self.counters += LoadCounters(skipped_total=child.waiting_total, died_total=1)
             if not self._stopping.is_set():
                 pause = full_jitter_seconds(
                     self.counters.restarts_total + 1,

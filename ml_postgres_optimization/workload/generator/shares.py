@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from ml_postgres_optimization.target.host.cgroup import ControlGroup
 from ml_postgres_optimization.workload.plan import LoadPlan
 from ml_postgres_optimization.workload.process.messages import Share
 
@@ -27,3 +31,14 @@ def shares_of(plan: LoadPlan, processes: int) -> list[Share]:
         )
         for worker, mine in enumerate(connections)
     ]
+
+
+def usable_cores(*, proc: Path = Path("/proc"), sys: Path = Path("/sys")) -> int:
+    """Return how many cores our processes can fill: those that we may run on, and no more than our quota pays for.
+
+    A pod of two processors may run on all 64 cores of its host, and is put to rest when it has used two cores' time;
+    64 client processes there would all be slow together.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    quota = ControlGroup(proc, sys).cpus()
+    return allowed if quota is None else max(1, min(allowed, int(quota)))

@@ -20,8 +20,8 @@ POSTGRES_VARIABLES = {
 }
 """The specification's variables; each may be read from the file that ``<name>_FILE`` names, as in Docker's image."""
 
-NAMES_A_SERVER = frozenset({"host", "hostaddr", "port", "user", "dbname", "password", "passfile", "service"})
-"""The parameters whose ``PG*`` variable means that the user has a server in mind; ``PGSSLMODE`` alone does not."""
+NAMES_A_SERVER = frozenset({"host", "hostaddr", "port", "user", "dbname", "service"})
+"""The parameters whose ``PG*`` variable means that the user has a server in mind; ``PGPASSWORD`` alone does not."""
 
 
 def resolve_connection(dsn: str | None, environ: Mapping[str, str]) -> ConnectionSettings | None:

@@ -15,6 +15,10 @@ from ml_postgres_optimization.errors import UsageError
 
 HOW_TO_WRITE = "Write postgresql://user@host:5432/database, or 'host=… port=… dbname=… user=…'."
 _MAY_HOLD_A_SECRET = re.compile(r"@|pass|secret|key", re.IGNORECASE)
+# libpq shows the word that it could make nothing of: a password in the wrong place is one
+_SHOWS_A_STRAY_WORD = re.compile(
+    r'(missing "=" after|(?:key/value separator "=" in URI query parameter|percent-encoded token|\bin URI .*?):) ".*"'
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -81,7 +85,8 @@ class ConnectionSettings:
             reason = "it is not UTF-8"
         if _MAY_HOLD_A_SECRET.search(dsn):
             reason = "its syntax is wrong (not shown here, as it may hold a password)"
-        raise UsageError(f"{origin} cannot be read: {on_one_line(reason)}", HOW_TO_WRITE)
+        reason = _SHOWS_A_STRAY_WORD.sub(r"\1 a word that is not shown, as it may be a password", on_one_line(reason))
+        raise UsageError(f"{origin} cannot be read: {reason}", HOW_TO_WRITE)
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -141,15 +146,20 @@ def check_port(ports: str, origin: str) -> None:
         If one of them is no number from 1 to 65535.
     """
     for port in ports.split(",") if ports else ():
-        if port and not (port.strip().isascii() and port.strip().isdigit() and 1 <= int(port) <= 65535):
+        digits = port.strip().isascii() and port.strip().isdigit()
+        if port and not (digits and 1 <= int(port) <= 65535):
             raise UsageError(
-                f"{_port_name(origin)} is {port!r}, which is no port: it must be a number from 1 to 65535.",
+                f"{_port_seen(port, digits, origin)}: it must be a number from 1 to 65535.",
                 "Give the port that PostgreSQL listens on, 5432 by default.",
             )
 
 
-def _port_name(origin: str) -> str:
-    return {"POSTGRES_*": "POSTGRES_PORT", "PG*": "PGPORT"}.get(origin, f"The port in {origin}")
+def _port_seen(port: str, digits: bool, origin: str) -> str:
+    """Return which port is none; in ``postgresql://user:password/shop`` the password stands where a port would."""
+    variable = {"POSTGRES_*": "POSTGRES_PORT", "PG*": "PGPORT"}.get(origin)
+    if variable or digits:
+        return f"{variable or f'The port in {origin}'} is {port!r}, which is no port"
+    return f"The port in {origin} is no port (not shown here, as it may be a password)"
 
 
 def _check_text(parameters: Mapping[str, str], origin: str) -> None:

@@ -74,6 +74,8 @@ class PredictionRecord:
         The run whose window it is; None where windows of one run only are recorded.
     naive_value : float or None
         What the window before would let expect.
+    configuration_id : str or None
+        What it supposes to be in force: a window under anything else does not score it. None for any.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class PredictionRecord:
     level: float = 0.9
     run: str | None = None
     naive_value: float | None = None
+    configuration_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

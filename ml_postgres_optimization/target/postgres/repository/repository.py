@@ -69,6 +69,11 @@ class Repository:
         self._settings = settings_of(connection)
         self._maintained: date | None = None
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connection was seen to be lost: another repository must be opened then."""
+        return self._connection.closed
+
     def require(self) -> None:
         """Make sure that the schema is there, in the version of this program."""
         require_schema(self._connection)
@@ -191,9 +196,8 @@ class Repository:
         return [JournalEntry(in_utc(row["at"]), row["server"], row["entry"]) for row in rows]
 
     def _maintain(self, day: date) -> None:
-        """Have partitions made and dropped, once for every day that comes."""
-        if day != self._maintained:
-            self._execute("maintain", {}, "maintain its partitions")
+        """Have partitions made and dropped, once for every day that comes; again while somebody is in the way."""
+        if day != self._maintained and self._rows("maintain", {}, "maintain its partitions")[0]["all_done"]:
             self._maintained = day
 
     def _execute(self, name: str, parameters: Mapping[str, Any], doing: str) -> None:

@@ -1,1 +1,1 @@
-SELECT genesis.maintain()
+SELECT genesis.maintain() AS all_done

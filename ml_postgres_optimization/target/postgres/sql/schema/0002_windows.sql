@@ -6,7 +6,7 @@ CREATE TYPE genesis.histogram AS (
     max_seconds double precision
 );
 COMMENT ON TYPE genesis.histogram
-    IS 'Durations in 128 linear buckets an octave from 1 µs: counts from the first filled bucket to the last';
+    IS 'Durations in 128 linear buckets an octave from 1 microsecond: counts from the first filled bucket to the last';
 
 CREATE SEQUENCE genesis.window_ids;
 
@@ -59,7 +59,7 @@ COMMENT ON COLUMN genesis.metric_windows.skipped_total IS 'Operations that were 
 COMMENT ON COLUMN genesis.metric_windows.statement_calls_total IS 'Growth of pg_stat_statements.calls, all statements';
 COMMENT ON COLUMN genesis.metric_windows.mean_statement_seconds IS 'Mean execution time from pg_stat_statements';
 COMMENT ON COLUMN genesis.metric_windows.active_sessions IS 'Average active sessions, from the activity samples';
-COMMENT ON COLUMN genesis.metric_windows.rates IS 'Growth of counters, per second: database.commits_per_second, …';
+COMMENT ON COLUMN genesis.metric_windows.rates IS 'Growth of counters, per second: database.commits_per_second and others';
 COMMENT ON COLUMN genesis.metric_windows.waits IS 'Average active sessions by wait class';
 COMMENT ON COLUMN genesis.metric_windows.errors IS 'Failed operations by SQLSTATE';
 COMMENT ON COLUMN genesis.metric_windows.error_classes IS 'Classes of the errors, as genesis-pg sees them';

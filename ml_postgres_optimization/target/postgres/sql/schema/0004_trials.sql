@@ -37,6 +37,7 @@ CREATE TABLE genesis.predictions (
     run text,
     made_at timestamptz NOT NULL,
     window_started_at timestamptz NOT NULL,
+    configuration_id text,
     value double precision NOT NULL,
     low double precision NOT NULL,
     high double precision NOT NULL,
@@ -50,6 +51,7 @@ CREATE TABLE genesis.predictions_default PARTITION OF genesis.predictions DEFAUL
 COMMENT ON TABLE genesis.predictions IS 'What was predicted of a window, and what came true';
 COMMENT ON COLUMN genesis.predictions.kind
     IS 'latency_seconds: mean response; error_probability: of any error, or error_probability:deadlock of a class';
+COMMENT ON COLUMN genesis.predictions.configuration_id IS 'What the prediction supposes to be in force';
 COMMENT ON COLUMN genesis.predictions.naive_value IS 'What was forecast from the window before, to compare with';
 COMMENT ON COLUMN genesis.predictions.actual IS 'What happened; for a probability 1 or 0';
 

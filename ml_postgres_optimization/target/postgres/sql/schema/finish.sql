@@ -3,7 +3,8 @@ DO $finish$
 DECLARE
     lost text;
 BEGIN
-    PERFORM genesis.ensure_partitions();
+    -- not ensure_partitions() itself: somebody may be reading, or at the same work
+    PERFORM genesis.maintain();
     RAISE NOTICE 'schema genesis of database % is at version %',
         current_database(), (SELECT max(version) FROM genesis.schema_version);
     FOR lost IN SELECT genesis.limitations() LOOP

@@ -1,6 +1,6 @@
 -- Refuses what is not ours before anything is touched, and lets one setup run at a time. First in the transaction of
 -- every setup and uninstall, under psql and from Python. The mark of ours is the schema's comment.
--- SQLSTATE GE001: the schema is not ours; GE002: it is newer than this program; GE003: the server is too old.
+-- SQLSTATE GE001: the schema is not ours; GE002: it is newer than this program; GE003: the server is too old; GE004: a table is in use.
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL lock_timeout = '10s';
 
@@ -33,7 +33,11 @@ BEGIN
     IF NOT pg_has_role(schema_owner, 'MEMBER') THEN
         RAISE EXCEPTION 'schema genesis of database % belongs to role %, and role % is no member of it',
             current_database(), schema_owner, current_user
-            USING ERRCODE = 'GE001', HINT = format('Nothing was touched. Connect as %I, or GRANT %1$I TO %2$I.',
+            -- a member of a superuser would be one too
+            USING ERRCODE = 'GE001', HINT = format(
+                CASE WHEN (SELECT rolsuper FROM pg_roles WHERE rolname = schema_owner)
+                    THEN 'Nothing was touched. Connect as %I, or keep a schema of your own in another database.'
+                    ELSE 'Nothing was touched. Connect as %I, or GRANT %1$I TO %2$I.' END,
                 schema_owner, current_user);
     END IF;
     IF schema_owner <> current_user THEN

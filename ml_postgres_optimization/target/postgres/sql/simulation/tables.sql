@@ -3,14 +3,29 @@ SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL client_min_messages = warning;
 
 DO $mark$
+DECLARE
+    schema_owner name;
+    right_to_be text := CASE WHEN current_setting('server_version_num')::integer < 160000 THEN 'MEMBER' ELSE 'SET' END;
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('genesis-pg setup', 0));
     IF to_regnamespace('genesis_simulation') IS NULL THEN
-        CREATE SCHEMA genesis_simulation;
+        SELECT pg_get_userbyid(nspowner) INTO schema_owner FROM pg_namespace WHERE nspname = 'genesis';
+        IF pg_has_role(schema_owner, 'USAGE') AND pg_has_role(schema_owner, right_to_be) THEN
+            -- so that whoever may drop schema genesis may drop this one too
+            EXECUTE format('CREATE SCHEMA genesis_simulation AUTHORIZATION %I', schema_owner);
+        ELSE
+            CREATE SCHEMA genesis_simulation;
+        END IF;
         COMMENT ON SCHEMA genesis_simulation IS 'genesis-pg: tables of simulate_load.sql; dropped by its uninstall';
     ELSIF obj_description(to_regnamespace('genesis_simulation'), 'pg_namespace') LIKE 'genesis-pg%' IS NOT TRUE THEN
         RAISE EXCEPTION 'schema genesis_simulation is there, and was not made by genesis-pg'
             USING ERRCODE = 'GE001', HINT = 'Nothing was touched. Rename that schema, or use another database.';
+    END IF;
+    SELECT pg_get_userbyid(nspowner) INTO schema_owner FROM pg_namespace WHERE nspname = 'genesis_simulation';
+    IF schema_owner <> current_user AND pg_has_role(schema_owner, 'USAGE')
+        AND pg_has_role(session_user, schema_owner, right_to_be) THEN
+        -- a superuser's simulation must not leave objects that the owner cannot use
+        EXECUTE format('SET LOCAL ROLE %I', schema_owner);
     END IF;
 END
 $mark$;

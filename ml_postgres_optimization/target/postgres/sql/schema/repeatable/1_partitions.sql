@@ -29,16 +29,17 @@ RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    partition constant text := parent || to_char(day, '"_p"YYYYMMDD');
-    from_text constant text := to_char(day, 'YYYY-MM-DD"T00:00:00Z"');
-    until_text constant text := to_char(day + 1, 'YYYY-MM-DD"T00:00:00Z"');
+    -- of a timestamp, since to_char(date) goes by way of the session's time zone, in which a day may be missing
+    partition constant text := parent || to_char(day::timestamp, '"_p"YYYYMMDD');
+    from_text constant text := to_char(day::timestamp, 'YYYY-MM-DD"T00:00:00Z"');
+    until_text constant text := to_char((day + 1)::timestamp, 'YYYY-MM-DD"T00:00:00Z"');
     columns text;
 BEGIN
     SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns
     FROM pg_attribute
     WHERE attrelid = format('genesis.%I', parent)::regclass
         AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
-    -- Made apart and attached, since CREATE … PARTITION OF would lock out all who insert.
+    -- Made apart and attached, since CREATE TABLE ... PARTITION OF would lock out all who insert.
     EXECUTE format('CREATE TABLE genesis.%I (LIKE genesis.%I INCLUDING ALL)', partition, parent);
     EXECUTE format('LOCK TABLE ONLY genesis.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
     EXECUTE format(
@@ -64,8 +65,8 @@ BEGIN
         SELECT tables.table_name, tables.key_column, today + offset_days AS day
         FROM genesis.partitioned_tables() AS tables
         CROSS JOIN generate_series(0, days_ahead) AS offset_days
-        WHERE to_regclass(format('genesis.%I', tables.table_name || to_char(today + offset_days, '"_p"YYYYMMDD')))
-            IS NULL
+        WHERE to_regclass(format('genesis.%I',
+            tables.table_name || to_char((today + offset_days)::timestamp, '"_p"YYYYMMDD'))) IS NULL
         ORDER BY 1, 3
     LOOP
         IF to_regclass(format('genesis.%I', missing.table_name || '_default')) IS NULL THEN
@@ -88,7 +89,7 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock
 AS $$
 DECLARE
     today constant date := (clock_timestamp() AT TIME ZONE 'UTC')::date;
-    yesterdays_name constant text := 'operations' || to_char(today - 1, '"_p"YYYYMMDD');
+    yesterdays_name constant text := 'operations' || to_char((today - 1)::timestamp, '"_p"YYYYMMDD');
     first_at timestamptz;
 BEGIN
     IF to_regclass('genesis.operations_live') IS NOT NULL THEN
@@ -121,7 +122,7 @@ BEGIN
         JOIN pg_inherits AS link ON link.inhrelid = child.oid
         WHERE child.relnamespace = 'genesis'::regnamespace
             AND child.relkind = 'r'
-            AND child.relname ~ '_p\d{8}$'
+            AND child.relname ~ '_p[0-9]{8}$'
             AND to_date(right(child.relname, 8), 'YYYYMMDD') < (expired_before AT TIME ZONE 'UTC')::date
     LOOP
         EXECUTE format('DROP TABLE genesis.%I', expired.relname);
@@ -138,14 +139,15 @@ COMMENT ON FUNCTION genesis.drop_expired_partitions()
     IS 'Drop what is older than settings.retention_days; returns how many partitions went';
 
 CREATE OR REPLACE FUNCTION genesis.maintain()
-RETURNS void
+RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     step text;
+    all_done boolean := true;
 BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('genesis-pg maintenance', 0)) THEN
-        RETURN;
+        RETURN false;
     END IF;
     FOREACH step IN ARRAY ARRAY['ensure_partitions', 'rotate_operations', 'drop_expired_partitions'] LOOP
         BEGIN
@@ -153,12 +155,15 @@ BEGIN
         EXCEPTION
             -- somebody works on these tables right now; nothing is lost by waiting for the next call
             WHEN lock_not_available THEN
+                all_done := false;
                 RAISE LOG 'genesis.%() found its table locked, and will try again when it is next called', step;
         END;
     END LOOP;
+    RETURN all_done;
 END
 $$;
-COMMENT ON FUNCTION genesis.maintain() IS 'Make and drop partitions as due; costs little when nothing is due';
+COMMENT ON FUNCTION genesis.maintain()
+    IS 'Make and drop partitions as due; false where another session is at it, or a table was locked: call it again';
 
 REVOKE EXECUTE ON FUNCTION
     genesis.add_partition(name, name, date),

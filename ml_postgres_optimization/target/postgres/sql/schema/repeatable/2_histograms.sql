@@ -1,5 +1,5 @@
 -- Histograms of durations, bucket by bucket the same as telemetry.Histogram: after HdrHistogram
--- (https://hdrhistogram.org), 128 linear buckets in each of 33 octaves from 1 µs.
+-- (https://hdrhistogram.org), 128 linear buckets in each of 33 octaves from 1 microsecond.
 
 CREATE OR REPLACE FUNCTION genesis.bucket_of(seconds double precision)
 RETURNS smallint

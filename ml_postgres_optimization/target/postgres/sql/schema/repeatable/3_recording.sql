@@ -79,8 +79,11 @@ BEGIN
     INTO found;
     RETURN found;
 EXCEPTION
-    WHEN insufficient_privilege OR object_not_in_prerequisite_state OR undefined_function OR undefined_column THEN
+    WHEN insufficient_privilege OR object_not_in_prerequisite_state THEN
         RETURN jsonb_build_object('unseen', SQLERRM);
+    WHEN undefined_table OR undefined_function OR undefined_column THEN
+        -- pg_upgrade takes the extension along in its old version
+        RETURN jsonb_build_object('unseen', SQLERRM || ': ALTER EXTENSION pg_stat_statements UPDATE');
 END
 $$;
 
@@ -179,7 +182,7 @@ AS $$
             regexp_replace(now_seen.name, '_total$', '_per_second') AS rate,
             now_seen.value::double precision - (before ->> now_seen.name)::double precision AS delta
         FROM jsonb_each_text(after) AS now_seen (name, value)
-        WHERE now_seen.name LIKE '%\_total' AND before ->> now_seen.name IS NOT NULL AND now_seen.value IS NOT NULL
+        WHERE right(now_seen.name, 6) = '_total' AND before ->> now_seen.name IS NOT NULL AND now_seen.value IS NOT NULL
     ),
     reset AS (
         SELECT DISTINCT source, 'its counters went backwards: statistics were reset' AS reason
@@ -282,8 +285,12 @@ BEGIN
         RETURN NEXT 'rates and waits are not counted: set track_counts and track_activities to on';
     END IF;
     IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_stat_statements') THEN
-        RETURN NEXT 'latency by statement is not seen: put pg_stat_statements into shared_preload_libraries, '
-            'restart, and CREATE EXTENSION pg_stat_statements';
+        -- the row is hidden from roles that may not know; they are told the whole way
+        RETURN NEXT 'latency by statement is not seen: ' || CASE
+            WHEN (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') LIKE '%pg_stat_statements%'
+                THEN 'CREATE EXTENSION pg_stat_statements'
+            ELSE 'put pg_stat_statements into shared_preload_libraries, restart, and CREATE EXTENSION pg_stat_statements'
+        END;
     ELSIF genesis.statement_values() ? 'unseen' THEN
         RETURN NEXT 'latency by statement is not seen: ' || (genesis.statement_values() ->> 'unseen');
     END IF;

@@ -27,6 +27,7 @@ BEGIN
             WHERE near.started_at BETWEEN open.window_started_at - interval '10 minutes'
                     AND open.window_started_at + interval '10 minutes'
                 AND (open.run IS NULL OR near.run = open.run)
+                AND (open.configuration_id IS NULL OR near.configuration_id = open.configuration_id)
                 AND abs(date_part('epoch', near.started_at - open.window_started_at))
                     < date_part('epoch', near.ended_at - near.started_at) / 2
             ORDER BY abs(date_part('epoch', near.started_at - open.window_started_at))
