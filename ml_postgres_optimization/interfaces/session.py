@@ -13,6 +13,7 @@ from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.logs import Log, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter
 from ml_postgres_optimization.interfaces.settings import Settings
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
@@ -160,6 +161,7 @@ def open_session(
     GenesisError
         Of the kind that fits: unreachable, no privilege, no folder.
     """
+    load_catalogue(allowed_by_owner=settings.allow_knob)  # refuses what no owner may allow, before anything is done
     home.prepare()
     with ExitStack() as resources:
         given = resolve_connection(settings.dsn, environ)

@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 
 # A year: what is longer was mistyped.
@@ -127,7 +126,7 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
         Naming the setting, the value seen and what is allowed.
     """
     try:
-        settings = Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
+        return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
@@ -137,8 +136,6 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
             f"{option if by_option else variable} is {first['input']!r}: {_allowed(first['msg'])}.",
             f"Give another {option}." if by_option else f"Set another {variable} in the environment, or unset it.",
         ) from None
-    load_catalogue(allowed_by_owner=settings.allow_knob)  # refuses what no owner may allow, before anything is done
-    return settings
 
 
 def _allowed(message: str) -> str:

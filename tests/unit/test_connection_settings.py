@@ -78,10 +78,15 @@ def test_a_part_of_them_is_completed_by_those_of_libpq():
 
 @pytest.mark.parametrize(
     "variable",
-    ["PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGPASSFILE", "PGPASSWORD"],
+    ["PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE"],
 )
 def test_a_variable_of_libpq_names_a_server(variable):
     assert list(resolved(**{variable: "5433"}).values()) == ["5433"]
+
+
+@pytest.mark.parametrize("variable", ["PGPASSWORD", "PGPASSFILE", "PGSSLMODE", "PGAPPNAME"])
+def test_how_to_get_in_does_not_say_where(variable):
+    assert resolve_connection(None, {variable: "require"}) is None
 
 
 def test_what_libpq_reads_by_itself_is_left_to_it(monkeypatch):

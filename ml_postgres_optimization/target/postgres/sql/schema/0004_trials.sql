@@ -37,14 +37,14 @@ CREATE TABLE genesis.predictions (
     run text,
     made_at timestamptz NOT NULL,
     window_started_at timestamptz NOT NULL,
-    configuration_id text,
     value double precision NOT NULL,
     low double precision NOT NULL,
     high double precision NOT NULL,
     level double precision NOT NULL,
     naive_value double precision,
     actual double precision,
-    scored_at timestamptz
+    scored_at timestamptz,
+    configuration_id text
 ) PARTITION BY RANGE (made_at);
 CREATE INDEX predictions_made_at ON genesis.predictions (made_at);
 CREATE TABLE genesis.predictions_default PARTITION OF genesis.predictions DEFAULT;
