@@ -117,8 +117,8 @@ class Controller:
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def _begin(self, budget: Budget) -> None:
-        # a pair more than a verdict takes, since the trial before may end one late
-        least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 1)
+        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
+        least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 2)
         wanted = min(self._plan.seconds_for(_PROOF_PAIRS), max(least, budget.seconds * _PROOF_SHARE))
         proof_seconds = min(wanted, budget.seconds * _LARGEST_PROOF_SHARE)
         self._is_late = False
