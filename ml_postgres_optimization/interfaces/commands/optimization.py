@@ -29,10 +29,14 @@ from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage
 
-# A trial of our own load needs 6 pairs at least (`trials.sequential`): blocks are as short as lets several trials
-# into the time, and not longer than a checkpoint's phases are.
-_BLOCKS_IN_THE_TIME = 70
-_BLOCK_SECONDS = (1.5, 10.0)
+# How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are
+# stalls, and they come as often in a long block as in several short ones: of 30 pairs of 7.7 s the log-ratios spread
+# by 0.9, of 14 pairs of 1.7 s by 0.4 (own measurement), so many short blocks tell more. Of sessions that are not ours
+# a block must be long enough that most of their queries come in each.
+_OUR_BLOCKS = (200, 1.5, 5.0)
+_THEIR_BLOCKS = (70, 1.5, 10.0)
+# A quarter of an hour at most for one trial of the longest blocks of ours.
+_MOST_PAIRS = 60
 _TOLD = {Stage.WATCHED, Stage.PROPOSED, Stage.REFUSED, Stage.DECIDED, Stage.PROVING, Stage.PROVEN, Stage.QUIET}
 
 
@@ -84,7 +88,11 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
         _tell(session, workbench.observer, progress)
 
     controller = Controller(
-        workbench.laboratory, study, plan_for(session, seconds), model=model, subscribers=[listen]
+        workbench.laboratory,
+        study,
+        plan_for(session, seconds, is_ours=workbench.load is not None),
+        model=model,
+        subscribers=[listen],
     )
     return controller.run(initial, rule_drafts(ground.advised, initial), Budget(seconds))
 
@@ -130,11 +138,11 @@ def _require_something_to_compare(session: Session) -> None:
         )
 
 
-def plan_for(session: Session, seconds: float) -> TrialPlan:
-    """Choose the length of a block so that several trials fit into the time."""
-    shortest, longest = _BLOCK_SECONDS
-    block_seconds = min(longest, max(shortest, seconds / _BLOCKS_IN_THE_TIME))
-    return TrialPlan(block_seconds=block_seconds, measure=Measure(session.settings.objective))
+def plan_for(session: Session, seconds: float, *, is_ours: bool) -> TrialPlan:
+    """Choose the length of a block so that several trials fit into the time; `is_ours` says whose load it is."""
+    blocks, shortest, longest = _OUR_BLOCKS if is_ours else _THEIR_BLOCKS
+    block_seconds = min(longest, max(shortest, seconds / blocks))
+    return TrialPlan(block_seconds=block_seconds, max_pairs=_MOST_PAIRS, measure=Measure(session.settings.objective))
 
 
 def _tell(session: Session, observer: Observer, progress: Progress) -> None:
