@@ -280,7 +280,8 @@ class TestPrivileges:
         cli.dsn = owner
         before = written_settings(server.dsn)
         cli("setup").done()
-        cli("optimize", "--duration", "0.002").is_refused(3, "Nothing can be tuned", "GRANT")
+        mending = "GRANT" if server.version_num >= 150000 else "lets only superusers do it"
+        cli("optimize", "--duration", "0.002").is_refused(3, "Nothing can be tuned", mending)
         assert written_settings(server.dsn) == before
 
     def test_a_role_that_may_not_even_make_the_schema(self, cli, server, database):
