@@ -442,7 +442,8 @@ class TestDroppedWhileTesting:
         cli.dsn = own_server.dsn
         cli("setup").done()
         kill_in_the_first_window(own_server.restart)
-        ended = cli("test", "--simulate", "--json", *SHORT).done(1)
+        # how many operations fail hangs on how fast the server is back: the criteria may be met or not
+        ended = cli("test", "--simulate", "--json", *SHORT).done(0, 1)
         assert ended.document["lost_windows_total"] + ended.document["whole"]["failed_total"] > 0
         assert cli("status", "--json").document["windows"]
 
