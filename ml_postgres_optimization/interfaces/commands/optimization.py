@@ -31,8 +31,8 @@ from ml_postgres_optimization.tuning.progress import Progress, Stage
 
 # How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are
 # stalls, and they come as often in a long block as in several short ones: of 30 pairs of 7.7 s the log-ratios spread
-# by 0.9, of 14 pairs of 1.7 s by 0.4 (own measurement), so many short blocks tell more. Of sessions that are not ours
-# a block must be long enough that most of their queries come in each.
+# by 0.9, of 14 pairs of 1.7 s by 0.4. Two runs of ours are a hint, no proof, that many short blocks tell more. Of
+# sessions that are not ours a block must be long enough that most of their queries come in each.
 _OUR_BLOCKS = (200, 1.5, 5.0)
 _THEIR_BLOCKS = (70, 1.5, 10.0)
 # A quarter of an hour at most for one trial of the longest blocks of ours.
