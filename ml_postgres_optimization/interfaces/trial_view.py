@@ -63,6 +63,7 @@ def trial_record(trial: Trial) -> TrialRecord:
         predicted_ratio=prediction.value if prediction else None,
         predicted_low=prediction.low if prediction else None,
         predicted_high=prediction.high if prediction else None,
+        design=str(trial.design),
     )
 
 
@@ -82,6 +83,7 @@ def trial_json(trial: Trial) -> dict[str, object]:
         "ratio": verdict.ratio,
         "ratio_low": verdict.ratio_low,
         "ratio_high": verdict.ratio_high,
+        "design": str(trial.design),
         "pairs": len(verdict.pairs),
         "figures": dict(trial.figures),
         "effects": {measure: effect._asdict() for measure, effect in trial.effects.items()},

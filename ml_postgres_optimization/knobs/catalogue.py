@@ -108,6 +108,11 @@ class Catalogue(Mapping[str, Knob]):
         return replace(self, knobs={name: knob for name, knob in self.items() if knob.scope < Scope.RESTART})
 
     @property
+    def sessions_own(self) -> Catalogue:
+        """The knobs that a session can set for itself, and whose effect stays with it."""
+        return replace(self, knobs={name: knob for name, knob in self.items() if knob.scope is Scope.SESSION})
+
+    @property
     def settings_needed(self) -> frozenset[str]:
         """The settings to read from a server before `confront`, a review, or the rules."""
         own = {name for name, knob in self.items() if knob.scope is not Scope.CLIENT}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ml_postgres_optimization.knobs.knob import KnobValue
 
-CONCURRENCY = "client.concurrency"
+CLIENT_PREFIX = "client."
+CONCURRENCY = f"{CLIENT_PREFIX}concurrency"
 
 
 class Configuration(Mapping[str, KnobValue]):
@@ -89,6 +90,11 @@ class Change:
     def knobs(self) -> dict[str, tuple[KnobValue | None, KnobValue | None]]:
         """Each knob that changes, with its old and new value."""
         return self.after.difference(self.before)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether only our own side changes, and the server does not hear of it."""
+        return all(name.startswith(CLIENT_PREFIX) for name in self.knobs)
 
     @property
     def reverse(self) -> Change:

@@ -76,6 +76,21 @@ def render(value: KnobValue, unit: str | None = None) -> str:
     return f"{int(smallest / factor)}{name}"
 
 
+def written_text(value: KnobValue) -> str:
+    """Return `value` as ``postgresql.auto.conf`` and ``pg_settings`` write it.
+
+    Examples
+    --------
+    >>> written_text(True), written_text(8192.0), written_text(0.9)
+    ('on', '8192', '0.9')
+    """
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value)
+
+
 def _plain(value: float) -> str:
     whole = float(value).is_integer() and abs(value) < 1e15
     return str(int(value)) if whole else f"{value:.{_SIGNIFICANT_DIGITS}g}"

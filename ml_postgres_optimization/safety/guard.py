@@ -12,7 +12,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.confrontation import pinned_by
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.machine import Machine
-from ml_postgres_optimization.knobs.rendering import render, rounded, same_value
+from ml_postgres_optimization.knobs.rendering import render, rounded, same_value, written_text
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.journal import Journal
@@ -250,6 +250,11 @@ class GuardedChange:
         with deferred_signals():
             self._put_back()
             self._journal(RecordKind.WITHDRAWN, foreign=self.foreign_changes)
+
+    def session_settings(self, configuration: Configuration) -> dict[str, str]:
+        """Return what a session has to SET for itself to run under the baseline or the candidate."""
+        is_after = configuration == self._change.after
+        return {knob.name: written_text(knob.new_value if is_after else knob.old_value) for knob in self._knobs}
 
     def confirm(self) -> None:
         """Leave the candidate in force for good; put it in force first, where it is not."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.telemetry.clock import Clock
@@ -18,6 +18,27 @@ ACTIVITY_INTERVAL_SECONDS = 1.0
 # The load generator reports every 0.2 s; a client process that is late by five reports is not waited for.
 _LONGEST_WAIT_FOR_REPORTS_SECONDS = 1.0
 _REPORT_LOOK_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """All that was seen between two snapshots."""
+
+    before: Snapshot
+    after: Snapshot
+    activity: Sequence[ActivitySample]
+    batches: Sequence[SampleBatch]
+
+    def window(self, configuration_id: str, labels: Mapping[str, str] | None, *, arm: str | None = None) -> Window:
+        """Return the window of everybody's operations, or of those of one arm."""
+        return between(
+            self.before,
+            self.after,
+            configuration_id=configuration_id,
+            labels=labels,
+            batches=[batch for batch in self.batches if arm in (None, batch.arm)],
+            activity=self.activity,
+        )
 
 
 def no_samples() -> Sequence[SampleBatch]:
@@ -95,26 +116,36 @@ class Recorder:
             If the server goes away. The window is lost; its operations, the failed ones above all, are counted in
             the next one.
         """
-        before, self._last = self._last or self._first_snapshot(), None
-        try:
-            activity = self._observe(before.monotonic_seconds + duration_seconds)
-            after = self._collector.snapshot()
-            self._wait_for_reports(after.monotonic_seconds)
-        except KeyboardInterrupt:
-            self._last = before  # for `finish`
-            raise
-        self._last = after
-        window = between(
-            before,
-            after,
-            configuration_id=configuration_id,
-            labels=labels,
-            batches=self._told_until(after.monotonic_seconds),
-            activity=activity,
-        )
-        for subscriber in self._subscribers:
-            subscriber(window)
-        return window
+        span = self._observed(duration_seconds)
+        return self._published(span, configuration_id, labels)
+
+    def record_arms(
+        self, duration_seconds: float, *, configuration_ids: Mapping[str, str], labels: Mapping[str, str]
+    ) -> dict[str, Window]:
+        """Record while two configurations are in force side by side, and return a window for each arm.
+
+        Their operations are their own; the server's and the host's figures are those of both together, and so is the
+        one window that subscribers receive, under the first configuration.
+
+        Parameters
+        ----------
+        duration_seconds : float
+        configuration_ids : mapping of str to str
+            From each arm's name to what its sessions have.
+        labels : mapping of str to str
+            Each window of an arm has ``arm`` beside them.
+
+        Raises
+        ------
+        ServerUnreachable
+            As `record` does.
+        """
+        span = self._observed(duration_seconds)
+        self._published(span, next(iter(configuration_ids.values())), labels)
+        return {
+            arm: span.window(configuration_id, {**labels, "arm": arm}, arm=arm)
+            for arm, configuration_id in configuration_ids.items()
+        }
 
     def finish(self, *, configuration_id: str, labels: Mapping[str, str] | None = None) -> Window | None:
         """Return what is left since the last window, once the source has ended; None where that is nothing.
@@ -128,6 +159,24 @@ class Recorder:
             return None
         after = self._last_snapshot()
         return between(self._last or after, after, configuration_id=configuration_id, labels=labels, batches=batches)
+
+    def _observed(self, duration_seconds: float) -> _Span:
+        before, self._last = self._last or self._first_snapshot(), None
+        try:
+            activity = self._observe(before.monotonic_seconds + duration_seconds)
+            after = self._collector.snapshot()
+            self._wait_for_reports(after.monotonic_seconds)
+        except KeyboardInterrupt:
+            self._last = before  # for `finish`
+            raise
+        self._last = after
+        return _Span(before, after, activity, self._told_until(after.monotonic_seconds))
+
+    def _published(self, span: _Span, configuration_id: str, labels: Mapping[str, str] | None) -> Window:
+        window = span.window(configuration_id, labels)
+        for subscriber in self._subscribers:
+            subscriber(window)
+        return window
 
     def _first_snapshot(self) -> Snapshot:
         first = self._collector.snapshot()

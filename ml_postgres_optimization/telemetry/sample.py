@@ -70,6 +70,8 @@ class SampleBatch:
         recorder takes the time since it last asked.
     complete_until_seconds : float
         Of what ended until then, the source hands over no more; infinity for a source that is never behind.
+    arm : str
+        Of a concurrent trial: the one whose sessions ran them all; empty where nobody is divided.
     """
 
     kinds: tuple[str, ...]
@@ -84,6 +86,7 @@ class SampleBatch:
     since_seconds: float = -math.inf
     until_seconds: float = -math.inf
     complete_until_seconds: float = math.inf
+    arm: str = ""
 
     def __len__(self) -> int:
         return len(self.kind_index)

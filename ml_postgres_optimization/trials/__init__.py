@@ -1,9 +1,19 @@
 """Trials that can be believed: design, sequential test, verdict."""
 
-from ml_postgres_optimization.trials.arena import Arena, Load, ServerArena, drain
-from ml_postgres_optimization.trials.design import Arm, TrialPlan
+from ml_postgres_optimization.trials.arena import Load, ServerArena, drain
+from ml_postgres_optimization.trials.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
+from ml_postgres_optimization.trials.design import TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.proposal import Interval, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.proposal import (
+    Arm,
+    Design,
+    Interval,
+    Outcome,
+    Pair,
+    Proposal,
+    Trial,
+    Verdict,
+)
 from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.trial import OnPair, run_trial
 from ml_postgres_optimization.trials.verdict import (
@@ -21,8 +31,12 @@ __all__ = [
     "NO_GUARDS",
     "Arena",
     "Arm",
+    "Blocks",
     "Breach",
+    "Concurrent",
     "Decision",
+    "Design",
+    "DividedArena",
     "Guards",
     "Health",
     "Interval",
@@ -34,6 +48,7 @@ __all__ = [
     "PairedTest",
     "Proposal",
     "ServerArena",
+    "Switchback",
     "Thresholds",
     "Trial",
     "TrialPlan",

@@ -1,34 +1,22 @@
-"""Where a trial takes place."""
+"""A live server as the place of a trial."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.safety.guard import GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
-from ml_postgres_optimization.workload import LoadCounters
+from ml_postgres_optimization.trials.proposal import Arm
+from ml_postgres_optimization.workload import LoadArm, LoadCounters
 
 # In flight or waiting: a pool of a hundred that is not behind has no more.
 _QUEUE_OF_A_HEALTHY_LOAD = 100
 _LONGEST_DRAIN_SECONDS = 30.0
 # The load generator reports every 0.2 s.
 _DRAIN_LOOK_SECONDS = 0.5
-
-
-class Arena(Protocol):
-    """Something that runs under one configuration at a time, and can be measured."""
-
-    def switch(self, configuration: Configuration) -> None:
-        """Put `configuration` in force; nothing happens if it is already."""
-
-    def settle(self, seconds: float) -> None:
-        """Let `seconds` pass, or more, until what the configuration before has left behind is gone."""
-
-    def measure(self, seconds: float, *, labels: Mapping[str, str]) -> Window:
-        """Observe for `seconds` from now on, and return what happened."""
 
 
 class Load(Protocol):
@@ -40,6 +28,15 @@ class Load(Protocol):
 
     def set_connections(self, connections: int) -> None:
         """Let so many operations run at once from now on."""
+
+    def can_divide(self, settings: Mapping[str, str]) -> bool:
+        """Tell whether its sessions can be divided over arms, and may SET these."""
+
+    def divide(self, arms: Sequence[LoadArm]) -> None:
+        """Give each arm a part of the sessions and of the operations; without arms, put them together again."""
+
+    def replan(self) -> None:
+        """Have every session plan its statements anew."""
 
 
 def drain(load: Load, clock: Clock) -> None:
@@ -90,6 +87,7 @@ class ServerArena:
         self._clock = clock
         self._load = load
         self._in_force = change.before
+        self._arms: dict[Arm, str] = {}
 
     def switch(self, configuration: Configuration) -> None:
         """Put the baseline or the candidate in force.
@@ -103,15 +101,31 @@ class ServerArena:
         """
         if configuration not in (self._change.before, self._change.after):
             raise ValueError(f"configuration {configuration.id} is neither the baseline nor the candidate")
-        if configuration == self._in_force:
-            return
-        if configuration == self._change.after:
-            self._guarded.apply()
-        else:
-            self._guarded.withdraw()
-        if self._load and CONCURRENCY in configuration:
-            self._load.set_connections(int(configuration[CONCURRENCY]))
-        self._in_force = configuration
+        if configuration != self._in_force:
+            if configuration == self._change.after:
+                self._guarded.apply()
+            else:
+                self._guarded.withdraw()
+            self._in_force = configuration
+            self._tell_load()
+        if self._load and self._arms:
+            self._load.divide(())
+            self._arms = {}
+
+    def divide(self, arms: Sequence[tuple[Arm, Configuration]]) -> None:
+        """Let our sessions SET what they need for their arm; the server's own settings stay as they are.
+
+        Raises
+        ------
+        ValueError
+            If the sessions are not ours.
+        """
+        if self._load is None:
+            raise ValueError("the sessions are not ours to divide")
+        self._arms = {arm: configuration.id for arm, configuration in arms}
+        self._load.divide(
+            [LoadArm(arm, self._guarded.session_settings(configuration)) for arm, configuration in arms]
+        )
 
     def settle(self, seconds: float) -> None:
         """Let `seconds` pass, and what is still queued from before drain."""
@@ -127,3 +141,19 @@ class ServerArena:
         """
         self._recorder.discard()
         return self._recorder.record(seconds, configuration_id=self._in_force.id, labels=labels)
+
+    def measure_arms(self, seconds: float, *, labels: Mapping[str, str]) -> Mapping[Arm, Window]:
+        """Record one window for each arm, of the same time; see `Recorder.record_arms`."""
+        self._recorder.discard()
+        baseline_first: dict[str, str] = {arm: self._arms[arm] for arm in Arm}
+        windows = self._recorder.record_arms(seconds, configuration_ids=baseline_first, labels=labels)
+        return {Arm(arm): window for arm, window in windows.items()}
+
+    def _tell_load(self) -> None:
+        """Have our own sessions take part in what has changed, as new ones would."""
+        if self._load is None:
+            return
+        if CONCURRENCY in self._in_force:
+            self._load.set_connections(int(self._in_force[CONCURRENCY]))
+        if not self._change.is_ours:
+            self._load.replan()

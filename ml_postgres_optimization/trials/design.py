@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.trials.objective import Measure
+from ml_postgres_optimization.trials.proposal import Design
 from ml_postgres_optimization.trials.verdict import Guards, Thresholds
 
-CLIENT_PREFIX = "client."
 _SHORTEST_RELOAD_SETTLE_SECONDS = 2.0
-
-
-class Arm(StrEnum):
-    """Which configuration a block runs on."""
-
-    BASELINE = "baseline"
-    CANDIDATE = "candidate"
 
 
 @dataclass(frozen=True, slots=True)
 class TrialPlan:
-    """A switchback design: pairs of blocks, one of candidate and one of baseline, in an order drawn by a coin.
+    """How long the blocks of a trial are, and what decides it.
 
     Parameters
     ----------
@@ -33,7 +25,8 @@ class TrialPlan:
         Discarded before a block, at least 2, whether or not its arm changed: a backend reads new settings after a
         reload between two commands. Only time passes; a command that runs longer ends under the old ones.
     client_settle_seconds : float
-        The same where only our own side changes (``client.concurrency``): no backend has to hear of it.
+        The same where only our own side changes, ``client.concurrency`` or what our sessions SET: no backend has to
+        hear of it.
     max_pairs : int
         When the budget of the trial is over.
     thresholds, guards : Thresholds, Guards
@@ -72,10 +65,11 @@ class TrialPlan:
 
     def settle_seconds_for(self, change: Change) -> float:
         """Return what is discarded after a switch that `change` needs."""
-        on_our_side = all(name.startswith(CLIENT_PREFIX) for name in change.knobs)
-        return self.client_settle_seconds if on_our_side else self.settle_seconds
+        return self.client_settle_seconds if change.is_ours else self.settle_seconds
 
-    def seconds_for(self, pairs: int, change: Change | None = None) -> float:
+    def seconds_for(self, pairs: int, change: Change | None = None, design: Design = Design.SWITCHBACK) -> float:
         """Return how long `pairs` pairs take, the reference block before them included; a reload's, if unknown."""
+        if design is Design.CONCURRENT:
+            return (pairs + 1) * (self.block_seconds + self.client_settle_seconds)
         settle_seconds = self.settle_seconds if change is None else self.settle_seconds_for(change)
         return (2 * pairs + 1) * (self.block_seconds + settle_seconds)

@@ -14,6 +14,20 @@ from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.trials.objective import Measure
 
 
+class Arm(StrEnum):
+    """Which configuration a block runs on."""
+
+    BASELINE = "baseline"
+    CANDIDATE = "candidate"
+
+
+class Design(StrEnum):
+    """How the two blocks of a pair lie to each other: one after the other, or side by side."""
+
+    SWITCHBACK = "switchback"
+    CONCURRENT = "concurrent"
+
+
 class Outcome(StrEnum):
     """How a trial ended."""
 
@@ -113,6 +127,7 @@ class Trial:
     effects : mapping of Measure to Interval
         Candidate over baseline by every measure that could be seen, from the same pairs; only the objective's is
         what the verdict rests on.
+    design : Design
     """
 
     id: str
@@ -123,3 +138,4 @@ class Trial:
     ended_at: datetime
     figures: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[Measure, Interval] = field(default_factory=dict)
+    design: Design = Design.SWITCHBACK

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
-from ml_postgres_optimization.trials.arena import Arena
-from ml_postgres_optimization.trials.design import Arm, TrialPlan
+from ml_postgres_optimization.trials.blocks import Blocks
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.proposal import Interval, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.proposal import Arm, Design, Interval, Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.verdict import Breach, Health, breach, decide
 
@@ -20,60 +18,29 @@ OnPair = Callable[[int, Interval], None]
 _RESPONSE_MEASURES = (Measure.MEAN, Measure.P95, Measure.P99)
 
 
-@dataclass(slots=True)
-class _Blocks:
-    """The blocks of one trial, and what each arm did in all of its own together."""
-
-    arena: Arena
-    plan: TrialPlan
-    clock: Clock
-    change: Change
-    labels: Mapping[str, str]
-    in_all: dict[Arm, Window] = field(default_factory=dict)
-
-    @property
-    def are_ours(self) -> bool:
-        """Whether the load is ours: then its connections are part of the configuration, or operations were seen."""
-        return CONCURRENCY in self.change.before or any(window.operations_total for window in self.in_all.values())
-
-    def run(self, arm: Arm) -> Window:
-        # the settle time passes before every block, switched or not: what differs between the blocks of a pair
-        # may hang on the coin only through the arm
-        self.arena.switch(self.change.after if arm is Arm.CANDIDATE else self.change.before)
-        self.arena.settle(self.plan.settle_seconds_for(self.change))
-        window = self.arena.measure(self.plan.block_seconds, labels={**self.labels, "arm": arm})
-        self.in_all[arm] = merge(self.in_all[arm], window) if arm in self.in_all else window
-        return window
-
-
 def run_trial(
-    arena: Arena,
-    baseline: Configuration,
+    blocks: Blocks,
     proposal: Proposal,
-    plan: TrialPlan,
     *,
     clock: Clock,
     rng: random.Random,
     trial_id: str,
     deadline_seconds: float | None = None,
-    labels: Mapping[str, str] | None = None,
     on_pair: OnPair | None = None,
 ) -> Trial:
-    """Try `proposal` against `baseline`, and stop as soon as the evidence decides.
+    """Try `proposal` against what is in force, and stop as soon as the evidence decides.
 
     A reference block on the baseline comes first: it gives the mix by which every block is weighted, and what the
     guards compare with; where nothing finished in it, the next baseline block takes its place. Then pairs of blocks
-    follow, the order of each drawn by a coin. Where a block of a candidate breaches a guard, a baseline block comes
-    next in any case; unless that is as bad, the trial is aborted, at the second time only where something else may be
-    to blame (`Breach.may_be_a_stall`).
+    follow, the arms of each exchanged by a coin. Where a block of a candidate breaches a guard, a baseline block
+    follows unless it ran beside it or comes next anyway; unless that is as bad, the trial is aborted, at the second
+    time only where something else may be to blame (`Breach.may_be_a_stall`).
 
     Parameters
     ----------
-    arena : Arena
-    baseline : Configuration
-        In force now.
+    blocks : Blocks
+        Of the change to what is proposed; its baseline is in force now.
     proposal : Proposal
-    plan : TrialPlan
     clock : Clock
     rng : random.Random
         The coin.
@@ -81,8 +48,6 @@ def run_trial(
         Sorts by time; unique for the server.
     deadline_seconds : float, optional
         Monotonic time after which no further pair is begun.
-    labels : mapping of str to str, optional
-        Put on every window, beside ``phase``, ``trial`` and ``arm``.
     on_pair : callable, optional
         Receives the number of pairs and the interval after each pair.
 
@@ -93,22 +58,29 @@ def run_trial(
 
     Notes
     -----
-    Whatever happens, an exception and Ctrl-C included, the arena is left on the baseline, unless the candidate was
-    promoted: then it is left on the candidate, for the caller to confirm.
+    Whatever happens, an exception and Ctrl-C included, the baseline is left in force, unless the candidate was
+    promoted: then the candidate is, for the caller to confirm.
     """
     started_at = clock.now()
-    change = Change(baseline, proposal.configuration)
-    blocks = _Blocks(arena, plan, clock, change, {"phase": "trial", **(labels or {}), "trial": trial_id})
-    kept = baseline
-    course = _Course(blocks, rng, deadline_seconds, on_pair or _nobody)
+    kept = blocks.change.before
+    course = _Course(blocks, clock, rng, deadline_seconds, on_pair or _nobody)
     try:
         verdict = course.verdict()
         if verdict.outcome is Outcome.PROMOTED:
-            kept = proposal.configuration
+            kept = blocks.change.after
     finally:
-        arena.switch(kept)
-    figures = _figures(blocks.in_all)
-    return Trial(trial_id, baseline, proposal, verdict, started_at, clock.now(), figures, course.effects)
+        blocks.leave(kept)
+    return Trial(
+        trial_id,
+        blocks.change.before,
+        proposal,
+        verdict,
+        started_at,
+        clock.now(),
+        _figures(course.in_all),
+        course.effects,
+        blocks.design,
+    )
 
 
 def _nobody(_pairs: int, _interval: Interval) -> None:
@@ -118,8 +90,11 @@ def _nobody(_pairs: int, _interval: Interval) -> None:
 class _Course:
     """One trial's way from the reference block to the verdict."""
 
-    def __init__(self, blocks: _Blocks, rng: random.Random, deadline_seconds: float | None, on_pair: OnPair) -> None:
+    def __init__(
+        self, blocks: Blocks, clock: Clock, rng: random.Random, deadline_seconds: float | None, on_pair: OnPair
+    ) -> None:
         self._blocks = blocks
+        self._clock = clock
         self._plan = blocks.plan
         self._rng = rng
         self._deadline_seconds = deadline_seconds
@@ -128,6 +103,7 @@ class _Course:
         self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in measures}
         self._pairs: list[Pair] = []
         self._has_stalled = False
+        self.in_all: dict[Arm, Window] = {}
 
     @property
     def effects(self) -> dict[Measure, Interval]:
@@ -139,13 +115,12 @@ class _Course:
         return self._tests[self._plan.measure]
 
     def verdict(self) -> Verdict:
-        self._refer_to(self._blocks.run(Arm.BASELINE))
+        self._refer_to(self._baseline())
         for _ in range(self._plan.max_pairs):
             if self._is_late():
                 return self._conclude(Outcome.UNDECIDED, "the time was over before the evidence sufficed")
             candidate_first = self._rng.random() < 0.5
-            order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
-            windows = {arm: self._blocks.run(arm) for arm in order}
+            windows = self._pair(candidate_first)
             if not self._can_refer_to(self._reference):
                 # not this pair's own: its figures would hang on which of its blocks was the baseline
                 self._refer_to(windows[Arm.BASELINE])
@@ -160,13 +135,33 @@ class _Course:
                 return self._conclude(decision.outcome, decision.reason)
         return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
 
+    @property
+    def _are_ours(self) -> bool:
+        """Whether the load is ours: then its connections are part of the configuration, or operations were seen."""
+        is_known = CONCURRENCY in self._blocks.change.before
+        return is_known or any(window.operations_total for window in self.in_all.values())
+
+    def _baseline(self) -> Window:
+        window = self._blocks.baseline()
+        self._remember(Arm.BASELINE, window)
+        return window
+
+    def _pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
+        windows = self._blocks.pair(candidate_first)
+        for arm, window in windows.items():
+            self._remember(arm, window)
+        return windows
+
+    def _remember(self, arm: Arm, window: Window) -> None:
+        self.in_all[arm] = merge(self.in_all[arm], window) if arm in self.in_all else window
+
     def _refer_to(self, window: Window) -> None:
         self._reference = window
         self._worst = self._health(window)
 
     def _can_refer_to(self, window: Window) -> bool:
         """Tell whether anything finished in `window` that others could be compared with."""
-        return bool(window.operations_total if self._blocks.are_ours else window.statements)
+        return bool(window.operations_total if self._are_ours else window.statements)
 
     def _health(self, window: Window) -> Health:
         return Health.of(window, reference=self._reference)
@@ -174,16 +169,17 @@ class _Course:
     def _breach(self, candidate: Health, baseline: Window, candidate_first: bool) -> Breach | None:
         """Return what the guards have to say of the candidate's block, after another one of the baseline."""
         self._worst = self._worst.worst(self._health(baseline))
-        if breach(candidate, self._worst, self._plan.guards) and not candidate_first:
+        is_last = self._blocks.design is Design.SWITCHBACK and not candidate_first
+        if breach(candidate, self._worst, self._plan.guards) and is_last:
             # the baseline gets another block: what hit the candidate alone may have come from elsewhere
-            self._worst = self._worst.worst(self._health(self._blocks.run(Arm.BASELINE)))
+            self._worst = self._worst.worst(self._health(self._baseline()))
         return breach(candidate, self._worst, self._plan.guards)
 
     def _is_late(self) -> bool:
-        return self._deadline_seconds is not None and self._blocks.clock.monotonic_seconds() >= self._deadline_seconds
+        return self._deadline_seconds is not None and self._clock.monotonic_seconds() >= self._deadline_seconds
 
     def _add(self, windows: Mapping[Arm, Window], candidate_first: bool) -> None:
-        for measure in self._tests if self._blocks.are_ours else (self._plan.measure,):
+        for measure in self._tests if self._are_ours else (self._plan.measure,):
             baseline_seconds, candidate_seconds = paired_objective(
                 windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=self._reference, measure=measure
             )

@@ -11,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Interval, Proposal, Trial, TrialPlan
+from ml_postgres_optimization.trials import NO_GUARDS, Design, Interval, Proposal, Trial, TrialPlan
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -169,7 +169,7 @@ class Controller:
 
     def _has_time(self, ledger: Ledger, change: Change | None = None) -> bool:
         """Tell whether a trial of `change`, or of any where none is given, can still be decided in time."""
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change)
+        needed_seconds = self._least_seconds(change)
         left_seconds = self._seconds_until(self._trials_end_seconds(ledger))
         if left_seconds >= needed_seconds:
             return True
@@ -182,11 +182,14 @@ class Controller:
     def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         change = Change(ledger.incumbent, ledger.initial)
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change)
-        if self._seconds_until(self._end_seconds) >= needed_seconds:
+        if self._seconds_until(self._end_seconds) >= self._least_seconds(change):
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
         return False
+
+    def _least_seconds(self, change: Change | None) -> float:
+        design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
+        return self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
 
     def _seconds_until(self, monotonic_seconds: float) -> float:
         return max(0.0, monotonic_seconds - self._laboratory.clock.monotonic_seconds())

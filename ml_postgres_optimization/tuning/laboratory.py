@@ -10,9 +10,22 @@ from typing import Any
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
-from ml_postgres_optimization.trials import Load, OnPair, Outcome, Proposal, ServerArena, Trial, TrialPlan, run_trial
+from ml_postgres_optimization.trials import (
+    Concurrent,
+    Design,
+    Load,
+    OnPair,
+    Outcome,
+    Proposal,
+    ServerArena,
+    Switchback,
+    Trial,
+    TrialPlan,
+    run_trial,
+)
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
 
 
@@ -61,6 +74,21 @@ class Laboratory:
             return False
         return True
 
+    def design_of(self, change: Change) -> Design:
+        """Choose how `change` is tried: side by side where our own sessions can SET all of it for themselves.
+
+        Raises
+        ------
+        ServerUnreachable, TargetError
+            If the server cannot be asked.
+        """
+        catalogue = self.guard.catalogue
+        knobs = change.knobs
+        if self.load is None or not all(name in catalogue.sessions_own for name in knobs):
+            return Design.SWITCHBACK
+        settings = {name: written_text(new) for name, (_, new) in knobs.items() if new is not None}
+        return Design.CONCURRENT if self.load.can_divide(settings) else Design.SWITCHBACK
+
     def hold(
         self,
         baseline: Configuration,
@@ -81,17 +109,16 @@ class Laboratory:
         """
         change = Change(baseline, proposal.configuration)
         trial_id = self.new_trial_id()
+        layout = Concurrent if self.design_of(change) is Design.CONCURRENT else Switchback
         with self.guard.trial(change, trial_id) as guarded:
+            arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
             trial = run_trial(
-                ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load),
-                baseline,
+                layout(arena, plan, change, {**self.labels, "trial": trial_id}),
                 proposal,
-                plan,
                 clock=self.clock,
                 rng=self.rng,
                 trial_id=trial_id,
                 deadline_seconds=deadline_seconds,
-                labels=self.labels,
                 on_pair=on_pair,
             )
             if trial.verdict.outcome is Outcome.PROMOTED:

@@ -193,6 +193,7 @@ class _Simulation:
         with laboratory.guard.trial(change, laboratory.new_trial_id()) as guarded:
             self.load.set_rate(0.0)
             guarded.apply()
+            self.load.replan()
             laboratory.clock.sleep(self.plan.settle_seconds)
             for scene in islice(self._scenes, self.plan.scenes):
                 in_scene = configuration.replaced(

@@ -8,13 +8,14 @@ from ml_postgres_optimization.workload.generator import (
     measure_capacity,
 )
 from ml_postgres_optimization.workload.operation import LEVELS, SOAK_MIX, Level, OperationKind, OperationMix
-from ml_postgres_optimization.workload.plan import LoadPlan, RateShape
+from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan, RateShape
 from ml_postgres_optimization.workload.tables import create_tables, drop_tables, tables_exist, tables_scale
 
 __all__ = [
     "LEVELS",
     "SOAK_MIX",
     "Level",
+    "LoadArm",
     "LoadCounters",
     "LoadGenerator",
     "LoadPlan",

@@ -25,6 +25,22 @@ def constant(_seconds: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadArm:
+    """One arm of a load that is divided: a part of the sessions, and of the operations.
+
+    Parameters
+    ----------
+    name : str
+        On every sample of its sessions.
+    settings : mapping of str to str
+        SET in its sessions, over what they began with.
+    """
+
+    name: str
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class LoadPlan:
     """What load to offer.
 
@@ -56,6 +72,9 @@ class LoadPlan:
         Use the first so many accounts only; None for all of them.
     queue_limit : int
         Operations that may wait in each process; what comes due beyond is counted as skipped.
+    arms : tuple of LoadArm
+        Where given, sessions are divided over them as evenly as they can be, at random, and each operation goes to
+        one of them by a fair coin. Their order decides which of the random parts each gets.
     drain_seconds : float
         How long running operations may take to finish at the end; then they are cancelled, and count as failed.
 
@@ -80,12 +99,13 @@ class LoadPlan:
     zipf_exponent: float = 0.99
     key_count: int | None = None
     queue_limit: int = 100_000
+    arms: tuple[LoadArm, ...] = ()
     drain_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         if self.rate_per_second is not None:
             _check("rate_per_second", self.rate_per_second, 0, MAXIMUM_RATE_PER_SECOND)
-        _check_whole("connections", self.connections, 1, MAXIMUM_CONNECTIONS)
+        _check_whole("connections", self.connections, max(1, len(self.arms)), MAXIMUM_CONNECTIONS)
         _check_whole("clients", self.clients, 1, 1_000_000)
         _check_whole("seed", self.seed, 0, 2**63 - 1)
         if self.processes is not None:

@@ -10,8 +10,9 @@ from psycopg.conninfo import make_conninfo
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.knob import Setting
+from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.target.embedded import EmbeddedServer
-from ml_postgres_optimization.target.postgres.actuator import PostgresActuator, same_value, written_text
+from ml_postgres_optimization.target.postgres.actuator import PostgresActuator, same_value
 from ml_postgres_optimization.target.postgres.capabilities import read_capabilities
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection, connect
 

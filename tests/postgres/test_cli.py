@@ -217,7 +217,7 @@ class TestStopped:
                     stop()
 
             monkeypatch.setattr(GuardedChange, "apply", apply)
-            monkeypatch.setattr(optimization, "rule_drafts", lambda advise, initial: [TRIED])
+            monkeypatch.setattr(optimization, "rule_drafts", lambda *_, **__: [TRIED])
 
         return arrange
 

@@ -1,5 +1,6 @@
 """The load generator on a real server: every operation is accounted for, and what is changed takes effect."""
 
+import asyncio
 import itertools
 import threading
 import time
@@ -15,6 +16,7 @@ from ml_postgres_optimization.target.embedded import EmbeddedServer
 from ml_postgres_optimization.telemetry import MemoryStore
 from ml_postgres_optimization.workload import (
     SOAK_MIX,
+    LoadArm,
     LoadGenerator,
     LoadPlan,
     OperationKind,
@@ -23,6 +25,7 @@ from ml_postgres_optimization.workload import (
     hold_table_lock,
     measure_capacity,
 )
+from ml_postgres_optimization.workload.process.session import Session
 
 SCALE = 0.005
 READS = OperationMix({OperationKind.READ: 1})
@@ -454,3 +457,96 @@ def test_the_clients_own_cost_is_known(loaded):
         until(lambda: load.cpu_ratio > 0.0)
         assert load.cpu_ratio < 1.5
         assert load.cpu_ratio_since(load.started_at_seconds) > 0.0
+
+
+ARMS = (LoadArm("one", {"application_name": "arm one"}), LoadArm("two", {"application_name": "arm two"}))
+
+
+def pids_of(dsn, name):
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = %s ORDER BY pid"
+        return tuple(pid for (pid,) in connection.execute(query, [name]))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_divided_load_gives_each_arm_half_of_the_sessions_and_of_the_operations(loaded, processes):
+    plan = LoadPlan(READS, rate_per_second=600.0, connections=4, processes=processes)
+    with LoadGenerator(loaded, plan) as load:
+        assert load.can_divide(ARMS[0].settings)
+        load.divide(ARMS)
+        until(lambda: sessions(loaded, "arm one") == sessions(loaded, "arm two") == 2)
+        time.sleep(0.5)  # until what was done before is reported
+        load.samples()
+        time.sleep(1.5)
+        of_arms = load.samples()
+        load.divide(())
+        until(lambda: sessions(loaded, "genesis-load") == 4)
+    ended = {arm: sum(len(batch) for batch in of_arms if batch.arm == arm) for arm in ("one", "two", "")}
+    assert not ended[""]
+    assert 0.35 < ended["one"] / (ended["one"] + ended["two"]) < 0.65
+    counters = load.counters
+    assert counters.failed_total == 0
+    assert counters.due_total == counters.succeeded_total + counters.skipped_total
+
+
+def test_sessions_are_drawn_afresh_whenever_they_are_divided(loaded):
+    with LoadGenerator(loaded, LoadPlan(READS, rate_per_second=50.0, connections=6, processes=1)) as load:
+        drawn = set()
+        for arms in (ARMS, ARMS[::-1]) * 3:
+            before = pids_of(loaded, "arm one")
+            load.divide(arms)
+            until(lambda: sessions(loaded, "arm one") == sessions(loaded, "arm two") == 3)
+            time.sleep(0.3)
+            drawn.add(pids_of(loaded, "arm one"))
+            assert len(pids_of(loaded, "arm one")) == 3, before
+    assert len(drawn) >= 3
+
+
+def test_a_session_of_an_arm_that_breaks_comes_back_into_its_arm(loaded):
+    with LoadGenerator(loaded, LoadPlan(READS, rate_per_second=100.0, connections=4, processes=1)) as load:
+        load.divide(ARMS)
+        until(lambda: sessions(loaded, "arm one") == sessions(loaded, "arm two") == 2)
+        gone = pids_of(loaded, "arm two")[0]
+        one(loaded, "SELECT pg_terminate_backend(%s)", gone)
+        until(lambda: gone not in pids_of(loaded, "arm two") and sessions(loaded, "arm two") == 2)
+        assert sessions(loaded, "arm one") == 2
+
+
+def test_what_cannot_be_divided_says_so(loaded):
+    with LoadGenerator(loaded, LoadPlan(READS, rate_per_second=10.0, connections=2)) as load:
+        assert not load.can_divide({"work_mem": "lots"})
+        assert not load.can_divide({"shared_buffers": "1GB"})
+        load.set_connections(1)
+        assert not load.can_divide({})
+        with pytest.raises(UsageError, match="connections"):
+            load.divide(ARMS)
+    with LoadGenerator(loaded, LoadPlan(READS, connections=4, clients=4)) as load:
+        assert not load.can_divide({})
+        with pytest.raises(UsageError, match="closed loop"):
+            load.divide(ARMS)
+
+
+def test_a_session_that_is_arranged_anew_plans_anew_and_forgets_what_it_was_set_before(loaded):
+    async def scans():
+        info = conninfo_to_dict(loaded)
+        connect = (
+            {"dsn": loaded}
+            if loaded.startswith("postgresql:")
+            else {"host": info["host"], "port": info["port"], "user": info["user"], "database": info["dbname"]}
+        )
+        session = await Session.open(connect, {"work_mem": "5MB"}, {}, [OperationKind.READ], 10)
+        ask = session._connection.fetchval
+        name = await ask("SELECT name FROM pg_prepared_statements WHERE statement LIKE '%accounts%'")
+        seen = []
+        no_index = {"enable_indexscan": "off", "enable_bitmapscan": "off", "enable_indexonlyscan": "off"}
+        for settings in ({}, {**no_index, "work_mem": "6MB"}, {}):
+            await session.arrange(settings)
+            for key in range(8):
+                await session.performers[0](key, 0, 0)
+            plan = await session._connection.fetch(f"EXPLAIN EXECUTE {name}(1)")
+            seen.append(("Seq Scan" in str(plan), await ask("SELECT current_setting('work_mem')")))
+        seen.append(await ask("SELECT current_setting('enable_indexscan')"))
+        await session.close()
+        return seen
+
+    assert asyncio.run(scans()) == [(False, "5MB"), (True, "6MB"), (False, "5MB"), "on"]

@@ -1,6 +1,7 @@
 """Trials, the controller and the simulation on a real server, with real load."""
 
 import random
+import time
 from contextlib import contextmanager
 
 import optuna
@@ -8,14 +9,14 @@ import psycopg
 import pytest
 
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, SystemClock
 from ml_postgres_optimization.telemetry.recorder import no_samples
-from ml_postgres_optimization.trials import NO_GUARDS, Outcome, Proposal, Thresholds, TrialPlan
+from ml_postgres_optimization.trials import NO_GUARDS, Design, Outcome, Proposal, Thresholds, TrialPlan
 from ml_postgres_optimization.tuning import (
     Budget,
     Controller,
@@ -106,6 +107,60 @@ def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
     assert arms == {"baseline": before.id, "candidate": candidate.id}
     offered = sum(RATE * window.duration_seconds for window in ground.store.windows())
     assert 0.4 * offered < sum(window.operations_total for window in ground.store.windows()) < 2.5 * offered
+
+
+@pytest.mark.parametrize(("cost", "outcome"), [(1.1, Outcome.PROMOTED), (6.0, Outcome.UNDECIDED)])
+def test_what_sessions_can_set_is_tried_side_by_side_and_the_server_hears_only_of_what_stays(
+    own_server, tmp_path, cost, outcome
+):
+    # dear enough that every read goes through the whole table, unless the candidate makes it cheap
+    dear = 1e6 if outcome is Outcome.PROMOTED else 4.0
+    with psycopg.connect(own_server.dsn, autocommit=True) as connection:
+        connection.execute(f"ALTER SYSTEM SET random_page_cost = {dear}")
+        connection.execute("SELECT pg_reload_conf()")
+    until_new_sessions_have(own_server.dsn, "random_page_cost", f"{dear:g}")
+    with ground_on(own_server.dsn, tmp_path) as ground:
+        candidate = ground.initial.replaced({"random_page_cost": cost})
+        during = []
+
+        def look(_pairs, _interval):
+            during.append(ground.in_force())
+
+        plan = TrialPlan(block_seconds=0.5, client_settle_seconds=0.5, max_pairs=12, guards=NO_GUARDS)
+        trial = ground.laboratory.hold(ground.initial, Proposal(candidate, "user", "to see"), plan, on_pair=look)
+        assert trial.design is Design.CONCURRENT
+        assert trial.verdict.outcome is outcome or outcome is not Outcome.PROMOTED
+        assert set(during) == {ground.initial}
+        kept = candidate if trial.verdict.outcome is Outcome.PROMOTED else ground.initial
+        assert ground.in_force() == kept
+        assert not ground.journal.state.unfinished
+        windows = ground.store.windows()
+        assert len(windows) == len(trial.verdict.pairs) + 1, "one for both arms together"
+        assert {window.labels["design"] for window in windows} == {"concurrent"}
+        assert not any("arm" in window.labels for window in windows)
+
+
+def until_new_sessions_have(dsn, name, value):
+    for _ in range(100):
+        with psycopg.connect(dsn) as connection:
+            if connection.execute(f"SHOW {name}").fetchone()[0] == value:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{name} never became {value}")
+
+
+def test_what_others_share_or_a_single_session_is_tried_in_turn(ground):
+    def design(**values):
+        return ground.laboratory.design_of(Change(ground.initial, ground.initial.replaced(values)))
+
+    assert design(work_mem=8192) is Design.CONCURRENT
+    assert design(work_mem=8192, jit=False) is Design.CONCURRENT
+    assert design(bgwriter_delay=100) is Design.SWITCHBACK
+    assert design(work_mem=8192, bgwriter_delay=100) is Design.SWITCHBACK
+    assert design(wal_compression="pglz") is Design.SWITCHBACK
+    assert design(**{CONCURRENCY: 3}) is Design.SWITCHBACK
+    ground.load.set_connections(1)
+    assert design(work_mem=8192) is Design.SWITCHBACK
 
 
 def test_the_controller_does_not_tune_an_idle_server_on_what_it_asks_itself(own_server, tmp_path, binaries):

@@ -56,9 +56,19 @@ class Bench:
         self.seed = seed
         self.events = []
         self.on_window_do = None
+        self.replanned = 0
 
     def set_connections(self, connections):
         self.target.concurrency = connections
+
+    def can_divide(self, settings):
+        return False
+
+    def divide(self, arms):
+        raise AssertionError("it said that it cannot")
+
+    def replan(self):
+        self.replanned += 1
 
     @property
     def counters(self):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_postgres_optimization.workload import SOAK_MIX, OperationKind, OperationMix
 from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
 from ml_postgres_optimization.workload.plan import constant
-from ml_postgres_optimization.workload.process.buffer import SampleBuffer
+from ml_postgres_optimization.workload.process.lane import SampleBuffer
 from ml_postgres_optimization.workload.process.messages import Position, Share
 from ml_postgres_optimization.workload.process.schedule import ClosedLoop, OpenLoop
 from ml_postgres_optimization.workload.process.session import sqlstate_of

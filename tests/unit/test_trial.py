@@ -13,16 +13,20 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Co
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, VirtualClock, Window
 from ml_postgres_optimization.trials import (
     NO_GUARDS,
+    Arm,
+    Concurrent,
+    Design,
     Measure,
     Outcome,
     Proposal,
     ServerArena,
+    Switchback,
     Thresholds,
     TrialPlan,
     drain,
     run_trial,
 )
-from ml_postgres_optimization.workload import LoadCounters
+from ml_postgres_optimization.workload import LoadArm, LoadCounters
 
 BASELINE = Configuration({"work_mem": 4096, CONCURRENCY: 8})
 CANDIDATE = BASELINE.replaced({"work_mem": 8192})
@@ -69,12 +73,10 @@ class FormulaArena:
         return [labels for call, labels in self.calls if call == "measure"]
 
 
-def tried(arena, plan=None, *, seed=1, **more):
+def tried(arena, plan=None, *, seed=1, labels=None, **more):
     return run_trial(
-        arena,
-        BASELINE,
+        Switchback(arena, plan or TrialPlan(), Change(BASELINE, PROPOSAL.configuration), labels or {}),
         PROPOSAL,
-        plan or TrialPlan(),
         clock=arena.clock,
         rng=random.Random(seed),
         trial_id="t1",
@@ -236,7 +238,8 @@ def tried_on_foreign_sessions(arena, plan=None):
     arena.latency[FOREIGN.id], arena.latency[FOREIGN_CANDIDATE.id] = 0.010, 0.009
     proposal = Proposal(FOREIGN_CANDIDATE, "user", "to see")
     rng = random.Random(1)
-    return run_trial(arena, FOREIGN, proposal, plan or TrialPlan(), clock=arena.clock, rng=rng, trial_id="t1")
+    blocks = Switchback(arena, plan or TrialPlan(), Change(FOREIGN, FOREIGN_CANDIDATE))
+    return run_trial(blocks, proposal, clock=arena.clock, rng=rng, trial_id="t1")
 
 
 def test_a_report_that_stops_finishing_is_no_gain():
@@ -317,6 +320,12 @@ class Queue:
     def set_connections(self, connections):
         self.connections = connections
 
+    def replan(self):
+        self.replanned_total = getattr(self, "replanned_total", 0) + 1
+
+    def divide(self, arms):
+        self.arms = arms
+
 
 @pytest.mark.parametrize(
     ("waiting", "looks"),
@@ -338,6 +347,9 @@ class Guarded:
     def withdraw(self):
         self.calls.append("withdraw")
 
+    def session_settings(self, configuration):
+        return {"work_mem": str(configuration["work_mem"])}
+
 
 def test_the_server_arena_switches_settings_by_the_guard_and_connections_at_the_load():
     guarded, load = Guarded(), Queue(0)
@@ -347,5 +359,101 @@ def test_the_server_arena_switches_settings_by_the_guard_and_connections_at_the_
         arena.switch(configuration)
     assert guarded.calls == ["apply", "withdraw"]
     assert load.connections == 8
+    assert load.replanned_total == 2, "plans were made under other settings"
     with pytest.raises(ValueError, match="neither"):
         arena.switch(CANDIDATE)
+
+
+def test_only_our_connections_need_no_new_plans():
+    load = Queue(0)
+    fewer = BASELINE.replaced({CONCURRENCY: 3})
+    ServerArena(Change(BASELINE, fewer), Guarded(), None, clock=VirtualClock(), load=load).switch(fewer)
+    assert load.connections == 3
+    assert not hasattr(load, "replanned_total")
+
+
+def test_side_by_side_the_server_is_left_alone_until_the_candidate_is_to_stay():
+    guarded, load = Guarded(), Queue(0)
+    arena = ServerArena(Change(BASELINE, CANDIDATE), guarded, None, clock=VirtualClock(), load=load)
+    arena.divide([(Arm.CANDIDATE, CANDIDATE), (Arm.BASELINE, BASELINE)])
+    assert load.arms == [
+        LoadArm(Arm.CANDIDATE, {"work_mem": "8192"}),
+        LoadArm(Arm.BASELINE, {"work_mem": "4096"}),
+    ]
+    assert guarded.calls == []
+    arena.switch(CANDIDATE)
+    assert guarded.calls == ["apply"]
+    assert load.arms == ()
+
+
+def test_sessions_of_others_cannot_be_divided():
+    arena = ServerArena(Change(BASELINE, CANDIDATE), Guarded(), None, clock=VirtualClock())
+    with pytest.raises(ValueError, match="not ours"):
+        arena.divide([(Arm.BASELINE, BASELINE)])
+
+
+class DividedFormulaArena(FormulaArena):
+    """Both arms at the same time: what slows a block slows both."""
+
+    def divide(self, arms):
+        self.calls.append(("divide", [(arm, configuration.id) for arm, configuration in arms]))
+        self.arms = dict(arms)
+
+    def measure_arms(self, seconds, *, labels):
+        shared = np.exp(1.0 * self.rng.standard_normal())
+        windows = {}
+        for arm, configuration in self.arms.items():
+            self.in_force = configuration
+            windows[arm] = FormulaArena.measure(self, 0.0, labels=labels)
+            response = windows[arm].operations["read"].response
+            slowed = Histogram.of(np.full(200, response.mean_seconds * shared))
+            windows[arm] = replace(windows[arm], operations={"read": OperationWindow(slowed, slowed)})
+        self.in_force = BASELINE
+        self.clock.sleep(seconds)
+        return windows
+
+
+def tried_side_by_side(arena, plan=None):
+    blocks = Concurrent(arena, plan or TrialPlan(guards=NO_GUARDS), Change(BASELINE, CANDIDATE))
+    return run_trial(blocks, PROPOSAL, clock=arena.clock, rng=random.Random(1), trial_id="t1")
+
+
+@pytest.mark.parametrize(("candidate_seconds", "outcome"), [(0.008, Outcome.PROMOTED), (0.012, Outcome.REJECTED)])
+def test_side_by_side_a_common_noise_of_100_percent_hides_nothing(candidate_seconds, outcome):
+    arena = DividedFormulaArena(candidate_seconds)
+    trial = tried_side_by_side(arena)
+    assert trial.verdict.outcome is outcome
+    assert trial.design is Design.CONCURRENT
+    assert len(trial.verdict.pairs) < 15
+    # a settle of our own side and a block for each pair and the reference; nobody was ever switched but at the end
+    assert arena.clock.monotonic_seconds() == pytest.approx(6.0 * (len(trial.verdict.pairs) + 1))
+    assert [call for call in arena.calls if call[0] == "switch"] == [
+        ("switch", CANDIDATE.id if outcome is Outcome.PROMOTED else BASELINE.id)
+    ]
+
+
+def test_side_by_side_a_coin_says_which_part_gets_the_candidate_and_the_reference_has_none():
+    plan = TrialPlan(max_pairs=30, thresholds=Thresholds(min_pairs=30), guards=NO_GUARDS)
+    arena = DividedFormulaArena(0.0099)
+    trial = tried_side_by_side(arena, plan)
+    reference, *pairs = [arms for call, arms in arena.calls if call == "divide"]
+    assert {configuration for _, configuration in reference} == {BASELINE.id}
+    first = [arms[0] == (Arm.CANDIDATE, CANDIDATE.id) for arms in pairs]
+    assert 8 <= sum(first) <= 22
+    assert [pair.candidate_first for pair in trial.verdict.pairs] == first
+
+
+def test_side_by_side_a_terrible_candidate_is_aborted_without_another_block():
+    arena = DividedFormulaArena(0.1)
+    trial = tried_side_by_side(arena, TrialPlan())
+    assert trial.verdict.outcome is Outcome.ABORTED
+    assert len([call for call, _ in arena.calls if call == "divide"]) == 2
+    assert arena.in_force == BASELINE
+
+
+def test_side_by_side_an_interruption_puts_the_sessions_together_again():
+    arena = DividedFormulaArena(0.007)
+    arena.fail_at = 6
+    with pytest.raises(KeyboardInterrupt):
+        tried_side_by_side(arena)
+    assert arena.calls[-1] == ("switch", BASELINE.id)

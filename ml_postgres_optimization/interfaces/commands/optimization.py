@@ -94,7 +94,8 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
         model=model,
         subscribers=[listen],
     )
-    return controller.run(initial, rule_drafts(ground.advised, initial), Budget(seconds))
+    apart = ground.catalogue.sessions_own if workbench.load else ()
+    return controller.run(initial, rule_drafts(ground.advised, initial, apart=apart), Budget(seconds))
 
 
 def _require_something_to_tune(session: Session, ground: Ground) -> None:

@@ -136,6 +136,7 @@ def _trial_json(trial: TrialRecord) -> dict[str, object]:
         "ratio": trial.ratio,
         "ratio_low": trial.ratio_low,
         "ratio_high": trial.ratio_high,
+        "design": trial.design,
         "pairs": len(trial.pairs),
     }
 

@@ -12,6 +12,7 @@ from psycopg.rows import DictRow, dict_row, scalar_row
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, ServerUnreachable, TargetError
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
+from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection import (
     ConnectionSettings,
@@ -248,21 +249,6 @@ class PostgresActuator:
             for name, setting in self.settings(self._awaited).items()
             if setting.context != "postmaster" and not same_value(setting.value, self._awaited[name])
         }
-
-
-def written_text(value: KnobValue) -> str:
-    """Return `value` as ``postgresql.auto.conf`` and ``pg_settings`` write it.
-
-    Examples
-    --------
-    >>> written_text(True), written_text(8192.0), written_text(0.9)
-    ('on', '8192', '0.9')
-    """
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return str(value)
 
 
 def same_value(one: KnobValue, other: KnobValue) -> bool:

@@ -34,11 +34,14 @@ class Admission:
         What may be opened: ``max_connections`` less the reserved ones and those in use.
     account_count : int
         Accounts in the tables of the load.
+    settings : ConnectionSettings
+        Where it was asked.
     """
 
     connect: Mapping[str, Any] = field(repr=False)
     free_connections: int
     account_count: int
+    settings: ConnectionSettings
 
     def check_connections(self, connections: int) -> None:
         """Refuse more connections than the server has free.
@@ -52,6 +55,20 @@ class Admission:
                 f"The load wants {connections} connections, and the server has {self.free_connections} free.",
                 f"Choose at most {self.free_connections}, or raise max_connections.",
             )
+
+    def refusal_of(self, session_settings: Mapping[str, str]) -> str | None:
+        """Return why the server would not let a session SET these; None where it would.
+
+        Raises
+        ------
+        ServerUnreachable, AuthenticationFailed, TargetError
+        """
+        with connect(self.settings, purpose="load") as connection, translated(self.settings, "try settings"):
+            try:
+                _try_settings(connection, session_settings)
+            except UsageError as refusal:
+                return refusal.what
+        return None
 
 
 def admit(dsn: str, plan: LoadPlan) -> Admission:
@@ -78,6 +95,7 @@ def admit(dsn: str, plan: LoadPlan) -> Admission:
             connect=_driver_arguments(connection),
             free_connections=_free(connection),
             account_count=account_count(scale),
+            settings=settings,
         )
         admission.check_connections(plan.connections)
         _check_keys(plan, admission.account_count)

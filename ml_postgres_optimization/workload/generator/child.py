@@ -81,7 +81,7 @@ class ChildProcess:
         """Remember what a report says of the process itself."""
         self.reported_until_seconds = report.at_seconds
         self.position = report.position
-        self.waiting_total += report.due_total - len(report.batch) - report.batch.skipped_total
+        self.waiting_total += report.due_total - report.ended_total - report.skipped_total
         self.has_finished = report.is_last
         self._cpu.append((report.at_seconds, report.cpu_seconds))
 

@@ -55,12 +55,12 @@ class LoadCounters:
     @classmethod
     def of(cls, report: Report) -> LoadCounters:
         """Count what one report says."""
-        failed = int(np.count_nonzero(report.batch.sqlstate != b""))
+        failed = sum(int(np.count_nonzero(batch.sqlstate != b"")) for batch in report.batches)
         return cls(
             due_total=report.due_total,
-            succeeded_total=len(report.batch) - failed,
+            succeeded_total=report.ended_total - failed,
             failed_total=failed,
-            skipped_total=report.batch.skipped_total,
+            skipped_total=report.skipped_total,
             connections_lost_total=report.connections_lost_total,
             connection_failures=report.connection_failures,
         )
@@ -76,4 +76,5 @@ def lost(operations_total: int) -> SampleBatch:
         end_seconds=np.empty(0),
         sqlstate=np.empty(0, dtype="S5"),
         skipped_total=operations_total,
+        due_total=0,
     )

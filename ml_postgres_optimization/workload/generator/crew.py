@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 from multiprocessing.connection import wait
 
@@ -57,6 +58,7 @@ class Crew:
         self._admission = admission
         self._plan = plan
         self._size = plan.process_count(usable_cores())
+        self._turn = 0
         self._maximum_silence_seconds = maximum_silence_seconds
         self._children: dict[int, ChildProcess] = {}
         self._vacancies: dict[int, tuple[float, Position]] = {}  # by worker: when to start another, and where
@@ -96,16 +98,17 @@ class Crew:
             raise
         self.started_at_seconds = time.monotonic()
         # nothing has happened yet, and whoever asks is told that reports will come
-        self._hand_over(lost(0), self.started_at_seconds, self.started_at_seconds)
+        self._hand_over([lost(0)], self.started_at_seconds, self.started_at_seconds)
         for child in self._children.values():
             child.send(Start(self.started_at_seconds))
         self._listener.start()
 
-    def change(self, plan: LoadPlan) -> None:
-        """Go on by another plan."""
+    def change(self, plan: LoadPlan, *, begins_turn: bool = False) -> None:
+        """Go on by another plan; where a turn begins, sessions are divided afresh and plan their statements anew."""
         with self._state:
             self._plan = plan
-            shares = shares_of(plan, self._size)
+            self._turn += begins_turn
+            shares = shares_of(plan, self._size, turn=self._turn)
             for worker, child in self._children.items():
                 child.send(shares[worker])
 
@@ -131,7 +134,7 @@ class Crew:
                 worker=worker,
                 connect=self._admission.connect,
                 plan=self._plan,
-                share=shares_of(self._plan, self._size)[worker],
+                share=shares_of(self._plan, self._size, turn=self._turn)[worker],
                 account_count=self._admission.account_count,
                 key_count=self._plan.key_count or self._admission.account_count,
             )
@@ -166,24 +169,22 @@ class Crew:
                 with self._state:
                     since_seconds = child.reported_until_seconds
                     child.hear(message)
-                    self._hand_over(message.batch, since_seconds, message.at_seconds, due_total=message.due_total)
+                    self._hand_over(message.batches, since_seconds, message.at_seconds)
                     self.counters += LoadCounters.of(message)
             case Failure(sqlstate=""):
                 child.failure = message
 
-    def _hand_over(
-        self, batch: SampleBatch, since_seconds: float, until_seconds: float, *, due_total: int = 0
-    ) -> None:
+    def _hand_over(self, batches: Iterable[SampleBatch], since_seconds: float, until_seconds: float) -> None:
         """Keep what somebody will ask for, an empty batch too: it says that nothing has ended until then."""
         reported = [child.reported_until_seconds for child in self._children.values() if not child.has_finished]
-        self.batches.append(
+        self.batches.extend(
             replace(
                 batch,
-                due_total=due_total,
                 since_seconds=since_seconds,
                 until_seconds=until_seconds,
                 complete_until_seconds=min(reported, default=math.inf),
             )
+            for batch in batches
         )
 
     def _part_with(self, child: ChildProcess) -> None:
@@ -194,7 +195,7 @@ class Crew:
             if child.has_finished:
                 return
             self.last_failure = reason
-            self._hand_over(lost(child.waiting_total), child.reported_until_seconds, time.monotonic())
+            self._hand_over([lost(child.waiting_total)], child.reported_until_seconds, time.monotonic())
             self.counters += LoadCounters(skipped_total=child.waiting_total, died_total=1)
             if not self._stopping.is_set():
                 pause = full_jitter_seconds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
@@ -15,9 +15,10 @@ from ml_postgres_optimization.workload.generator.child import check_picklable
 from ml_postgres_optimization.workload.generator.counters import LoadCounters
 from ml_postgres_optimization.workload.generator.crew import Crew
 from ml_postgres_optimization.workload.operation import OperationMix
-from ml_postgres_optimization.workload.plan import LoadPlan
+from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan
 
 _RECENT_SECONDS = 1.0
+_LEAST_TO_DIVIDE = 2
 
 
 class LoadGenerator:
@@ -148,6 +149,33 @@ class LoadGenerator:
     def set_mix(self, mix: OperationMix) -> None:
         """Offer operations of this mix from now on; in the open loop, what is due already stays as it is."""
         self._change(replace(self._plan, mix=mix))
+
+    def can_divide(self, settings: Mapping[str, str]) -> bool:
+        """Tell whether `divide` can be asked to SET these: in the open loop, with sessions and leave to do so."""
+        if not self._plan.is_open_loop or self._plan.connections < _LEAST_TO_DIVIDE:
+            return False
+        return self._admission.refusal_of(settings) is None
+
+    def divide(self, arms: Sequence[LoadArm]) -> None:
+        """Let each arm have its part of the sessions and of the operations from now on, drawn by lot at each call.
+
+        Samples say whose they are. Without arms, all sessions are as they were at the beginning. Either way they plan
+        every statement anew.
+
+        Raises
+        ------
+        UsageError
+            If there are fewer connections than arms, or the load is a closed loop: its clients would leave a fast arm
+            for the queue of a slow one.
+        """
+        if arms and not self._plan.is_open_loop:
+            raise UsageError("A closed loop cannot be divided.", "Offer a rate.")
+        self._plan = replace(self._plan, arms=tuple(arms))
+        self._crew.change(self._plan, begins_turn=True)
+
+    def replan(self) -> None:
+        """Have every session plan its statements anew, as a new session would under settings that have changed."""
+        self._crew.change(self._plan, begins_turn=True)
 
     def start(self) -> Self:
         """Connect and begin.

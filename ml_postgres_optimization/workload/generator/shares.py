@@ -10,14 +10,14 @@ from ml_postgres_optimization.workload.plan import LoadPlan
 from ml_postgres_optimization.workload.process.messages import Share
 
 
-def shares_of(plan: LoadPlan, processes: int) -> list[Share]:
+def shares_of(plan: LoadPlan, processes: int, *, turn: int = 0) -> list[Share]:
     """Split `plan` over so many processes.
 
     Connections are whole, so they go as evenly as they can; rate and clients follow the connections, since a
     process without any could serve nobody. Processes that the rate does not need, or that no connection is left
-    for, rest.
+    for, rest; so do those that would have too few to divide them over all arms.
     """
-    active = plan.active_count(processes)
+    active = min(plan.active_count(processes), plan.connections // max(1, len(plan.arms)))
     whole, rest = divmod(plan.connections, active)
     connections = [whole + (worker < rest) if worker < active else 0 for worker in range(processes)]
     clients = [round(plan.clients * sum(connections[:worker]) / plan.connections) for worker in range(processes + 1)]
@@ -28,6 +28,8 @@ def shares_of(plan: LoadPlan, processes: int) -> list[Share]:
             clients=clients[worker + 1] - clients[worker],
             rate_per_second=None if rate is None else rate * mine / plan.connections,
             mix=plan.mix,
+            arms=plan.arms,
+            turn=turn,
         )
         for worker, mine in enumerate(connections)
     ]

@@ -7,12 +7,13 @@ import gc
 import math
 import os
 import queue
+import random
 import threading
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection as Channel
 
 from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
-from ml_postgres_optimization.workload.process.buffer import SampleBuffer
 from ml_postgres_optimization.workload.process.driver import Driver
 from ml_postgres_optimization.workload.process.messages import (
     Assignment,
@@ -47,10 +48,15 @@ class Client:
         self._share = assignment.share
         plan = assignment.plan
         self._stream = Stream(plan.seed, assignment.worker, ZipfKeys(assignment.key_count, plan.zipf_exponent))
-        self._buffer = SampleBuffer(keeps_lag=plan.is_open_loop)
         # in the closed loop every client may wait, and none is ever skipped
         queue_limit = plan.queue_limit if plan.is_open_loop else 2 * plan.clients
-        self._driver = Driver(self._open_session, self._buffer, queue_limit=queue_limit)
+        self._driver = Driver(
+            self._open_session,
+            queue_limit=queue_limit,
+            keeps_lag=plan.is_open_loop,
+            coin=random.Random(f"{plan.seed}/{assignment.worker}"),
+        )
+        self._driver.divide(assignment.share.arms)
         self._schedule: Schedule | None = None
         self._loop = asyncio.get_running_loop()
         self._stop: asyncio.Future[Stop] = self._loop.create_future()
@@ -77,11 +83,11 @@ class Client:
         self._outbox.put(None)
         sender.join()
 
-    async def _open_session(self) -> Session:
-        plan = self._assignment.plan
-        return await Session.open(
-            self._assignment.connect, plan.session_settings, self._share.mix.kinds, self._assignment.account_count
-        )
+    async def _open_session(self, settings: Mapping[str, str]) -> Session:
+        assignment = self._assignment
+        beginning = assignment.plan.session_settings
+        kinds = self._share.mix.kinds
+        return await Session.open(assignment.connect, beginning, settings, kinds, assignment.account_count)
 
     async def _announce(self) -> None:
         """Tell the parent that all connections are open, or why one is not."""
@@ -102,10 +108,12 @@ class Client:
                 self._stop.set_result(message)
 
     def _change(self, share: Share) -> None:
-        self._share = share
+        before, self._share = self._share, share
         if self._schedule is not None:
             self._schedule.change(share)
         self._driver.set_connections(share.connections)
+        if share.turn > before.turn:
+            self._driver.divide(share.arms)
         self._driver.schedule_changed()
 
     def _begin(self, start: Start) -> None:
@@ -126,8 +134,7 @@ class Client:
         driver = self._driver
         self._outbox.put(
             Report(
-                batch=self._buffer.take(),
-                due_total=driver.due_total,
+                batches=driver.take_batches(),
                 connections_lost_total=driver.connections_lost_total,
                 connection_failures=dict(driver.connection_failures),
                 position=self._schedule.position if self._schedule else Position(),
@@ -136,7 +143,7 @@ class Client:
                 is_last=is_last,
             )
         )
-        driver.due_total = driver.connections_lost_total = 0
+        driver.connections_lost_total = 0
         driver.connection_failures.clear()
 
     def _receive_all(self) -> None:

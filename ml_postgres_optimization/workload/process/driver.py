@@ -1,4 +1,4 @@
-"""Workers that take operations from a queue, each with a connection of its own."""
+"""Workers that take operations from a lane, each with a connection of its own."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import asyncio
 import math
 import random
 import time
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
-from ml_postgres_optimization.workload.process.buffer import SampleBuffer
-from ml_postgres_optimization.workload.process.schedule import Operation, Schedule
+from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.plan import LoadArm
+from ml_postgres_optimization.workload.process.lane import Entry, Lane, SampleBuffer
+from ml_postgres_optimization.workload.process.schedule import Schedule
 from ml_postgres_optimization.workload.process.session import FAILURES, Opener, Session, sqlstate_of
 from ml_postgres_optimization.workload.process.timer import PreciseTimer
 
@@ -20,8 +24,14 @@ _OPENING_AT_ONCE = 8
 _RECONNECT_BASE_SECONDS = 0.1
 _RECONNECT_CAP_SECONDS = 2.0
 _CANCELLED = b"57014"
+_EVERYBODY = LoadArm("", {})
 
-Entry = tuple[Operation, float]  # an operation, and how late the schedule noticed it
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """Where a worker takes its operations from."""
+
+    lane: Lane
 
 
 class Driver:
@@ -31,10 +41,12 @@ class Driver:
     ----------
     open_session : callable
         Returns an awaitable that connects.
-    buffer : SampleBuffer
-        Receives every finished operation.
     queue_limit : int
-        Operations that may wait; those beyond are counted as skipped.
+        Operations that may wait in each lane; those beyond are counted as skipped.
+    keeps_lag : bool
+        Whether operations are due by a clock.
+    coin : random.Random
+        Divides workers and operations over arms.
 
     Notes
     -----
@@ -42,25 +54,30 @@ class Driver:
     ours as `set_connections` says, no idle ones beyond. A connection that breaks fails the operation that was on it,
     and is opened again with a growing, jittered pause, while the schedule goes on: what comes due waits, and its
     response time says so.
+
+    Where the workers are divided, an operation counts for the arm whose session runs it, also if it ends after they
+    were divided afresh.
     """
 
-    def __init__(self, open_session: Opener, buffer: SampleBuffer, *, queue_limit: int) -> None:
+    def __init__(
+        self, open_session: Opener, *, queue_limit: int, keeps_lag: bool = True, coin: random.Random | None = None
+    ) -> None:
         self._open_session = open_session
-        self._buffer = buffer
         self._queue_limit = queue_limit
+        self._keeps_lag = keeps_lag
+        self._coin = coin or random.Random()
         self._schedule: Schedule | None = None
-        self._queue: deque[Entry] = deque()
-        self._idle: list[asyncio.Future[Entry | None]] = []
+        self._buffers: dict[str, SampleBuffer] = {}
+        self._lanes = [self._lane(_EVERYBODY)]
+        self._seats: list[_Seat] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._wanted = 0
-        self._workers = 0
         self._opening = asyncio.Semaphore(_OPENING_AT_ONCE)
         self._opened_total = 0
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._jitter = random.Random()
         self._timer = PreciseTimer(asyncio.get_running_loop(), self._release)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.due_total = 0
         self.connections_lost_total = 0
         self.connection_failures: Counter[str] = Counter()
         self.last_connection_failure: BaseException | None = None
@@ -70,31 +87,55 @@ class Driver:
         """Whether every wanted connection has been opened."""
         return self._opened_total >= self._wanted
 
+    def take_batches(self) -> tuple[SampleBatch, ...]:
+        """Return what has happened in each arm since the last call; an empty batch where nothing has."""
+        batches = [buffer.take() for buffer in self._buffers.values()]
+        return tuple(batch for batch in batches if not batch.is_empty) or (batches[0],)
+
     def set_connections(self, connections: int) -> None:
         """Serve with so many connections from now on; a worker beyond them ends with the operation it is at."""
         self._wanted = connections
-        while self._workers < connections:
-            self._workers += 1
-            task = asyncio.get_running_loop().create_task(self._work())
+        while len(self._seats) < connections:
+            seat = _Seat(self._lanes[len(self._seats) % len(self._lanes)])
+            self._seats.append(seat)
+            task = asyncio.get_running_loop().create_task(self._work(seat))
             self._tasks.add(task)
             task.add_done_callback(self._worker_ended)
-        for _ in range(min(self._workers - connections, len(self._idle))):
-            self._idle.pop().set_result(None)
+        too_many = len(self._seats) - connections
+        for lane in self._lanes:
+            too_many -= lane.wake(too_many)
         if not connections:
-            self._abandon_queue()
+            self._abandon_queues()
+
+    def divide(self, arms: Sequence[LoadArm]) -> None:
+        """Give each arm its part of the workers, drawn by lot; without arms, put all together again.
+
+        Every session is SET what its arm says before its next operation, and plans its statements anew.
+        """
+        before, self._lanes = self._lanes, [self._lane(arm) for arm in arms or (_EVERYBODY,)]
+        self._coin.shuffle(self._seats)
+        for number, seat in enumerate(self._seats):
+            seat.lane = self._lanes[number % len(self._lanes)]
+        for lane in before:
+            lane.wake(len(self._seats))
+        for entry in sorted(entry for lane in before for entry in lane.queue):
+            self._draw_lane().take(entry)
 
     def begin(self, schedule: Schedule, *, skip_before_seconds: float = -math.inf) -> None:
         """Follow `schedule`; what was due before `skip_before_seconds` is counted as skipped."""
         self._schedule = schedule
         overdue = schedule.due(skip_before_seconds) if skip_before_seconds > -math.inf else []
-        self.due_total += len(overdue)
-        self._buffer.skip(len(overdue))
+        self._lanes[0].buffer.due(len(overdue))
+        self._lanes[0].buffer.skip(len(overdue))
         self._release()
 
     def schedule_changed(self) -> None:
         """Look at the schedule again, since its share has changed."""
         if self._schedule is not None:
-            self._queue = deque((self._schedule.renewed(operation), lag) for operation, lag in self._queue)
+            for lane in self._lanes:
+                renewed = [(self._schedule.renewed(operation), lag) for operation, lag in lane.queue]
+                lane.queue.clear()
+                lane.queue.extend(renewed)
             self._release()
 
     async def stop(self, drain_seconds: float) -> None:
@@ -108,6 +149,14 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _lane(self, arm: LoadArm) -> Lane:
+        # by name: what a session of the arm is at when the workers are divided afresh counts for the same arm
+        buffer = self._buffers.setdefault(arm.name, SampleBuffer(keeps_lag=self._keeps_lag, arm=arm.name))
+        return Lane(arm.settings, buffer, self._queue_limit)
+
+    def _draw_lane(self) -> Lane:
+        return self._lanes[0] if len(self._lanes) == 1 else self._coin.choice(self._lanes)
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -128,59 +177,58 @@ class Driver:
         except Exception as error:  # a rate shape is anybody's code; the loop would only log it, and fall silent
             self._break(error)
             return
-        self.due_total += len(due)
         for operation in due:
             self._hand_out((operation, now - operation[0]))
         if (next_due := self._schedule.next_due_seconds) < math.inf:
             self._timer.arm(next_due)
 
     def _hand_out(self, entry: Entry) -> None:
-        if self._idle:
-            # the one that became idle last: its backend's caches are the warmest
-            self._idle.pop().set_result(entry)
-        elif len(self._queue) < self._queue_limit:
-            self._queue.append(entry)
-        else:
-            self._buffer.skip(1)
+        lane = self._draw_lane()
+        lane.buffer.due(1)
+        lane.take(entry)
 
-    def _abandon_queue(self) -> None:
+    def _abandon_queues(self) -> None:
         """Skip what waits, since nobody is left to do it; a closed loop's clients leave with it."""
-        self._buffer.skip(len(self._queue))
-        for _ in self._queue:
-            if self._schedule is not None:
-                self._schedule.after(time.monotonic())
-        self._queue.clear()
+        for lane in self._lanes:
+            lane.buffer.skip(len(lane.queue))
+            for _ in lane.queue:
+                if self._schedule is not None:
+                    self._schedule.after(time.monotonic())
+            lane.queue.clear()
 
-    async def _work(self) -> None:
+    async def _work(self, seat: _Seat) -> None:
         session: Session | None = None
         try:
-            while self._workers <= self._wanted:
+            while len(self._seats) <= self._wanted:
                 if session is None or session.is_closed():
                     self.connections_lost_total += session is not None
-                    session = await self._connect()
+                    session = await self._connect(seat)
                     continue
-                entry = self._queue.popleft() if self._queue else await self._wait()
+                lane = seat.lane
+                if session.settings is not lane.settings:
+                    session = await self._arrange(session, lane)
+                    continue
+                entry = lane.queue.popleft() if lane.queue else await lane.wait()
                 if entry is None:
                     continue
-                if session.is_closed():
-                    self._give_back(entry)
+                if session.is_closed() or seat.lane is not lane:
+                    seat.lane.give_back(entry)
                 else:
-                    await self._perform(session, entry)
+                    await self._perform(session, lane, entry)
         finally:
-            self._workers -= 1
+            self._seats.remove(seat)
             if session is not None:
                 await session.close()
 
-    async def _connect(self) -> Session | None:
+    async def _connect(self, seat: _Seat) -> Session | None:
         """Connect, however long it takes; None where the worker is not wanted any more."""
         attempt = 0
-        while self._workers <= self._wanted:
+        while len(self._seats) <= self._wanted:
             try:
                 async with self._opening:
-                    session = await self._open_session()
+                    session = await self._open_session(seat.lane.settings)
             except FAILURES as error:
-                self.connection_failures[sqlstate_of(error, connecting=True).decode()] += 1
-                self.last_connection_failure = error
+                self._note_failure(error)
                 attempt += 1
                 await self._pause(attempt)
             else:
@@ -188,25 +236,27 @@ class Driver:
                 return session
         return None
 
+    async def _arrange(self, session: Session, lane: Lane) -> Session | None:
+        """SET what the lane wants; None where that fails, so that another session takes its place."""
+        try:
+            await session.arrange(lane.settings)
+        except FAILURES as error:
+            self._note_failure(error)
+            await session.close()
+            return None
+        return session
+
+    def _note_failure(self, error: BaseException) -> None:
+        self.connection_failures[sqlstate_of(error, connecting=True).decode()] += 1
+        self.last_connection_failure = error
+
     async def _pause(self, attempt: int) -> None:
         seconds = full_jitter_seconds(
             attempt, base_seconds=_RECONNECT_BASE_SECONDS, cap_seconds=_RECONNECT_CAP_SECONDS, draw=self._jitter
         )
         await asyncio.wait((self._stopped,), timeout=seconds)
 
-    async def _wait(self) -> Entry | None:
-        waiter: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
-        return await waiter
-
-    def _give_back(self, entry: Entry) -> None:
-        """Let another worker do it: the connection broke while this one had nothing to do."""
-        if self._idle:
-            self._idle.pop().set_result(entry)
-        else:
-            self._queue.appendleft(entry)
-
-    async def _perform(self, session: Session, entry: Entry) -> None:
+    async def _perform(self, session: Session, lane: Lane, entry: Entry) -> None:
         (due, kind_index, key, other_key, amount), lag = entry
         sqlstate = b""
         start = time.monotonic()
@@ -221,7 +271,6 @@ class Driver:
             raise
         finally:
             end = time.monotonic()
-            self._buffer.record(kind_index, due, start, end, lag_seconds=lag, sqlstate=sqlstate)
+            lane.buffer.record(kind_index, due, start, end, lag_seconds=lag, sqlstate=sqlstate)
         if self._schedule is not None and (following := self._schedule.after(end)):
-            self.due_total += 1
             self._hand_out((following, 0.0))

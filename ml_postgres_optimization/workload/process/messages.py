@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_postgres_optimization.telemetry import SampleBatch
 from ml_postgres_optimization.workload.operation import OperationMix
-from ml_postgres_optimization.workload.plan import LoadPlan
+from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +23,18 @@ class Share:
         Users in flight, in the closed loop.
     rate_per_second : float or None
     mix : OperationMix
+    arms : tuple of LoadArm
+        Empty where the sessions are not divided.
+    turn : int
+        Whenever it grows, sessions are divided afresh, are SET what their arm says, and plan every statement anew.
     """
 
     connections: int
     clients: int
     rate_per_second: float | None
     mix: OperationMix
+    arms: tuple[LoadArm, ...] = ()
+    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +104,10 @@ class Report:
 
     Parameters
     ----------
-    batch : SampleBatch
-    due_total, connections_lost_total : int
-        Operations that came due, connections that broke; since the last report.
+    batches : tuple of SampleBatch
+        One for each arm that something happened in, with what came due for it; at least one.
+    connections_lost_total : int
+        Connections that broke since the last report.
     connection_failures : mapping of str to int
         Attempts to connect that failed, by SQLSTATE; since the last report.
     position : Position
@@ -109,14 +116,28 @@ class Report:
     is_last : bool
     """
 
-    batch: SampleBatch
-    due_total: int
+    batches: tuple[SampleBatch, ...]
     connections_lost_total: int
     connection_failures: Mapping[str, int]
     position: Position
     at_seconds: float
     cpu_seconds: float
     is_last: bool = False
+
+    @property
+    def due_total(self) -> int:
+        """Operations that came due, in all arms."""
+        return sum(batch.due_total or 0 for batch in self.batches)
+
+    @property
+    def skipped_total(self) -> int:
+        """Operations that were due and will not be started."""
+        return sum(batch.skipped_total for batch in self.batches)
+
+    @property
+    def ended_total(self) -> int:
+        """Operations that succeeded or failed."""
+        return sum(len(batch) for batch in self.batches)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,19 @@ class Session:
     connection : asyncpg.Connection
     account_count : int
         Accounts in the tables.
+    beginning : mapping of str to str
+        What it is SET for as long as it lives.
+    settings : mapping of str to str
+        What it is SET beyond that, until it is arranged otherwise: the very object that `arrange` was given.
     """
 
-    def __init__(self, connection: Connection, account_count: int) -> None:
+    def __init__(
+        self, connection: Connection, account_count: int, beginning: Mapping[str, str], settings: Mapping[str, str]
+    ) -> None:
         self._connection = connection
         self._account_count = account_count
+        self._beginning = beginning
+        self.settings = settings
         # two attributes rather than methods of ours, since both are used for every operation
         self.performers: list[Performer | None] = [None] * len(KINDS)
         self.is_closed: Callable[[], bool] = connection.is_closed
@@ -44,16 +52,20 @@ class Session:
     async def open(
         cls,
         connect: Mapping[str, Any],
+        beginning: Mapping[str, str],
         settings: Mapping[str, str],
         kinds: Sequence[OperationKind],
         account_count: int,
     ) -> Session:
-        """Connect, SET `settings` over our defaults, and prepare `kinds`; any of `FAILURES` comes through."""
+        """Connect, SET `beginning` over our defaults and `settings` over both, and prepare `kinds`.
+
+        Any of `FAILURES` comes through.
+        """
         connection = await asyncpg.connect(**connect)
         try:
-            values = {**SESSION_DEFAULTS, **settings}
-            await connection.fetch(query("session/settings"), [*values], [*values.values()])
-            session = cls(connection, account_count)
+            beginning = {**SESSION_DEFAULTS, **beginning}
+            session = cls(connection, account_count, beginning, settings)
+            await session.set({**beginning, **settings})
             for kind in kinds:
                 await session.prepare(KINDS.index(kind))
         except BaseException:
@@ -66,6 +78,20 @@ class Session:
         performer = await prepare(self._connection, KINDS[kind_index], self._account_count)
         self.performers[kind_index] = performer
         return performer
+
+    async def arrange(self, settings: Mapping[str, str]) -> None:
+        """SET `settings` over what it began with, and let every statement be planned anew; `FAILURES` come through.
+
+        What was SET by the call before, and is not any more, goes back to what it was at the beginning. Without new
+        plans, statements that have a generic one would keep it, whatever the planner would do under new settings.
+        """
+        await self.set({name: self._beginning.get(name) for name in self.settings} | dict(settings))
+        await self._connection.execute(query("session/replan"))
+        self.settings = settings
+
+    async def set(self, values: Mapping[str, str | None]) -> None:
+        """SET each, or put back what the server says where it is None; `FAILURES` come through."""
+        await self._connection.fetch(query("session/settings"), [*values], [*values.values()])
 
     def forget(self, kind_index: int) -> None:
         """Prepare this kind anew at its next use, since its plan or result may have changed under it."""
@@ -105,4 +131,4 @@ def _chain(error: BaseException | None) -> Iterator[Any]:
         error = error.__cause__ or error.__context__
 
 
-Opener = Callable[[], Coroutine[Any, Any, Session]]
+Opener = Callable[[Mapping[str, str]], Coroutine[Any, Any, Session]]

@@ -33,6 +33,8 @@ class TrialRecord:
         ``baseline_mean_seconds``, ``candidate_p99_seconds``, …
     predicted_ratio, predicted_low, predicted_high : float or None
         What the model expected of `ratio`; None where no model was asked.
+    design : str
+        ``switchback`` or ``concurrent``.
     """
 
     id: str
@@ -52,6 +54,7 @@ class TrialRecord:
     predicted_ratio: float | None = None
     predicted_low: float | None = None
     predicted_high: float | None = None
+    design: str = "switchback"
 
 
 @dataclass(frozen=True, slots=True)

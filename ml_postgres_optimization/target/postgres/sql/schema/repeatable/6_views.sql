@@ -181,7 +181,8 @@ SELECT
         WHERE knob.value IS DISTINCT FROM baseline.values -> knob.key
     ) AS changed_knobs,
     trial.reason,
-    trial.verdict_reason
+    trial.verdict_reason,
+    trial.design
 FROM genesis.trials AS trial
 JOIN genesis.configurations AS baseline ON baseline.id = trial.baseline_id
 JOIN genesis.configurations AS candidate ON candidate.id = trial.candidate_id
