@@ -22,10 +22,11 @@ from ml_postgres_optimization.interfaces.logs import LOG_NAME
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.guard import GuardedChange
+from ml_postgres_optimization.trials.arena import ServerArena
 from ml_postgres_optimization.tuning.drafting import Draft
 
 SHORT = ("--duration", "0.0008", "--scale", "0.02", "--level", "BASIC")
-TRIED = Draft.of({"random_page_cost": 1.1}, "rules", "as the test has it")
+TRIED = Draft.of({"checkpoint_completion_target": 0.8}, "rules", "as the test has it")
 PATIENCE_SECONDS = 90
 COMMANDS = (
     ("setup",),
@@ -225,7 +226,7 @@ class TestStopped:
     def tuned(self, cli, own_server):
         cli.dsn = own_server.dsn
         cli("setup").done()
-        by_hand(own_server.dsn, "ALTER SYSTEM SET random_page_cost = 3", "SELECT pg_reload_conf()")
+        by_hand(own_server.dsn, "ALTER SYSTEM SET checkpoint_completion_target = 0.7", "SELECT pg_reload_conf()")
         return cli
 
     def optimize(self, tuned):
@@ -242,9 +243,28 @@ class TestStopped:
         stop_on_trial(stop)
         before = written_settings(own_server.dsn)
         self.optimize(tuned).is_refused(130, "Interrupted", "the proven configuration is in force")
-        assert ("random_page_cost", "1.1") in seen
+        assert ("checkpoint_completion_target", "0.8") in seen
         assert written_settings(own_server.dsn) == before
-        assert rows(own_server.dsn, "SHOW random_page_cost") == [("3",)]
+        assert rows(own_server.dsn, "SHOW checkpoint_completion_target") == [("0.7",)]
+        assert not any("workload.process" in command for command in commands_below(os.getpid()))
+        assert tuned("status", "--json").document["unfinished_trials"] == []
+
+    def test_a_signal_while_sessions_of_ours_try_a_setting_leaves_the_server_as_it_was(
+        self, tuned, own_server, monkeypatch
+    ):
+        original, seen = ServerArena.divide, []
+
+        def divide(arena, arms):
+            original(arena, arms)
+            seen.extend(written_settings(own_server.dsn))
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(ServerArena, "divide", divide)
+        draft = Draft.of({"random_page_cost": 1.1}, "rules", "as the test has it")
+        monkeypatch.setattr(optimization, "rule_drafts", lambda *_, **__: [draft])
+        before = written_settings(own_server.dsn)
+        self.optimize(tuned).is_refused(130, "Interrupted", "the proven configuration is in force")
+        assert seen == before == written_settings(own_server.dsn)
         assert not any("workload.process" in command for command in commands_below(os.getpid()))
         assert tuned("status", "--json").document["unfinished_trials"] == []
 
@@ -254,11 +274,11 @@ class TestStopped:
         before = written_settings(own_server.dsn)
         self.optimize(tuned).is_refused(3, "stays unfinished, and the next start undoes it")
         own_server.restart()
-        assert ("random_page_cost", "1.1") in written_settings(own_server.dsn)
+        assert ("checkpoint_completion_target", "0.8") in written_settings(own_server.dsn)
         assert len(tuned("status", "--json").document["unfinished_trials"]) == 1
         assert "Undid trial" in tuned("setup").done().out
         assert written_settings(own_server.dsn) == before
-        assert rows(own_server.dsn, "SHOW random_page_cost") == [("3",)]
+        assert rows(own_server.dsn, "SHOW checkpoint_completion_target") == [("0.7",)]
 
     def test_whoever_loses_the_lock_changes_nothing_more(self, tuned, own_server, stop_on_trial):
         ended = []
