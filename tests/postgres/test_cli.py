@@ -229,10 +229,18 @@ class TestStopped:
         by_hand(own_server.dsn, "ALTER SYSTEM SET checkpoint_completion_target = 0.7", "SELECT pg_reload_conf()")
         return cli
 
+    @pytest.fixture
+    def heeding(self):
+        """Heed SIGHUP even where whoever started the tests, nohup for one, has it ignored."""
+        before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        yield
+        signal.signal(signal.SIGHUP, before)
+
     def optimize(self, tuned):
         return tuned("optimize", "--simulate", "--duration", "0.03", "--scale", "0.02", "--level", "BASIC")
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.usefixtures("heeding")
     def test_a_signal_puts_everything_back(self, tuned, own_server, stop_on_trial, number):
         seen = []
 
