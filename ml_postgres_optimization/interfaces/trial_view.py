@@ -9,7 +9,7 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rendering import render
-from ml_postgres_optimization.target.postgres.repository import TrialRecord
+from ml_postgres_optimization.target.postgres.repository import SlowerPart, TrialRecord
 from ml_postgres_optimization.trials import Interval, Measure, Trial
 from ml_postgres_optimization.tuning.ledger import Comparison, Ledger
 
@@ -64,6 +64,7 @@ def trial_record(trial: Trial) -> TrialRecord:
         predicted_low=prediction.low if prediction else None,
         predicted_high=prediction.high if prediction else None,
         design=str(trial.design),
+        slower_parts=tuple(SlowerPart(effect.part, effect.share, *effect.ratio) for effect in trial.slower),
     )
 
 
@@ -87,6 +88,7 @@ def trial_json(trial: Trial) -> dict[str, object]:
         "pairs": len(verdict.pairs),
         "figures": dict(trial.figures),
         "effects": {measure: effect._asdict() for measure, effect in trial.effects.items()},
+        "slower_parts": [part._asdict() for part in trial_record(trial).slower_parts],
     }
 
 
@@ -118,6 +120,17 @@ def trials_table(ledger: Ledger, catalogue: Catalogue) -> Table:
         for trial in ledger.trials
     ]
     return Table("Trials", ("outcome", "change", "response time", "pairs", "proposed by"), rows)
+
+
+def slower_tables(ledger: Ledger) -> list[Table]:
+    """Return a row for each part of the load that a candidate made slower; no table where there is none."""
+    rows = [
+        (trial.id, effect.part, f"{effect.share:.1%}", interval_text(effect.ratio))
+        for trial in ledger.trials
+        for effect in trial.slower
+    ]
+    columns = ("trial", "part", "share of the time", "response time")
+    return [Table("Slower under a candidate, each taken for itself", columns, rows, unbroken=1)] if rows else []
 
 
 def changed_table(ledger: Ledger, catalogue: Catalogue) -> Table:

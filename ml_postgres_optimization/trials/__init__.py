@@ -1,15 +1,17 @@
 """Trials that can be believed: design, sequential test, verdict."""
 
-from ml_postgres_optimization.trials.arena import Load, ServerArena, drain
-from ml_postgres_optimization.trials.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
-from ml_postgres_optimization.trials.design import TrialPlan
+from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
+from ml_postgres_optimization.trials.layout.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
+from ml_postgres_optimization.trials.layout.design import TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
+from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
     Arm,
     Design,
     Interval,
     Outcome,
     Pair,
+    PartEffect,
     Proposal,
     Trial,
     Verdict,
@@ -46,6 +48,8 @@ __all__ = [
     "Outcome",
     "Pair",
     "PairedTest",
+    "PartEffect",
+    "Parts",
     "Proposal",
     "ServerArena",
     "Switchback",

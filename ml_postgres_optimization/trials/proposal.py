@@ -73,6 +73,25 @@ class Interval(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class PartEffect:
+    """What a candidate did to one part of the load.
+
+    Parameters
+    ----------
+    part : str
+        A kind of our operations, or ``query`` and its queryid.
+    share : float
+        Of the load's time on the baseline that was this part's.
+    ratio : Interval
+        Candidate over baseline, of its mean response; on sessions that are not ours, of its mean execution time.
+    """
+
+    part: str
+    share: float
+    ratio: Interval
+
+
+@dataclass(frozen=True, slots=True)
 class Pair:
     """One block of each arm, next to each other in time, in random order.
 
@@ -128,6 +147,8 @@ class Trial:
         Candidate over baseline by every measure that could be seen, from the same pairs; only the objective's is
         what the verdict rests on.
     design : Design
+    slower : tuple of PartEffect
+        Kinds of operations, or queries, that are proven to be slower under the candidate.
     """
 
     id: str
@@ -139,3 +160,4 @@ class Trial:
     figures: Mapping[str, float] = field(default_factory=dict)
     effects: Mapping[Measure, Interval] = field(default_factory=dict)
     design: Design = Design.SWITCHBACK
+    slower: tuple[PartEffect, ...] = ()

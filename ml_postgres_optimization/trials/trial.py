@@ -8,11 +8,22 @@ from collections.abc import Callable, Mapping
 
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
-from ml_postgres_optimization.trials.blocks import Blocks
+from ml_postgres_optimization.trials.layout.blocks import Blocks
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.proposal import Arm, Design, Interval, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials.parts import Parts
+from ml_postgres_optimization.trials.proposal import (
+    Arm,
+    Design,
+    Interval,
+    Outcome,
+    Pair,
+    PartEffect,
+    Proposal,
+    Trial,
+    Verdict,
+)
 from ml_postgres_optimization.trials.sequential import PairedTest
-from ml_postgres_optimization.trials.verdict import Breach, Health, breach, decide
+from ml_postgres_optimization.trials.verdict import Breach, Decision, Health, breach, decide
 
 OnPair = Callable[[int, Interval], None]
 _RESPONSE_MEASURES = (Measure.MEAN, Measure.P95, Measure.P99)
@@ -80,6 +91,7 @@ def run_trial(
         _figures(course.in_all),
         course.effects,
         blocks.design,
+        course.slower,
     )
 
 
@@ -101,6 +113,7 @@ class _Course:
         self._on_pair = on_pair
         measures = sorted({self._plan.measure, *_RESPONSE_MEASURES})
         self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in measures}
+        self._parts = Parts(limit_ratio=self._plan.guards.part_ratio, alpha=self._plan.alpha)
         self._pairs: list[Pair] = []
         self._has_stalled = False
         self.in_all: dict[Arm, Window] = {}
@@ -109,6 +122,11 @@ class _Course:
     def effects(self) -> dict[Measure, Interval]:
         """Candidate over baseline so far, by every measure of which there are pairs."""
         return {measure: test.interval() for measure, test in self._tests.items() if len(test)}
+
+    @property
+    def slower(self) -> tuple[PartEffect, ...]:
+        """Parts of the load that the candidate made slower."""
+        return self._parts.slower()
 
     @property
     def _test(self) -> PairedTest:
@@ -131,9 +149,19 @@ class _Course:
                     return self._aborted(candidate, found.reason)
                 self._has_stalled = True
             self._add(windows, candidate_first)
-            if decision := decide(self._test, self._plan.thresholds):
+            if decision := self._decision():
                 return self._conclude(decision.outcome, decision.reason)
         return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
+
+    def _decision(self) -> Decision | None:
+        """Decide by the objective, unless a single part of the load has a veto, or may have one yet."""
+        decision = decide(self._test, self._plan.thresholds)
+        is_early = len(self._test) < self._plan.thresholds.min_pairs
+        if is_early or (decision and decision.outcome is not Outcome.PROMOTED):
+            return decision
+        if veto := self._parts.veto():
+            return Decision(Outcome.REJECTED, _too_slow(veto, self._plan.guards.part_ratio))
+        return None if decision and self._parts.suspect() else decision
 
     @property
     def _are_ours(self) -> bool:
@@ -179,6 +207,7 @@ class _Course:
         return self._deadline_seconds is not None and self._clock.monotonic_seconds() >= self._deadline_seconds
 
     def _add(self, windows: Mapping[Arm, Window], candidate_first: bool) -> None:
+        self._parts.add(windows, candidate_first=candidate_first)
         for measure in self._tests if self._are_ours else (self._plan.measure,):
             baseline_seconds, candidate_seconds = paired_objective(
                 windows[Arm.BASELINE], windows[Arm.CANDIDATE], reference=self._reference, measure=measure
@@ -198,6 +227,8 @@ class _Course:
                 "too little ran in both blocks" if self._can_refer_to(self._reference) else "nothing was seen to run"
             )
             reason = f"no pair could be compared, for {why}; {reason}"
+        if outcome is Outcome.UNDECIDED and self._test.is_below(1) and (suspect := self._parts.suspect()):
+            reason = f"{_too_slow(suspect, self._plan.guards.part_ratio)}, unproven; {reason}"
         return Verdict(outcome, ratio, low, high, tuple(self._pairs), reason)
 
     def _aborted(self, candidate: Health, reason: str) -> Verdict:
@@ -207,6 +238,12 @@ class _Course:
             # what finishes nothing has no mean, and takes for ever
             ratio = math.inf if math.isnan(ratio) else ratio
         return Verdict(Outcome.ABORTED, ratio, low, high, tuple(self._pairs), reason)
+
+
+def _too_slow(effect: PartEffect, limit_ratio: float) -> str:
+    ratio, low, high = effect.ratio
+    interval = f"{low:.3g} to {high:.3g}" if low > 0 and math.isfinite(high) else "too few pairs for an interval"
+    return f"{effect.part} takes {ratio:.3g} times as long ({interval}), the limit being {limit_ratio:g}"
 
 
 def _figures(in_all: Mapping[Arm, Window]) -> dict[str, float]:

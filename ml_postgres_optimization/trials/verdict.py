@@ -41,6 +41,9 @@ class Guards:
     coverage_ratio : float
         On sessions that are not ours: queries that were not seen to finish, as a share of the execution time in the
         reference block, above that of the baseline. It takes two such blocks, since a query may just not have come.
+    part_ratio : float
+        How many times as long a single kind of operation, or a single query, may take: beyond, the candidate is
+        rejected however fast the rest is; infinite where there is no limit. It is judged over all pairs (`Parts`).
 
     Notes
     -----
@@ -60,9 +63,12 @@ class Guards:
     skipped_ratio: float = 0.05
     finished_ratio: float = 0.1
     coverage_ratio: float = 0.2
+    part_ratio: float = 1.5
 
 
-NO_GUARDS = Guards(math.inf, math.inf, math.inf, math.inf, math.inf, finished_ratio=0.0, coverage_ratio=math.inf)
+NO_GUARDS = Guards(
+    math.inf, math.inf, math.inf, math.inf, math.inf, finished_ratio=0.0, coverage_ratio=math.inf, part_ratio=math.inf
+)
 _LESS_IS_WORSE = ("finished_per_second", "coverage_ratio")
 
 

@@ -22,7 +22,7 @@ from ml_postgres_optimization.interfaces.logs import LOG_NAME
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.guard import GuardedChange
-from ml_postgres_optimization.trials.arena import ServerArena
+from ml_postgres_optimization.trials.layout.arena import ServerArena
 from ml_postgres_optimization.tuning.drafting import Draft
 
 SHORT = ("--duration", "0.0008", "--scale", "0.02", "--level", "BASIC")

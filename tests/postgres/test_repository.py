@@ -1,5 +1,6 @@
 """What is put into schema genesis comes back as it was."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +16,7 @@ from ml_postgres_optimization.target.postgres.repository import (
     JournalEntry,
     PredictionRecord,
     Repository,
+    SlowerPart,
     TrialRecord,
 )
 from ml_postgres_optimization.target.postgres.schema import install_schema, uninstall_schema
@@ -202,6 +204,7 @@ def trial(**changes):
         predicted_ratio=0.85,
         predicted_low=0.7,
         predicted_high=1.0,
+        slower_parts=(SlowerPart("query 42", 0.03, 1.2, 1.1, 1.4), SlowerPart("update", 0.1, 1.3, 1.01, math.inf)),
     )
     return replace(plain, **changes)
 

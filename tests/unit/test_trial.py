@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 from dataclasses import replace
 from datetime import timedelta
 
@@ -234,8 +235,8 @@ class ForeignArena(FormulaArena):
         return replace(window, operations={}, statements=statements)
 
 
-def tried_on_foreign_sessions(arena, plan=None):
-    arena.latency[FOREIGN.id], arena.latency[FOREIGN_CANDIDATE.id] = 0.010, 0.009
+def tried_on_foreign_sessions(arena, plan=None, *, candidate_seconds=0.009):
+    arena.latency[FOREIGN.id], arena.latency[FOREIGN_CANDIDATE.id] = 0.010, candidate_seconds
     proposal = Proposal(FOREIGN_CANDIDATE, "user", "to see")
     rng = random.Random(1)
     blocks = Switchback(arena, plan or TrialPlan(), Change(FOREIGN, FOREIGN_CANDIDATE))
@@ -262,6 +263,71 @@ def test_where_the_report_finishes_the_faster_reads_win():
     trial = tried_on_foreign_sessions(ForeignArena(report_under_candidate=True))
     assert trial.verdict.outcome is Outcome.PROMOTED
     assert list(trial.effects) == [Measure.MEAN]
+
+
+LOOKUP = (3, 0, 0)
+
+
+class TurningPlan(ForeignArena):
+    """Reads may get faster under the candidate, while a lookup that took a tenth of the time turns slow."""
+
+    def __init__(self, lookup_ratio, *, seen_in=lambda block: True):
+        super().__init__(report_under_candidate=True)
+        self.lookup_ratio = lookup_ratio
+        self.seen_in = seen_in
+
+    def measure(self, seconds, *, labels):
+        window = super().measure(seconds, labels=labels)
+        if not self.seen_in(len(self.blocks())):
+            return window
+        seconds = 100 * 0.016 * (self.lookup_ratio if labels["arm"] == "candidate" else 1.0)
+        seconds *= np.exp(0.1 * self.rng.standard_normal())
+        lookup = StatementCounters(100, seconds, 0, 0, 0, 0, 0.0)
+        return replace(window, statements={**window.statements, LOOKUP: lookup})
+
+
+def test_a_query_that_turns_slow_vetoes_what_makes_the_whole_faster():
+    trial = tried_on_foreign_sessions(TurningPlan(2.0), candidate_seconds=0.005)
+    assert trial.verdict.outcome is Outcome.REJECTED
+    assert trial.verdict.ratio < 0.9
+    assert re.search("query 3 takes [12].* times as long", trial.verdict.reason)
+    assert "the limit being 1.5" in trial.verdict.reason
+    [slower] = trial.slower
+    assert slower.part == "query 3"
+    assert slower.share == pytest.approx(0.1, abs=0.02)
+    assert 1.5 < slower.ratio.low < 2.0 < slower.ratio.high
+
+
+def test_a_query_that_gets_a_little_slower_is_reported_and_vetoes_nothing():
+    plan = TrialPlan(thresholds=Thresholds(min_pairs=12))
+    trial = tried_on_foreign_sessions(TurningPlan(1.3), plan, candidate_seconds=0.005)
+    assert trial.verdict.outcome is Outcome.PROMOTED
+    assert [effect.part for effect in trial.slower] == ["query 3"]
+
+
+def test_a_slow_query_that_was_seen_too_seldom_for_proof_holds_the_promotion_up():
+    arena = TurningPlan(4.0, seen_in=lambda block: block <= 9)
+    trial = tried_on_foreign_sessions(arena, TrialPlan(max_pairs=15), candidate_seconds=0.005)
+    assert trial.verdict.outcome is Outcome.UNDECIDED
+    assert trial.verdict.ratio_high < 1
+    assert "query 3 takes" in trial.verdict.reason
+    assert "unproven" in trial.verdict.reason
+
+
+def test_a_kind_of_operation_that_turns_slow_vetoes_too():
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        window = honest(seconds, labels=labels)
+        slow = 0.010 if labels["arm"] == "baseline" else 0.018
+        report = Histogram.of(slow * arena.rng.lognormal(0, 0.1, 20))
+        return replace(window, operations={**window.operations, "aggregate": OperationWindow(report, report)})
+
+    arena.measure = measure
+    verdict = tried(arena).verdict
+    assert verdict.outcome is Outcome.REJECTED
+    assert re.search("aggregate takes 1.[78].* times as long", verdict.reason)
 
 
 @pytest.mark.parametrize("empty_blocks", [1, 2])

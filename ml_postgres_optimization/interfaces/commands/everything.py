@@ -11,7 +11,13 @@ from ml_postgres_optimization.interfaces.commands.learning import run_script, ru
 from ml_postgres_optimization.interfaces.commands.optimization import optimize_on, restart_tables
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import changed_table, ledger_json, measured_table, trials_table
+from ml_postgres_optimization.interfaces.trial_view import (
+    changed_table,
+    ledger_json,
+    measured_table,
+    slower_tables,
+    trials_table,
+)
 from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.interfaces.workbench.learned import Lesson, lesson_json, lessons_table, train_all
@@ -103,6 +109,7 @@ def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence
         lessons_table(lessons),
         *soak.tables,
         trials_table(ledger, ground.catalogue),
+        *slower_tables(ledger),
         *restart_tables(ground),
         changed_table(ledger, ground.catalogue),
         measured_table(ledger),

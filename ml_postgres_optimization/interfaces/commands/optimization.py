@@ -10,6 +10,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
     ledger_json,
     measured_table,
     shown,
+    slower_tables,
     trial_record,
     trials_table,
 )
@@ -64,6 +65,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     catalogue = workbench.ground.catalogue
     document = ledger_json(ledger) | {"advice": dict(workbench.ground.advice().restart_advice), "csv": str(csv or "")}
     tables = [measured_table(ledger), changed_table(ledger, catalogue), trials_table(ledger, catalogue)]
+    tables += slower_tables(ledger)
     return Result(document, [*tables, *restart_tables(workbench.ground)], [f"Windows as CSV: {csv}"] if csv else [])
 
 

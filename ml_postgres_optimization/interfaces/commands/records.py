@@ -138,6 +138,7 @@ def _trial_json(trial: TrialRecord) -> dict[str, object]:
         "ratio_high": trial.ratio_high,
         "design": trial.design,
         "pairs": len(trial.pairs),
+        "slower_parts": [part._asdict() for part in trial.slower_parts],
     }
 
 

@@ -4,8 +4,9 @@ from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
     PredictionRecord,
     PredictionScore,
+    SlowerPart,
     TrialRecord,
 )
 from ml_postgres_optimization.target.postgres.repository.repository import Repository
 
-__all__ = ["JournalEntry", "PredictionRecord", "PredictionScore", "Repository", "TrialRecord"]
+__all__ = ["JournalEntry", "PredictionRecord", "PredictionScore", "Repository", "SlowerPart", "TrialRecord"]

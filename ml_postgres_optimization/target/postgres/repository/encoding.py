@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from psycopg.types.json import Jsonb
 
 from ml_postgres_optimization.retry.classification import error_class
+from ml_postgres_optimization.target.postgres.repository.records import SlowerPart
 from ml_postgres_optimization.telemetry import (
     Histogram,
     OperationWindow,
@@ -73,6 +74,22 @@ def numbers(values: Mapping[str, float]) -> Jsonb:
 def floats(stored: Mapping[str, float | str]) -> dict[str, float]:
     """Rebuild what `numbers` gave."""
     return {name: float(value) for name, value in stored.items()}
+
+
+def slower_parts(parts: Sequence[SlowerPart]) -> Jsonb:
+    """Return parts of the load as JSON, infinity as text."""
+    return Jsonb([{"part": part.part} | numbers(_figures_of(part)).obj for part in parts])
+
+
+def slower_parts_of(stored: Sequence[Mapping[str, Any]]) -> tuple[SlowerPart, ...]:
+    """Rebuild what `slower_parts` gave."""
+    return tuple(
+        SlowerPart(part["part"], **floats({name: part[name] for name in part if name != "part"})) for part in stored
+    )
+
+
+def _figures_of(part: SlowerPart) -> dict[str, float]:
+    return {name: value for name, value in part._asdict().items() if name != "part"}
 
 
 def in_utc(instant: datetime) -> datetime:

@@ -5,8 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 
 from ml_postgres_optimization.knobs.configuration import Configuration
+
+
+class SlowerPart(NamedTuple):
+    """A kind of operation, or a query, that a candidate made slower.
+
+    Parameters
+    ----------
+    part : str
+        ``update`` for one, or ``query`` and its queryid.
+    share : float
+        Of the load's time on the baseline.
+    ratio, ratio_low, ratio_high : float
+        Candidate over baseline, with the interval; above 1 is slower.
+    """
+
+    part: str
+    share: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +56,7 @@ class TrialRecord:
         What the model expected of `ratio`; None where no model was asked.
     design : str
         ``switchback`` or ``concurrent``.
+    slower_parts : tuple of SlowerPart
     """
 
     id: str
@@ -55,6 +77,7 @@ class TrialRecord:
     predicted_low: float | None = None
     predicted_high: float | None = None
     design: str = "switchback"
+    slower_parts: tuple[SlowerPart, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from ml_postgres_optimization.target.postgres.repository.encoding import (
     floats,
     in_utc,
     numbers,
+    slower_parts,
+    slower_parts_of,
     window_of,
     window_parameters,
 )
@@ -145,6 +147,7 @@ class Repository:
             "baseline_id": trial.baseline.id,
             "candidate_id": trial.candidate.id,
             "figures": numbers(trial.figures),
+            "slower_parts": slower_parts(trial.slower_parts),
             "baselines": [pair[0] for pair in trial.pairs],
             "candidates": [pair[1] for pair in trial.pairs],
             "candidate_first": [pair[2] for pair in trial.pairs],
@@ -237,6 +240,7 @@ def _trial_of(row: Mapping[str, Any]) -> TrialRecord:
             "baseline": Configuration(row["baseline_values"]),
             "candidate": Configuration(row["candidate_values"]),
             "figures": floats(row["figures"]),
+            "slower_parts": slower_parts_of(row["slower_parts"]),
             "pairs": tuple(pairs),
         }
     )

@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '5', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '6', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -21,7 +21,8 @@ SELECT
     :genesis_version < 2 AS genesis_lacks_2,
     :genesis_version < 3 AS genesis_lacks_3,
     :genesis_version < 4 AS genesis_lacks_4,
-    :genesis_version < 5 AS genesis_lacks_5
+    :genesis_version < 5 AS genesis_lacks_5,
+    :genesis_version < 6 AS genesis_lacks_6
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql
@@ -37,6 +38,9 @@ SELECT
 \endif
 \if :genesis_lacks_5
     \ir schema/0005_trial_designs.sql
+\endif
+\if :genesis_lacks_6
+    \ir schema/0006_trial_parts.sql
 \endif
 
 \ir schema/repeatable/1_partitions.sql

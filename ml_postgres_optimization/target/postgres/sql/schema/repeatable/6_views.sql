@@ -182,7 +182,8 @@ SELECT
     ) AS changed_knobs,
     trial.reason,
     trial.verdict_reason,
-    trial.design
+    trial.design,
+    trial.slower_parts
 FROM genesis.trials AS trial
 JOIN genesis.configurations AS baseline ON baseline.id = trial.baseline_id
 JOIN genesis.configurations AS candidate ON candidate.id = trial.candidate_id

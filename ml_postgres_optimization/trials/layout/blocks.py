@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials.design import TrialPlan
+from ml_postgres_optimization.trials.layout.design import TrialPlan
 from ml_postgres_optimization.trials.proposal import Arm, Design
 
 

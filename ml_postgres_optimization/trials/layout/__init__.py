@@ -1,0 +1,1 @@
+"""How a trial is laid out, in time and over sessions."""

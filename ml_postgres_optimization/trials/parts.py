@@ -1,0 +1,125 @@
+"""What a candidate does to single parts of the load: to one kind of operation of ours, or to one query."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from ml_postgres_optimization.telemetry import StatementKey, Window
+from ml_postgres_optimization.trials.proposal import Arm, Pair, PartEffect
+from ml_postgres_optimization.trials.sequential import PairedTest
+
+# A kind of operation, or a query.
+Part = str | StatementKey
+
+# A part matters where what it loses is more than this share of the time of the whole load.
+_LEAST_EXCESS = 0.005
+# Fewer pairs than this hold nothing up.
+_LEAST_PAIRS = 3
+
+
+@dataclass(slots=True)
+class _Work:
+    """What a part did in the blocks of an arm."""
+
+    finished: int = 0
+    seconds: float = 0.0
+
+    def add(self, finished: int, seconds: float) -> None:
+        self.finished += finished
+        self.seconds += seconds
+
+    @property
+    def mean_seconds(self) -> float:
+        return self.seconds / self.finished if self.finished else math.nan
+
+
+class Parts:
+    """Compare each part of the load for itself, in the pairs in which both arms have it.
+
+    A candidate that makes the whole faster may have made one query slow: a plan that turned. Each part has a paired
+    test of its own. As there are many, a part needs as much more evidence as there are others (Bonferroni), and what
+    it loses must be worth the name, half a percent of the load's time.
+
+    Parameters
+    ----------
+    limit_ratio : float
+        A part that takes more than this many times as long vetoes the candidate; infinite for no veto.
+    alpha : float
+        Probability that any part is reported, or has a veto, that should not.
+    """
+
+    def __init__(self, *, limit_ratio: float, alpha: float) -> None:
+        self._limit_ratio = limit_ratio
+        self._alpha = alpha
+        self._tests: dict[Part, PairedTest] = {}
+        self._work: dict[tuple[Arm, Part], _Work] = {}
+        self._baseline_seconds = 0.0
+
+    def add(self, windows: Mapping[Arm, Window], *, candidate_first: bool) -> None:
+        """Take the parts that both arms of a pair have into the evidence."""
+        seen = {arm: dict(_parts_of(window)) for arm, window in windows.items()}
+        self._baseline_seconds += sum(seconds for _, seconds in seen[Arm.BASELINE].values())
+        for part in seen[Arm.BASELINE].keys() & seen[Arm.CANDIDATE].keys():
+            means = {}
+            for arm, parts in seen.items():
+                finished, seconds = parts[part]
+                self._work.setdefault((arm, part), _Work()).add(finished, seconds)
+                means[arm] = seconds / finished
+            pair = Pair(means[Arm.BASELINE], means[Arm.CANDIDATE], candidate_first)
+            self._tests.setdefault(part, PairedTest(alpha=self._alpha)).add(pair)
+
+    def slower(self) -> tuple[PartEffect, ...]:
+        """Return the parts that the candidate is proven to have made slower, the greatest loss first."""
+        proven = self._proven_above(1.0)
+        return tuple(self._effect(part) for part in sorted(proven, key=self._excess, reverse=True))
+
+    def veto(self) -> PartEffect | None:
+        """Return the part that is proven to take longer than the limit allows; None where there is none."""
+        if math.isinf(self._limit_ratio):
+            return None
+        proven = self._proven_above(self._limit_ratio)
+        return self._effect(max(proven, key=self._excess)) if proven else None
+
+    def suspect(self) -> PartEffect | None:
+        """Return the part that, by what was seen so far, takes longer than the limit allows, proven or not."""
+        if math.isinf(self._limit_ratio):
+            return None
+        for part in self._losers():
+            if (
+                len(self._tests[part]) >= _LEAST_PAIRS
+                and (effect := self._effect(part)).ratio.ratio > self._limit_ratio
+            ):
+                return effect
+        return None
+
+    def _proven_above(self, ratio: float) -> list[Part]:
+        alpha = self._alpha / max(1, len(self._tests))
+        return [part for part in self._losers() if self._tests[part].is_probably_above(ratio, alpha)]
+
+    def _losers(self) -> Iterator[Part]:
+        return (part for part in self._tests if self._excess(part) > _LEAST_EXCESS)
+
+    def _excess(self, part: Part) -> float:
+        """What the part loses, as a share of the load's time on the baseline."""
+        baseline, candidate = self._work[Arm.BASELINE, part], self._work[Arm.CANDIDATE, part]
+        lost_seconds = (candidate.mean_seconds - baseline.mean_seconds) * baseline.finished
+        return lost_seconds / self._baseline_seconds
+
+    def _effect(self, part: Part) -> PartEffect:
+        share = self._work[Arm.BASELINE, part].seconds / self._baseline_seconds
+        name = part if isinstance(part, str) else f"query {part[0]}"
+        return PartEffect(name, share, self._tests[part].interval())
+
+
+def _parts_of(window: Window) -> Iterator[tuple[Part, tuple[int, float]]]:
+    """Yield each part that ended in `window`: how often, and the seconds that it took in all; none that took none."""
+    for kind, operation in window.operations.items():
+        if seconds := operation.response.total * operation.response.mean_seconds:
+            yield kind, (operation.response.total, seconds)
+    if window.operations:
+        return
+    for key, counters in window.statements.items():
+        if counters.calls_total > 0 and counters.execution_seconds_total > 0:
+            yield key, (counters.calls_total, counters.execution_seconds_total)
