@@ -28,10 +28,18 @@ from ml_postgres_optimization.tuning import (
     open_study,
     simulate,
 )
-from ml_postgres_optimization.workload import LEVELS, LoadGenerator, LoadPlan, create_tables
+from ml_postgres_optimization.workload import (
+    LEVELS,
+    LoadGenerator,
+    LoadPlan,
+    OperationKind,
+    OperationMix,
+    create_tables,
+)
 
 CONNECTIONS = 6
 RATE = 200.0
+READS = OperationMix({OperationKind.READ: 1})
 
 
 @pytest.fixture(autouse=True)
@@ -70,9 +78,9 @@ class Ground:
 
 
 @contextmanager
-def ground_on(dsn, folder):
-    create_tables(dsn, 0.01)
-    plan = LoadPlan(LEVELS["MEDIUM"].mix, rate_per_second=RATE, connections=CONNECTIONS, seed=1, processes=1)
+def ground_on(dsn, folder, *, scale=0.01, mix=LEVELS["MEDIUM"].mix):
+    create_tables(dsn, scale)
+    plan = LoadPlan(mix, rate_per_second=RATE, connections=CONNECTIONS, seed=1, processes=1)
     with (
         PostgresTarget.open(resolve_connection(dsn, {})) as target,
         Journal(folder) as journal,
@@ -113,13 +121,13 @@ def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
 def test_what_sessions_can_set_is_tried_side_by_side_and_the_server_hears_only_of_what_stays(
     own_server, tmp_path, cost, outcome
 ):
-    # dear enough that every read goes through the whole table, unless the candidate makes it cheap
+    # dear enough that every read goes through all 40,000 accounts, unless the candidate makes it cheap
     dear = 1e6 if outcome is Outcome.PROMOTED else 4.0
     with psycopg.connect(own_server.dsn, autocommit=True) as connection:
         connection.execute(f"ALTER SYSTEM SET random_page_cost = {dear}")
         connection.execute("SELECT pg_reload_conf()")
     until_new_sessions_have(own_server.dsn, "random_page_cost", f"{dear:g}")
-    with ground_on(own_server.dsn, tmp_path) as ground:
+    with ground_on(own_server.dsn, tmp_path, scale=0.1, mix=READS) as ground:
         candidate = ground.initial.replaced({"random_page_cost": cost})
         during = []
 
