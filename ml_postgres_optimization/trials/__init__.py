@@ -2,7 +2,7 @@
 
 from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
 from ml_postgres_optimization.trials.layout.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
-from ml_postgres_optimization.trials.layout.design import TrialPlan
+from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
@@ -30,12 +30,14 @@ from ml_postgres_optimization.trials.verdict import (
 )
 
 __all__ = [
+    "NEVER",
     "NO_GUARDS",
     "Arena",
     "Arm",
     "Blocks",
     "Breach",
     "Concurrent",
+    "Deadline",
     "Decision",
     "Design",
     "DividedArena",

@@ -116,6 +116,10 @@ class PairedTest:
         """Tell the same of a one-sided interval that may miss the truth with a probability of `alpha`."""
         return self._wealth(math.log(ratio), 1) >= math.log(1 / alpha)
 
+    def progress_below(self, ratio: float) -> float:
+        """Return which part of the evidence is there that the whole interval lies below `ratio`; from 0 to 1."""
+        return min(1.0, max(0.0, self._wealth(math.log(ratio), -1) / self._wealth_needed))
+
     def _wealth(self, effect: float, direction: int) -> float:
         """Log wealth of the bet that the effect is greater (direction 1) or less (−1) than `effect`."""
         if not self._log_ratios:

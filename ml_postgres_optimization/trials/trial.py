@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.layout.blocks import Blocks
+from ml_postgres_optimization.trials.layout.design import NEVER, Deadline
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
@@ -36,7 +37,7 @@ def run_trial(
     clock: Clock,
     rng: random.Random,
     trial_id: str,
-    deadline_seconds: float | None = None,
+    deadline: Deadline = NEVER,
     on_pair: OnPair | None = None,
 ) -> Trial:
     """Try `proposal` against what is in force, and stop as soon as the evidence decides.
@@ -57,8 +58,7 @@ def run_trial(
         The coin.
     trial_id : str
         Sorts by time; unique for the server.
-    deadline_seconds : float, optional
-        Monotonic time after which no further pair is begun.
+    deadline : Deadline, optional
     on_pair : callable, optional
         Receives the number of pairs and the interval after each pair.
 
@@ -74,7 +74,7 @@ def run_trial(
     """
     started_at = clock.now()
     kept = blocks.change.before
-    course = _Course(blocks, clock, rng, deadline_seconds, on_pair or _nobody)
+    course = _Course(blocks, clock, rng, deadline, on_pair or _nobody)
     try:
         verdict = course.verdict()
         if verdict.outcome is Outcome.PROMOTED:
@@ -102,14 +102,13 @@ def _nobody(_pairs: int, _interval: Interval) -> None:
 class _Course:
     """One trial's way from the reference block to the verdict."""
 
-    def __init__(
-        self, blocks: Blocks, clock: Clock, rng: random.Random, deadline_seconds: float | None, on_pair: OnPair
-    ) -> None:
+    def __init__(self, blocks: Blocks, clock: Clock, rng: random.Random, deadline: Deadline, on_pair: OnPair) -> None:
         self._blocks = blocks
         self._clock = clock
         self._plan = blocks.plan
         self._rng = rng
-        self._deadline_seconds = deadline_seconds
+        self._deadline = deadline
+        self._began_seconds = clock.monotonic_seconds()
         self._on_pair = on_pair
         measures = sorted({self._plan.measure, *_RESPONSE_MEASURES})
         self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in measures}
@@ -136,7 +135,7 @@ class _Course:
         self._refer_to(self._baseline())
         for _ in range(self._plan.max_pairs):
             if self._is_late():
-                return self._conclude(Outcome.UNDECIDED, "the time was over before the evidence sufficed")
+                return self._conclude(Outcome.UNDECIDED, "its time was over before the evidence sufficed")
             candidate_first = self._rng.random() < 0.5
             windows = self._pair(candidate_first)
             if not self._can_refer_to(self._reference):
@@ -204,7 +203,11 @@ class _Course:
         return breach(candidate, self._worst, self._plan.guards)
 
     def _is_late(self) -> bool:
-        return self._deadline_seconds is not None and self._clock.monotonic_seconds() >= self._deadline_seconds
+        return self._deadline.is_over(
+            self._clock.monotonic_seconds(),
+            began_seconds=self._began_seconds,
+            progress=self._test.progress_below(1),
+        )
 
     def _add(self, windows: Mapping[Arm, Window], candidate_first: bool) -> None:
         self._parts.add(windows, candidate_first=candidate_first)

@@ -11,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Design, Interval, Proposal, Trial, TrialPlan
+from ml_postgres_optimization.trials import NO_GUARDS, Deadline, Design, Interval, Proposal, Trial, TrialPlan
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -191,17 +191,24 @@ class Controller:
         design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
         return self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
 
+    def _deadline_of(self, ledger: Ledger, change: Change) -> Deadline:
+        """Give a trial half of what is left for trials, or twice what it takes at least, whichever is more."""
+        last_seconds = self._trials_end_seconds(ledger)
+        fair_seconds = max(self._seconds_until(last_seconds) / 2, 2 * self._least_seconds(change))
+        return Deadline(last_seconds, self._laboratory.clock.monotonic_seconds() + fair_seconds)
+
     def _seconds_until(self, monotonic_seconds: float) -> float:
         return max(0.0, monotonic_seconds - self._laboratory.clock.monotonic_seconds())
 
     def _try(self, ledger: Ledger, proposal: Proposal, asked: Asked | None = None) -> Ledger:
         """Hold the trial of `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
-        changed = proposal.configuration.difference(ledger.incumbent)
+        change = Change(ledger.incumbent, proposal.configuration)
+        changed = change.knobs
         self._tell(Stage.PROPOSED, f"{proposal.reason}: {_named(changed)}", proposal=proposal)
         try:
             if not changed:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
-            trial = self._hold(ledger.incumbent, proposal, self._plan, self._trials_end_seconds(ledger))
+            trial = self._hold(ledger.incumbent, proposal, self._plan, self._deadline_of(ledger, change))
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
@@ -219,7 +226,7 @@ class Controller:
         plan = replace(self._plan, guards=NO_GUARDS, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            proved = ledger.proved_by(self._hold(ledger.incumbent, proposal, plan, self._end_seconds))
+            proved = ledger.proved_by(self._hold(ledger.incumbent, proposal, plan, Deadline(self._end_seconds)))
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             return ledger
@@ -227,11 +234,11 @@ class Controller:
         self._tell(Stage.PROVEN, message, proposal=proposal, trial=proved.proof, interval=proved.proven)
         return proved
 
-    def _hold(self, baseline: Configuration, proposal: Proposal, plan: TrialPlan, until_seconds: float) -> Trial:
+    def _hold(self, baseline: Configuration, proposal: Proposal, plan: TrialPlan, deadline: Deadline) -> Trial:
         def compared(pairs: int, interval: Interval) -> None:
             self._tell(Stage.COMPARED, described_so_far(pairs, interval), proposal=proposal, interval=interval)
 
-        return self._laboratory.hold(baseline, proposal, plan, deadline_seconds=until_seconds, on_pair=compared)
+        return self._laboratory.hold(baseline, proposal, plan, deadline=deadline, on_pair=compared)
 
     def _tell(
         self,

@@ -14,7 +14,9 @@ from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials import (
+    NEVER,
     Concurrent,
+    Deadline,
     Design,
     Load,
     OnPair,
@@ -95,7 +97,7 @@ class Laboratory:
         proposal: Proposal,
         plan: TrialPlan,
         *,
-        deadline_seconds: float | None = None,
+        deadline: Deadline = NEVER,
         on_pair: OnPair | None = None,
     ) -> Trial:
         """Try `proposal` against `baseline`, which is in force; what is promoted is confirmed, else put back.
@@ -118,7 +120,7 @@ class Laboratory:
                 clock=self.clock,
                 rng=self.rng,
                 trial_id=trial_id,
-                deadline_seconds=deadline_seconds,
+                deadline=deadline,
                 on_pair=on_pair,
             )
             if trial.verdict.outcome is Outcome.PROMOTED:

@@ -13,7 +13,7 @@ from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, SimulatedTarget, WhiteNoise
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, VirtualClock
-from ml_postgres_optimization.trials import Measure, Outcome, TrialPlan
+from ml_postgres_optimization.trials import Measure, Outcome, Thresholds, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Controller, Draft, Laboratory, Stage, open_study, rule_drafts
 from ml_postgres_optimization.workload import LoadCounters
 
@@ -241,6 +241,16 @@ def test_the_budget_is_kept(bench):
     began = bench.clock.monotonic_seconds()
     bench.controller().run(bench.initial, bench.rules(), Budget(300))
     assert bench.clock.monotonic_seconds() - began <= 300 + 2 * (bench.plan.block_seconds + bench.plan.settle_seconds)
+
+
+def test_a_trial_that_tells_nothing_leaves_time_to_others(tmp_path):
+    plan = TrialPlan(max_pairs=10_000, thresholds=Thresholds(futility_alpha=None))
+    bench = Bench(tmp_path, noise=WhiteNoise(0.5), plan=plan)
+    drafts = [Draft.of({"bgwriter_lru_maxpages": 100 * number}, "user", "no effect") for number in (2, 3, 4)]
+    ledger = bench.controller().run(bench.initial, drafts, Budget(4000, prove=False))
+    shares = [(trial.ended_at - trial.started_at).total_seconds() / 4000 for trial in ledger.trials[:3]]
+    assert [trial.verdict.outcome for trial in ledger.trials[:3]] == [Outcome.UNDECIDED] * 3
+    assert shares == pytest.approx([1 / 2, 1 / 4, 1 / 8], abs=0.02)
 
 
 def test_too_little_time_tries_nothing(bench):

@@ -16,6 +16,7 @@ from ml_postgres_optimization.trials import (
     NO_GUARDS,
     Arm,
     Concurrent,
+    Deadline,
     Design,
     Measure,
     Outcome,
@@ -145,10 +146,38 @@ def test_an_interruption_at_any_block_leaves_the_baseline(block):
 
 def test_the_deadline_ends_a_trial_undecided():
     arena = FormulaArena(0.0099)
-    trial = tried(arena, deadline_seconds=60.0)
+    trial = tried(arena, deadline=Deadline(60.0))
     assert trial.verdict.outcome is Outcome.UNDECIDED
     assert arena.clock.monotonic_seconds() <= 60 + 14
     assert arena.in_force == BASELINE
+
+
+def test_after_its_fair_share_a_trial_that_tells_nothing_makes_room():
+    arena = FormulaArena(0.0097, noise=0.3)
+    trial = tried(
+        arena,
+        TrialPlan(max_pairs=200, thresholds=Thresholds(futility_alpha=None)),
+        deadline=Deadline(last_seconds=2000.0, fair_seconds=300.0),
+    )
+    assert trial.verdict.outcome is Outcome.UNDECIDED
+    assert "its time was over" in trial.verdict.reason
+    assert 300 <= arena.clock.monotonic_seconds() <= 314
+
+
+def test_after_its_fair_share_a_trial_that_is_about_to_tell_goes_on():
+    arena = FormulaArena(0.0085, noise=0.1)
+    trial = tried(arena, TrialPlan(max_pairs=200), deadline=Deadline(last_seconds=2000.0, fair_seconds=60.0))
+    assert trial.verdict.outcome is Outcome.PROMOTED
+    assert arena.clock.monotonic_seconds() > 91
+
+
+@pytest.mark.parametrize(
+    ("now", "progress", "is_over"),
+    [(99, 0.0, False), (100, 0.0, True), (100, 0.19, True), (100, 0.21, False), (500, 0.99, True)],
+)
+def test_the_evidence_has_to_grow_fast_enough_for_the_last_moment(now, progress, is_over):
+    deadline = Deadline(last_seconds=500.0, fair_seconds=100.0)
+    assert deadline.is_over(now, began_seconds=0.0, progress=progress) is is_over
 
 
 def test_noise_that_hits_one_block_of_the_candidate_does_not_abort():

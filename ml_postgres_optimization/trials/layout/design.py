@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ml_postgres_optimization.errors import UsageError
@@ -11,6 +12,35 @@ from ml_postgres_optimization.trials.proposal import Design
 from ml_postgres_optimization.trials.verdict import Guards, Thresholds
 
 _SHORTEST_RELOAD_SETTLE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """Until when a trial may go on, in monotonic seconds.
+
+    Parameters
+    ----------
+    last_seconds : float
+        No pair is begun from then on.
+    fair_seconds : float
+        From then on the trial goes on only as long as its evidence would suffice before `last_seconds`, were it to
+        grow as it has. So a trial that tells nothing leaves time to others, and one that is about to tell is not cut.
+    """
+
+    last_seconds: float = math.inf
+    fair_seconds: float = math.inf
+
+    def is_over(self, now_seconds: float, *, began_seconds: float, progress: float) -> bool:
+        """Tell whether a trial has to end that has gathered `progress`, from 0 to 1, of the evidence it needs."""
+        if now_seconds >= self.last_seconds:
+            return True
+        if now_seconds < self.fair_seconds:
+            return False
+        needed_seconds = (now_seconds - began_seconds) / progress if progress > 0 else math.inf
+        return began_seconds + needed_seconds > self.last_seconds
+
+
+NEVER = Deadline()
 
 
 @dataclass(frozen=True, slots=True)
