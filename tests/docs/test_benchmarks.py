@@ -13,11 +13,13 @@ from ml_postgres_optimization.target.embedded import all_binaries
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORTEST = {
+    "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
     "footprint": ("--hours", "0.002"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "monitoring_cost": ("--pairs", "1"),
     "prediction": ("--windows", "1500"),
     "stall": ("--pairs", "1", "--seconds", "5"),
+    "trial_statistics": ("--trials", "10"),
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
