@@ -1,5 +1,6 @@
 """Trials that can be believed: design, sequential test, verdict."""
 
+from ml_postgres_optimization.trials.figures import uneven
 from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
 from ml_postgres_optimization.trials.layout.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, TrialPlan
@@ -66,4 +67,5 @@ __all__ = [
     "paired_objective",
     "response_with_mix",
     "run_trial",
+    "uneven",
 ]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping
 
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
+from ml_postgres_optimization.trials.figures import figures_of
 from ml_postgres_optimization.trials.layout.blocks import Blocks
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline
-from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
+from ml_postgres_optimization.trials.objective import Measure, paired_objective
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
     Arm,
@@ -88,7 +89,7 @@ def run_trial(
         verdict,
         started_at,
         clock.now(),
-        _figures(course.in_all),
+        figures_of(course.in_all),
         course.effects,
         blocks.design,
         course.slower,
@@ -247,19 +248,3 @@ def _too_slow(effect: PartEffect, limit_ratio: float) -> str:
     ratio, low, high = effect.ratio
     interval = f"{low:.3g} to {high:.3g}" if low > 0 and math.isfinite(high) else "too few pairs for an interval"
     return f"{effect.part} takes {ratio:.3g} times as long ({interval}), the limit being {limit_ratio:g}"
-
-
-def _figures(in_all: Mapping[Arm, Window]) -> dict[str, float]:
-    """Describe both arms over all of their blocks, in the baseline's mix."""
-    figures: dict[str, float] = {}
-    for arm, window in in_all.items():
-        response = response_with_mix(window, mix_of(in_all[Arm.BASELINE]))
-        figures |= {
-            f"{arm}_mean_seconds": response.mean_seconds,
-            f"{arm}_p95_seconds": response.quantile_seconds(0.95),
-            f"{arm}_p99_seconds": response.quantile_seconds(0.99),
-            f"{arm}_error_ratio": window.error_ratio,
-            f"{arm}_throughput_per_second": window.throughput_per_second,
-            f"{arm}_measured_seconds": window.duration_seconds,
-        }
-    return figures

@@ -11,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Deadline, Design, Interval, Proposal, Trial, TrialPlan
+from ml_postgres_optimization.trials import NO_GUARDS, Deadline, Design, Interval, Proposal, Trial, TrialPlan, uneven
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -282,7 +282,8 @@ def described(trial: Trial) -> str:
     """Say in a sentence how a trial ended, and why."""
     verdict = trial.verdict
     interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
-    return f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
+    told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
+    return f"{told}; {note}" if (note := uneven(trial.figures)) else told
 
 
 def _proven(ledger: Ledger) -> str:

@@ -27,6 +27,7 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     drain,
     run_trial,
+    uneven,
 )
 from ml_postgres_optimization.workload import LoadArm, LoadCounters
 
@@ -385,6 +386,27 @@ def test_figures_describe_both_arms():
     assert trial.figures["candidate_p99_seconds"] > trial.figures["candidate_mean_seconds"]
     assert trial.figures["candidate_measured_seconds"] == 5.0 * len(trial.verdict.pairs)
     assert trial.ended_at > trial.started_at
+
+
+@pytest.mark.parametrize(("under_the_candidate", "noted"), [(1.0, True), (0.02, False)])
+def test_checkpoints_that_hit_one_arm_only_are_counted_and_noted(under_the_candidate, noted):
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        rates = {"checkpointer.requested_checkpoints_per_second": 0.0}
+        if labels["arm"] == "candidate":
+            rates = {"checkpointer.requested_checkpoints_per_second": under_the_candidate}
+        return replace(honest(seconds, labels=labels), rates=rates)
+
+    arena.measure = measure
+    trial = tried(arena)
+    assert trial.figures["baseline_checkpoints"] == 0.0
+    expected = 5.0 * under_the_candidate * len(trial.verdict.pairs)
+    assert trial.figures["candidate_checkpoints"] == pytest.approx(expected)
+    assert "candidate_autovacuums" not in trial.figures
+    said = f"checkpoints: {expected:.0f} under the candidate, 0 under the baseline"
+    assert uneven(trial.figures) == (said if noted else "")
 
 
 def test_each_pair_is_told_as_it_comes():
