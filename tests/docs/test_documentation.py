@@ -40,6 +40,7 @@ ORDER = (
     "test",
     "status",
     "history",
+    "explain",
     "rollback",
     "export",
     "uninstall",

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import psutil
 import psycopg
@@ -21,7 +23,10 @@ from ml_postgres_optimization.interfaces.commands import optimization
 from ml_postgres_optimization.interfaces.logs import LOG_NAME
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.guard import GuardedChange
+from ml_postgres_optimization.target.postgres.connection import connect, resolve_connection
+from ml_postgres_optimization.target.postgres.repository import Repository, SlowerPart, TrialRecord
 from ml_postgres_optimization.trials.layout.arena import ServerArena
 from ml_postgres_optimization.tuning.drafting import Draft
 
@@ -36,6 +41,7 @@ COMMANDS = (
     ("train",),
     ("status",),
     ("history",),
+    ("explain",),
     ("export",),
     ("rollback",),
     ("doctor",),
@@ -374,3 +380,64 @@ def test_ctrl_c_leaves_no_process_behind(folder):
     assert err.startswith("Interrupted.")
     _, alive = psutil.wait_procs(family, timeout=5)
     assert alive == []
+
+
+class TestExplain:
+    """What a user is told of one trial."""
+
+    STOCK = Configuration({"work_mem": 4096, "jit": True})
+    RECORD = TrialRecord(
+        id="20260101T000000-0001",
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        ended_at=datetime(2026, 1, 1, 0, 6, tzinfo=UTC),
+        baseline=STOCK,
+        candidate=STOCK.replaced({"work_mem": 16384}),
+        origin="rules",
+        reason="sorts spill to disk",
+        outcome="rejected",
+        ratio=0.8,
+        ratio_low=0.7,
+        ratio_high=0.9,
+        verdict_reason="query 42 takes 1.9 times as long",
+        pairs=tuple((0.010, 0.008 + 0.0001 * number, number % 2 == 0) for number in range(25)),
+        figures={
+            **{f"{arm}_{name}_seconds": 0.01 for arm in ("baseline", "candidate") for name in ("mean", "p95", "p99")},
+            "baseline_checkpoints": 0.0,
+            "candidate_checkpoints": 9.0,
+        },
+        slower_parts=(SlowerPart("query 42", 0.03, 1.9, 1.6, 2.4),),
+    )
+
+    @pytest.fixture
+    def recorded(self, here):
+        here("setup").done()
+        with connect(resolve_connection(here.dsn, {})) as connection:
+            repository = Repository(connection)
+            repository.add_trial(replace(self.RECORD, id="20250101T000000-0001", started_at=self.RECORD.started_at))
+            repository.add_trial(self.RECORD)
+        return here
+
+    def test_the_story_of_the_last_trial(self, recorded):
+        out = recorded("explain").done().out
+        for told in (
+            "work_mem  4MB       16MB",
+            "Proposed by rules: sorts spill to disk.",
+            "Seen: −20 % (−30 % to −10 %) in response time, over 25 pairs of blocks.",
+            "Verdict: rejected, for query 42 takes 1.9 times as long.",
+            "Uneven between the arms: checkpoints: 9 under the candidate, 0 under the baseline.",
+            "query 42",
+            "+90 % (+60 % to +140 %)",
+        ):
+            assert told in out
+        assert "Which of them mattered" not in out
+
+    def test_every_pair_is_in_the_json(self, recorded):
+        document = recorded("explain", self.RECORD.id, "--json").document
+        assert [step["pairs"] for step in document["evidence"]] == list(range(1, 26))
+        assert document["evidence"][0]["high"] is None
+        assert 0.7 < document["evidence"][-1]["low"] < document["evidence"][-1]["ratio"] < 1
+        assert document["slower_parts"][0]["part"] == "query 42"
+        assert document["changes"] == {"work_mem": {"before": 4096, "after": 16384}}
+
+    def test_a_trial_that_there_is_not(self, recorded):
+        recorded("explain", "nonesuch").is_refused(2, "'nonesuch'", "genesis-pg history")

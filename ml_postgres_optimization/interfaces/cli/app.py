@@ -12,6 +12,7 @@ from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, diagnose, run
 from ml_postgres_optimization.interfaces.commands import (
     diagnosis,
+    explanation,
     extended_test,
     installation,
     learning,
@@ -193,6 +194,21 @@ def history(
 ) -> None:
     """Show every trial, and what the promoted ones brought."""
     run(context, chosen_of(locals()), lambda session: records.history(session, limit=limit), read_only=True)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    trial: Annotated[str, typer.Argument(help="The id of a trial, as history shows it; or last.")] = explanation.LAST,
+    *,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Explain a trial: what was changed and why, the evidence, the effect, and which knobs mattered."""
+    run(context, chosen_of(locals()), lambda session: explanation.explain(session, trial=trial), read_only=True)
 
 
 @app.command()
