@@ -41,6 +41,10 @@ class Guards:
     coverage_ratio : float
         On sessions that are not ours: queries that were not seen to finish, as a share of the execution time in the
         reference block, above that of the baseline. It takes two such blocks, since a query may just not have come.
+    memory_ratio : float
+        Share of the memory that was available in the worst baseline block, at its end, that must be left at least;
+        zero where there is no limit. At a half, a second rise like the first would use up the rest. What the host
+        calls available counts, so it is seen on the server's own machine only.
     part_ratio : float
         How many times as long a single kind of operation, or a single query, may take: beyond, the candidate is
         rejected however fast the rest is; infinite where there is no limit. It is judged over all pairs (`Parts`).
@@ -63,18 +67,28 @@ class Guards:
     skipped_ratio: float = 0.05
     finished_ratio: float = 0.1
     coverage_ratio: float = 0.2
+    memory_ratio: float = 0.5
     part_ratio: float = 1.5
 
 
 NO_GUARDS = Guards(
-    math.inf, math.inf, math.inf, math.inf, math.inf, finished_ratio=0.0, coverage_ratio=math.inf, part_ratio=math.inf
+    mean_ratio=math.inf,
+    p99_ratio=math.inf,
+    median_ratio=math.inf,
+    error_ratio=math.inf,
+    skipped_ratio=math.inf,
+    finished_ratio=0.0,
+    coverage_ratio=math.inf,
+    memory_ratio=0.0,
+    part_ratio=math.inf,
 )
-_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio")
+_MEMORY_AVAILABLE = "host.memory_available_bytes"
+_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio", "memory_available_bytes")
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The figures of a block that the guards look at; `coverage_ratio` is NaN where the load is ours."""
+    """The figures of a block that the guards look at; NaN for what is not seen, or means nothing."""
 
     seconds: float
     mean_seconds: float
@@ -84,6 +98,7 @@ class Health:
     skipped_ratio: float
     finished_per_second: float
     coverage_ratio: float
+    memory_available_bytes: float = math.nan
 
     @classmethod
     def of(cls, window: Window, *, reference: Window) -> Health:
@@ -100,6 +115,7 @@ class Health:
             skipped_ratio=window.skipped_total / due if due else 0.0,
             finished_per_second=finished_per_second(window, are_ours=are_ours),
             coverage_ratio=math.nan if are_ours else coverage_ratio(window.statements, reference),
+            memory_available_bytes=window.gauges.get(_MEMORY_AVAILABLE, math.nan),
         )
 
     def worst(self, other: Health) -> Health:
@@ -140,6 +156,8 @@ def breach(candidate: Health, baseline: Health, guards: Guards) -> Breach | None
         The worst of all baseline blocks so far.
     guards : Guards
     """
+    if candidate.memory_available_bytes < guards.memory_ratio * baseline.memory_available_bytes:
+        return Breach(_dearer(candidate, baseline, guards))
     if candidate.error_ratio > guards.error_ratio + baseline.error_ratio:
         return Breach(_more("failed", candidate.error_ratio, baseline.error_ratio, guards.error_ratio))
     if candidate.skipped_ratio > guards.skipped_ratio + baseline.skipped_ratio:
@@ -178,6 +196,14 @@ def _fewer(candidate: Health, baseline: Health, guards: Guards) -> str:
         f"{candidate.finished_per_second:.3g} operations finished per second, against "
         f"{baseline.finished_per_second:.3g} in the worst baseline block, "
         f"the limit being {guards.finished_ratio:.0%} of that"
+    )
+
+
+def _dearer(candidate: Health, baseline: Health, guards: Guards) -> str:
+    left, worst = (health.memory_available_bytes / 1024**2 for health in (candidate, baseline))
+    return (
+        f"{left:,.0f} MB of memory are left, against {worst:,.0f} MB in the worst baseline block, "
+        f"the limit being {guards.memory_ratio:.0%} of that"
     )
 
 

@@ -244,6 +244,38 @@ def test_a_candidate_under_which_nothing_finishes_is_aborted_after_its_first_blo
     assert arena.in_force == BASELINE
 
 
+@pytest.mark.parametrize(
+    ("left", "outcome"), [({"candidate": 3.9e9}, Outcome.ABORTED), ({"candidate": 4.1e9}, Outcome.PROMOTED)]
+)
+def test_a_candidate_that_takes_half_of_the_memory_is_aborted_after_its_first_block(left, outcome):
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        gauges = {"host.memory_available_bytes": left.get(labels["arm"], 8e9)}
+        return replace(honest(seconds, labels=labels), gauges=gauges)
+
+    arena.measure = measure
+    verdict = tried(arena).verdict
+    assert verdict.outcome is outcome
+    if outcome is Outcome.ABORTED:
+        assert "3,719 MB of memory are left, against 7,629 MB" in verdict.reason
+        assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_memory_that_somebody_else_took_is_not_the_candidates_doing(seed):
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        gauges = {"host.memory_available_bytes": 8e9 if len(arena.blocks()) < 2 else 3e9}
+        return replace(honest(seconds, labels=labels), gauges=gauges)
+
+    arena.measure = measure
+    assert tried(arena, seed=seed).verdict.outcome is Outcome.PROMOTED
+
+
 FOREIGN = Configuration({"work_mem": 4096})
 FOREIGN_CANDIDATE = FOREIGN.replaced({"work_mem": 8192})
 READ, REPORT = (1, 0, 0), (2, 0, 0)
