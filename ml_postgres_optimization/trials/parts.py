@@ -116,8 +116,10 @@ class Parts:
 def _parts_of(window: Window) -> Iterator[tuple[Part, tuple[int, float]]]:
     """Yield each part that ended in `window`: how often, and the seconds that it took in all; none that took none."""
     for kind, operation in window.operations.items():
-        if seconds := operation.response.total * operation.response.mean_seconds:
-            yield kind, (operation.response.total, seconds)
+        total, mean_seconds = operation.response.total, operation.response.mean_seconds
+        # of nothing the mean is not a number
+        if total and mean_seconds > 0:
+            yield kind, (total, total * mean_seconds)
     if window.operations:
         return
     for key, counters in window.statements.items():

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from ml_postgres_optimization.telemetry import StatementCounters, Window
+from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, Window
 from ml_postgres_optimization.trials import Arm, Parts
 
 TRIALS = 60
@@ -45,6 +45,21 @@ def test_equal_arms_are_hardly_ever_vetoed_and_nothing_is_reported(queries, call
     results = [after(rng, queries, calls) for _ in range(TRIALS)]
     assert sum(vetoed for vetoed, _ in results) <= 0.05 * TRIALS
     assert sum(bool(reported) for _, reported in results) <= 0.05 * TRIALS
+
+
+def test_a_kind_that_finished_nothing_in_one_arm_is_no_part_of_the_pair():
+    some = Histogram.of(np.array([0.01, 0.02]))
+    busy = {"read": OperationWindow(some, some), "update": OperationWindow(some, some)}
+    idle = {"read": OperationWindow(some, some), "update": OperationWindow(Histogram.empty(), Histogram.empty())}
+    parts = Parts(limit_ratio=1.5, alpha=0.05)
+    for operations in (idle, busy):
+        windows = {
+            Arm.BASELINE: Window(START, START + timedelta(seconds=5), "c", {}, operations=busy),
+            Arm.CANDIDATE: Window(START, START + timedelta(seconds=5), "d", {}, operations=operations),
+        }
+        parts.add(windows, candidate_first=True)
+    assert parts.slower() == ()
+    assert parts.suspect() is None
 
 
 def test_a_query_that_takes_three_times_as_long_is_found_and_named():
