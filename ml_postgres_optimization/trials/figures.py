@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials.objective import mix_of, response_with_mix
-from ml_postgres_optimization.trials.proposal import Arm
+from ml_postgres_optimization.trials.proposal import Arm, Design
 
 # What the server does by itself, by the rates of a window that count it.
 _DISTURBANCES = {
@@ -17,13 +17,13 @@ _DISTURBANCES = {
     ),
     "autovacuums": ("tables.autovacuums_per_second",),
 }
-# Were each of them as likely in either arm, their numbers would differ by this many standard deviations in 5 % of
-# trials; fewer than so many of them are not worth a word.
+# Were each of them as likely in every second of either arm, their numbers would be this many standard deviations off
+# in 5 % of trials; fewer than so many of them are not worth a word.
 _DEVIATIONS = 2.0
 _FEWEST = 4
 
 
-def figures_of(in_all: Mapping[Arm, Window]) -> dict[str, float]:
+def figures_of(in_all: Mapping[Arm, Window], design: Design) -> dict[str, float]:
     """Describe both arms over all blocks, response times in the baseline's mix; what is not seen is absent."""
     figures: dict[str, float] = {}
     for arm, window in in_all.items():
@@ -36,7 +36,9 @@ def figures_of(in_all: Mapping[Arm, Window]) -> dict[str, float]:
             f"{arm}_throughput_per_second": window.throughput_per_second,
             f"{arm}_measured_seconds": window.duration_seconds,
         }
-        figures |= {f"{arm}_{name}": count for name, count in _disturbances(window).items()}
+        # side by side, what the server does by itself happens to both
+        if design is Design.SWITCHBACK:
+            figures |= {f"{arm}_{name}": count for name, count in _disturbances(window).items()}
     return figures
 
 
@@ -54,9 +56,13 @@ def uneven(figures: Mapping[str, float]) -> str:
     arm may get more of them, and a candidate may cause them.
     """
     notes = []
+    arms = (Arm.BASELINE, Arm.CANDIDATE)
+    seconds = [figures.get(f"{arm}_measured_seconds", 0.0) for arm in arms]
+    share = seconds[1] / sum(seconds) if sum(seconds) else 0.5
     for name in _DISTURBANCES:
-        baseline, candidate = (figures.get(f"{arm}_{name}", 0.0) for arm in (Arm.BASELINE, Arm.CANDIDATE))
+        baseline, candidate = (figures.get(f"{arm}_{name}", 0.0) for arm in arms)
         in_all = baseline + candidate
-        if in_all >= _FEWEST and abs(candidate - baseline) > _DEVIATIONS * math.sqrt(in_all):
+        limit = _DEVIATIONS * math.sqrt(in_all * share * (1 - share))
+        if in_all >= _FEWEST and abs(candidate - in_all * share) > limit:
             notes.append(f"{name}: {candidate:.0f} under the candidate, {baseline:.0f} under the baseline")
     return "; ".join(notes)

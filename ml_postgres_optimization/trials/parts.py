@@ -15,8 +15,8 @@ Part = str | StatementKey
 
 # A part matters where what it loses is more than this share of the time of the whole load.
 _LEAST_EXCESS = 0.005
-# Fewer pairs than this hold nothing up.
-_LEAST_PAIRS = 3
+# What all parts together may hold a promotion up with by chance; it costs time, and promotes nothing.
+_SUSPECT_ALPHA = 0.3
 
 
 @dataclass(slots=True)
@@ -47,7 +47,8 @@ class Parts:
     limit_ratio : float
         A part that takes more than this many times as long vetoes the candidate; infinite for no veto.
     alpha : float
-        Probability that any part is reported, or has a veto, that should not.
+        Probability that any part is reported that is not slower. That any has a veto that should not is little more:
+        at each look it is shared among the parts seen so far, and rare ones come late.
     """
 
     def __init__(self, *, limit_ratio: float, alpha: float) -> None:
@@ -72,31 +73,26 @@ class Parts:
 
     def slower(self) -> tuple[PartEffect, ...]:
         """Return the parts that the candidate is proven to have made slower, the greatest loss first."""
-        proven = self._proven_above(1.0)
+        proven = self._proven_above(1.0, self._alpha)
         return tuple(self._effect(part) for part in sorted(proven, key=self._excess, reverse=True))
 
     def veto(self) -> PartEffect | None:
         """Return the part that is proven to take longer than the limit allows; None where there is none."""
         if math.isinf(self._limit_ratio):
             return None
-        proven = self._proven_above(self._limit_ratio)
+        proven = self._proven_above(self._limit_ratio, self._alpha)
         return self._effect(max(proven, key=self._excess)) if proven else None
 
     def suspect(self) -> PartEffect | None:
-        """Return the part that, by what was seen so far, takes longer than the limit allows, proven or not."""
+        """Return the part that is probably slower, and by what was seen so far beyond the limit, though unproven."""
         if math.isinf(self._limit_ratio):
             return None
-        for part in self._losers():
-            if (
-                len(self._tests[part]) >= _LEAST_PAIRS
-                and (effect := self._effect(part)).ratio.ratio > self._limit_ratio
-            ):
-                return effect
-        return None
+        effects = (self._effect(part) for part in self._proven_above(1.0, _SUSPECT_ALPHA))
+        return next((effect for effect in effects if effect.ratio.ratio > self._limit_ratio), None)
 
-    def _proven_above(self, ratio: float) -> list[Part]:
-        alpha = self._alpha / max(1, len(self._tests))
-        return [part for part in self._losers() if self._tests[part].is_probably_above(ratio, alpha)]
+    def _proven_above(self, ratio: float, alpha: float) -> list[Part]:
+        each = alpha / max(1, len(self._tests))
+        return [part for part in self._losers() if self._tests[part].is_probably_above(ratio, each)]
 
     def _losers(self) -> Iterator[Part]:
         return (part for part in self._tests if self._excess(part) > _LEAST_EXCESS)

@@ -89,7 +89,7 @@ def run_trial(
         verdict,
         started_at,
         clock.now(),
-        figures_of(course.in_all),
+        figures_of(course.in_all, blocks.design),
         course.effects,
         blocks.design,
         course.slower,

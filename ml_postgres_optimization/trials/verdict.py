@@ -42,9 +42,10 @@ class Guards:
         On sessions that are not ours: queries that were not seen to finish, as a share of the execution time in the
         reference block, above that of the baseline. It takes two such blocks, since a query may just not have come.
     memory_ratio : float
-        Share of the memory that was available in the worst baseline block, at its end, that must be left at least;
-        zero where there is no limit. At a half, a second rise like the first would use up the rest. What the host
-        calls available counts, so it is seen on the server's own machine only.
+        Share of the memory that was available at the end of the first baseline block that must be left at least, zero
+        where there is no limit. At a half, a second rise like the first would use up the rest. Whoever took it: arms
+        side by side share it, and a session may keep what it took. What the host calls available counts, so it is
+        seen on the server's own machine only.
     part_ratio : float
         How many times as long a single kind of operation, or a single query, may take: beyond, the candidate is
         rejected however fast the rest is; infinite where there is no limit. It is judged over all pairs (`Parts`).
@@ -83,7 +84,7 @@ NO_GUARDS = Guards(
     part_ratio=math.inf,
 )
 _MEMORY_AVAILABLE = "host.memory_available_bytes"
-_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio", "memory_available_bytes")
+_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +120,12 @@ class Health:
         )
 
     def worst(self, other: Health) -> Health:
-        """Return the worse of each figure; NaN gives way to a number."""
-        return Health(
-            *(
-                float((np.fmin if name in _LESS_IS_WORSE else np.fmax)(getattr(self, name), getattr(other, name)))
-                for name in self.__slots__
-            )
-        )
+        """Return the worse of each figure, NaN giving way to a number; of memory what there was first."""
+        worst = {
+            name: float((np.fmin if name in _LESS_IS_WORSE else np.fmax)(getattr(self, name), getattr(other, name)))
+            for name in self.__slots__
+        }
+        return Health(**worst | {"memory_available_bytes": self.memory_available_bytes})
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +200,9 @@ def _fewer(candidate: Health, baseline: Health, guards: Guards) -> str:
 
 
 def _dearer(candidate: Health, baseline: Health, guards: Guards) -> str:
-    left, worst = (health.memory_available_bytes / 1024**2 for health in (candidate, baseline))
+    left, first = (health.memory_available_bytes / 1024**2 for health in (candidate, baseline))
     return (
-        f"{left:,.0f} MB of memory are left, against {worst:,.0f} MB in the worst baseline block, "
+        f"{left:,.0f} MB of memory are left, against {first:,.0f} MB after the first baseline block, "
         f"the limit being {guards.memory_ratio:.0%} of that"
     )
 

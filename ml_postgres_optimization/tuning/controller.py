@@ -182,7 +182,8 @@ class Controller:
     def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         change = Change(ledger.incumbent, ledger.initial)
-        if self._seconds_until(self._end_seconds) >= self._least_seconds(change):
+        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change)
+        if self._seconds_until(self._end_seconds) >= needed_seconds:
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
         return False
@@ -226,7 +227,10 @@ class Controller:
         plan = replace(self._plan, guards=NO_GUARDS, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            proved = ledger.proved_by(self._hold(ledger.incumbent, proposal, plan, Deadline(self._end_seconds)))
+            deadline = Deadline(self._end_seconds)
+            # by what is written into the server's configuration, and everybody under the same: as it will stay
+            trial = self._hold(ledger.incumbent, proposal, plan, deadline, design=Design.SWITCHBACK)
+            proved = ledger.proved_by(trial)
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             return ledger
@@ -234,11 +238,19 @@ class Controller:
         self._tell(Stage.PROVEN, message, proposal=proposal, trial=proved.proof, interval=proved.proven)
         return proved
 
-    def _hold(self, baseline: Configuration, proposal: Proposal, plan: TrialPlan, deadline: Deadline) -> Trial:
+    def _hold(
+        self,
+        baseline: Configuration,
+        proposal: Proposal,
+        plan: TrialPlan,
+        deadline: Deadline,
+        *,
+        design: Design | None = None,
+    ) -> Trial:
         def compared(pairs: int, interval: Interval) -> None:
             self._tell(Stage.COMPARED, described_so_far(pairs, interval), proposal=proposal, interval=interval)
 
-        return self._laboratory.hold(baseline, proposal, plan, deadline=deadline, on_pair=compared)
+        return self._laboratory.hold(baseline, proposal, plan, design=design, deadline=deadline, on_pair=compared)
 
     def _tell(
         self,

@@ -97,10 +97,13 @@ class Laboratory:
         proposal: Proposal,
         plan: TrialPlan,
         *,
+        design: Design | None = None,
         deadline: Deadline = NEVER,
         on_pair: OnPair | None = None,
     ) -> Trial:
         """Try `proposal` against `baseline`, which is in force; what is promoted is confirmed, else put back.
+
+        Without a `design`, the change says which (`design_of`).
 
         Raises
         ------
@@ -111,7 +114,7 @@ class Laboratory:
         """
         change = Change(baseline, proposal.configuration)
         trial_id = self.new_trial_id()
-        layout = Concurrent if self.design_of(change) is Design.CONCURRENT else Switchback
+        layout = Concurrent if (design or self.design_of(change)) is Design.CONCURRENT else Switchback
         with self.guard.trial(change, trial_id) as guarded:
             arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
             trial = run_trial(

@@ -13,7 +13,7 @@ from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, SimulatedTarget, WhiteNoise
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, VirtualClock
-from ml_postgres_optimization.trials import Measure, Outcome, Thresholds, TrialPlan
+from ml_postgres_optimization.trials import Design, Measure, Outcome, Thresholds, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Controller, Draft, Laboratory, Stage, open_study, rule_drafts
 from ml_postgres_optimization.workload import LoadCounters
 
@@ -119,6 +119,19 @@ def test_the_rules_are_promoted_and_the_gain_is_as_the_surface_says(bench):
     assert ledger.proven.low < true_ratio < ledger.proven.high
     assert ledger.accumulated.low < true_ratio < ledger.accumulated.high
     assert ledger.proven.ratio == pytest.approx(true_ratio, rel=0.1)
+
+
+def test_the_proof_is_a_switchback_whatever_was_promoted(bench, monkeypatch):
+    designs, hold = [], Laboratory.hold
+
+    def noted(laboratory, *arguments, design=None, **more):
+        designs.append(design)
+        return hold(laboratory, *arguments, design=design, **more)
+
+    monkeypatch.setattr(Laboratory, "hold", noted)
+    ledger = bench.controller().run(bench.initial, bench.rules(), Budget(1500, patience=2))
+    assert ledger.proof is not None
+    assert designs == [None] * len(ledger.trials) + [Design.SWITCHBACK]
 
 
 def test_the_time_kept_for_the_proof_is_lent_as_long_as_there_is_nothing_to_prove(bench):

@@ -174,7 +174,7 @@ def test_after_its_fair_share_a_trial_that_is_about_to_tell_goes_on():
 
 @pytest.mark.parametrize(
     ("now", "progress", "is_over"),
-    [(99, 0.0, False), (100, 0.0, True), (100, 0.19, True), (100, 0.21, False), (500, 0.99, True)],
+    [(99, 0.0, False), (100, 0.0, True), (100, 0.19, True), (100, 0.21, False), (100, 1.0, True), (500, 0.99, True)],
 )
 def test_the_evidence_has_to_grow_fast_enough_for_the_last_moment(now, progress, is_over):
     deadline = Deadline(last_seconds=500.0, fair_seconds=100.0)
@@ -259,21 +259,29 @@ def test_a_candidate_that_takes_half_of_the_memory_is_aborted_after_its_first_bl
     verdict = tried(arena).verdict
     assert verdict.outcome is outcome
     if outcome is Outcome.ABORTED:
-        assert "3,719 MB of memory are left, against 7,629 MB" in verdict.reason
+        assert "3,719 MB of memory are left, against 7,629 MB after the first" in verdict.reason
         assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 1
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_memory_that_somebody_else_took_is_not_the_candidates_doing(seed):
-    arena = FormulaArena(0.007)
-    honest = arena.measure
+def test_memory_that_goes_while_both_arms_run_side_by_side_ends_the_trial():
+    arena = DividedFormulaArena(0.007)
+    honest = arena.measure_arms
 
-    def measure(seconds, *, labels):
-        gauges = {"host.memory_available_bytes": 8e9 if len(arena.blocks()) < 2 else 3e9}
-        return replace(honest(seconds, labels=labels), gauges=gauges)
+    def measure_arms(seconds, *, labels):
+        left = {"host.memory_available_bytes": 8e9 if len(arena.blocks()) < 2 else 3e9}
+        return {arm: replace(window, gauges=left) for arm, window in honest(seconds, labels=labels).items()}
 
-    arena.measure = measure
-    assert tried(arena, seed=seed).verdict.outcome is Outcome.PROMOTED
+    arena.measure_arms = measure_arms
+    trial = run_trial(
+        Concurrent(arena, TrialPlan(), Change(BASELINE, CANDIDATE)),
+        PROPOSAL,
+        clock=arena.clock,
+        rng=random.Random(1),
+        trial_id="t1",
+    )
+    assert trial.verdict.outcome is Outcome.ABORTED
+    assert "MB of memory are left" in trial.verdict.reason
+    assert "baseline_checkpoints" not in trial.figures
 
 
 FOREIGN = Configuration({"work_mem": 4096})
@@ -439,6 +447,17 @@ def test_checkpoints_that_hit_one_arm_only_are_counted_and_noted(under_the_candi
     assert "candidate_autovacuums" not in trial.figures
     said = f"checkpoints: {expected:.0f} under the candidate, 0 under the baseline"
     assert uneven(trial.figures) == (said if noted else "")
+
+
+def test_an_arm_that_was_measured_longer_may_have_more_checkpoints():
+    figures = {
+        "baseline_measured_seconds": 40.0,
+        "candidate_measured_seconds": 30.0,
+        "baseline_checkpoints": 240.0,
+        "candidate_checkpoints": 180.0,
+    }
+    assert uneven(figures) == ""
+    assert uneven(figures | {"candidate_checkpoints": 240.0}).startswith("checkpoints: 240 under the candidate")
 
 
 def test_each_pair_is_told_as_it_comes():

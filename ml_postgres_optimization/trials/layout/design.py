@@ -24,7 +24,8 @@ class Deadline:
         No pair is begun from then on.
     fair_seconds : float
         From then on the trial goes on only as long as its evidence would suffice before `last_seconds`, were it to
-        grow as it has. So a trial that tells nothing leaves time to others, and one that is about to tell is not cut.
+        grow as it has. So a trial that tells nothing leaves time to others, and one that is about to promote is not
+        cut; nor goes one on that has its evidence, and is held up by something else.
     """
 
     last_seconds: float = math.inf
@@ -36,6 +37,8 @@ class Deadline:
             return True
         if now_seconds < self.fair_seconds:
             return False
+        if progress >= 1:
+            return True
         needed_seconds = (now_seconds - began_seconds) / progress if progress > 0 else math.inf
         return began_seconds + needed_seconds > self.last_seconds
 
