@@ -49,6 +49,7 @@ class Guards:
     part_ratio : float
         How many times as long a single kind of operation, or a single query, may take: beyond, the candidate is
         rejected however fast the rest is; infinite where there is no limit. It is judged over all pairs (`Parts`).
+        What one part may lose for the good of the whole is a judgement: a plan that turns costs factors.
 
     Notes
     -----
@@ -157,7 +158,7 @@ def breach(candidate: Health, baseline: Health, guards: Guards) -> Breach | None
     guards : Guards
     """
     if candidate.memory_available_bytes < guards.memory_ratio * baseline.memory_available_bytes:
-        return Breach(_dearer(candidate, baseline, guards))
+        return Breach(_less_memory(candidate, baseline, guards))
     if candidate.error_ratio > guards.error_ratio + baseline.error_ratio:
         return Breach(_more("failed", candidate.error_ratio, baseline.error_ratio, guards.error_ratio))
     if candidate.skipped_ratio > guards.skipped_ratio + baseline.skipped_ratio:
@@ -199,7 +200,7 @@ def _fewer(candidate: Health, baseline: Health, guards: Guards) -> str:
     )
 
 
-def _dearer(candidate: Health, baseline: Health, guards: Guards) -> str:
+def _less_memory(candidate: Health, baseline: Health, guards: Guards) -> str:
     left, first = (health.memory_available_bytes / 1024**2 for health in (candidate, baseline))
     return (
         f"{left:,.0f} MB of memory are left, against {first:,.0f} MB after the first baseline block, "
