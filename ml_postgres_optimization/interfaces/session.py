@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError
+from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError, UsageError
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.logs import Log, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter
@@ -27,7 +27,9 @@ from ml_postgres_optimization.target.postgres.schema import (
     require_schema,
     schema_state,
 )
-from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.target.postgres.server import MakeRestarter, PostgresTarget
+from ml_postgres_optimization.target.protocols import Restarter
+from ml_postgres_optimization.target.restart import CommandRestarter, EmbeddedRestarter
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
 
@@ -66,6 +68,11 @@ class Session:
     _resources: ExitStack = field(default_factory=ExitStack)
     _lock: OptimizerLock | None = None
     _repository: Repository | None = None
+
+    @property
+    def may_restart(self) -> bool:
+        """Whether the server may be restarted for a change."""
+        return self.target.can_restart and self.settings.allow_restart
 
     @property
     def may_load(self) -> bool:
@@ -117,6 +124,17 @@ class Session:
                 self.log.warning("undone", what=str(undone))
             yield journal
 
+    def retake_lock(self) -> None:
+        """Take the lock of `sole_optimizer` again, after a restart of the server.
+
+        Raises
+        ------
+        AlreadyRunning
+            If another optimiser was faster.
+        """
+        if self._lock is not None:
+            self._lock.retake()
+
     def is_sole_optimizer(self) -> bool:
         """Tell whether this session still holds the lock that `sole_optimizer` took."""
         return self._lock is not None and self._lock.held()
@@ -144,6 +162,14 @@ class Session:
         return self.target.capabilities.system_identifier
 
 
+@dataclass(frozen=True, slots=True)
+class _Reached:
+    """How the server is reached, and what makes that which restarts it; None where it is not to be restarted."""
+
+    connection: ConnectionSettings
+    restarter: MakeRestarter | None = None
+
+
 @contextmanager
 def open_session(
     settings: Settings, home: Home, environ: Mapping[str, str], reporter: Reporter, *, read_only: bool = False
@@ -165,8 +191,12 @@ def open_session(
     home.prepare()
     with ExitStack() as resources:
         given = resolve_connection(settings.dsn, environ)
-        connection = given or _embedded(settings, home, reporter, resources, join=read_only)
-        session = _opened(settings, home, reporter, resources, connection=connection, embedded=given is None)
+        reached = (
+            _Reached(given, _by_command(settings, resources))
+            if given
+            else _embedded(settings, home, reporter, resources, join=read_only)
+        )
+        session = _opened(settings, home, reporter, resources, reached=reached, embedded=given is None)
         try:
             if not read_only:
                 session.undo_unfinished()
@@ -184,7 +214,7 @@ def _opened(
     reporter: Reporter,
     resources: ExitStack,
     *,
-    connection: ConnectionSettings,
+    reached: _Reached,
     embedded: bool,
 ) -> Session:
     """Open the target, and name the run."""
@@ -193,9 +223,14 @@ def _opened(
     repository = ConnectionSettings.from_dsn(settings.repository, "--repository") if settings.repository else None
     memory_bytes = settings.memory_limit_bytes
     target = resources.enter_context(
-        PostgresTarget.open(connection, memory_override_bytes=memory_bytes, log_directory=home.logs)
+        PostgresTarget.open(
+            reached.connection,
+            memory_override_bytes=memory_bytes,
+            log_directory=home.logs,
+            restarter=reached.restarter,
+        )
     )
-    log.info("started", server=connection.display, version=target.capabilities.version)
+    log.info("started", server=reached.connection.display, version=target.capabilities.version)
     return Session(
         settings=settings,
         home=home,
@@ -211,15 +246,13 @@ def _opened(
     )
 
 
-def _embedded(
-    settings: Settings, home: Home, reporter: Reporter, resources: ExitStack, *, join: bool
-) -> ConnectionSettings:
+def _embedded(settings: Settings, home: Home, reporter: Reporter, resources: ExitStack, *, join: bool) -> _Reached:
     """Start the embedded server, or join the one that another run of ours has started, where that is enough."""
     if join:
         with suppress(EmbeddedServerFailed):
             running = EmbeddedServer.attach(home.embedded)
             reporter.say("No server was given: looking at the embedded one that another run has started.")
-            return ConnectionSettings.from_dsn(running.dsn)
+            return _Reached(ConnectionSettings.from_dsn(running.dsn))
     binaries = find_binaries(settings.pg_bin)
     reporter.say(
         f"No server was given (--dsn, POSTGRES_* or PG*): working on an embedded PostgreSQL {binaries.major} "
@@ -232,4 +265,28 @@ def _embedded(
     if preloaded:
         with connect(connection_settings, purpose="setup") as connection:
             install_statement_statistics(connection)
-    return connection_settings
+    restarter = resources.enter_context(EmbeddedRestarter(server))
+    return _Reached(connection_settings, lambda _connection, _data, _programs: restarter)
+
+
+def _by_command(settings: Settings, resources: ExitStack) -> MakeRestarter | None:
+    """Return what makes the restarter of a server of the user's; None where nobody has allowed a restart."""
+    if not settings.allow_restart:
+        return None
+    command = settings.restart_command
+    if command is None:
+        raise UsageError(
+            "--allow-restart is given, and not how this server is restarted.",
+            "Say it: --restart-command 'systemctl restart postgresql', for one.",
+        )
+
+    def made(connection: ConnectionSettings, data_directory: Path | None, programs: Path | None) -> Restarter:
+        def answer() -> None:
+            connect(connection, purpose="restart").close()
+
+        binaries = find_binaries(settings.pg_bin or programs)
+        return resources.enter_context(
+            CommandRestarter(command, answer, data_directory=data_directory, binaries=binaries)
+        )
+
+    return made

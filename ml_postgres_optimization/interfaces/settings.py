@@ -88,6 +88,10 @@ class Settings(BaseSettings):
         What the server may use, where we cannot see it.
     allow_knob : tuple of str
         Knobs that lose durability and may be searched all the same, named one by one by the owner.
+    allow_restart : bool
+        Whether the server may be restarted to try what takes effect at its start only.
+    restart_command : str or None
+        What restarts a server of the user's; run without a shell.
     retention_days : int or None
         How long windows are kept; None leaves it as it is, 30 days at first.
     seed : int
@@ -108,6 +112,8 @@ class Settings(BaseSettings):
     maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
     memory_limit_bytes: Bytes | None = None
     allow_knob: Names = ()
+    allow_restart: bool = False
+    restart_command: str | None = None
     retention_days: Days | None = None
     seed: Seed = 1
 

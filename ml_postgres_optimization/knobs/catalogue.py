@@ -78,6 +78,8 @@ class Catalogue(Mapping[str, Knob]):
         Knob of the file → why it is not among `knobs`.
     allowed_by_owner : frozenset of str
         Names that the owner of the data allowed, out of those that an owner may allow.
+    may_restart : bool
+        Whether the server may be restarted for a change.
 
     Examples
     --------
@@ -92,6 +94,7 @@ class Catalogue(Mapping[str, Knob]):
     forbidden: tuple[Forbidden, ...] = ()
     left_out: Mapping[str, str] = field(default_factory=dict)
     allowed_by_owner: frozenset[str] = frozenset()
+    may_restart: bool = False
 
     def __getitem__(self, name: str) -> Knob:
         return self.knobs[name]
@@ -106,6 +109,13 @@ class Catalogue(Mapping[str, Knob]):
     def online(self) -> Catalogue:
         """The knobs that take effect without a restart."""
         return replace(self, knobs={name: knob for name, knob in self.items() if knob.scope < Scope.RESTART})
+
+    @property
+    def tunable(self) -> Catalogue:
+        """The knobs that we may change here: those online, and others only where the server may be restarted."""
+        if not self.may_restart:
+            return self.online
+        return replace(self, knobs={name: knob for name, knob in self.items() if not knob.is_advice_only})
 
     @property
     def sessions_own(self) -> Catalogue:
@@ -155,9 +165,9 @@ class Catalogue(Mapping[str, Knob]):
     def configuration_of(
         self, settings: Mapping[str, Setting], client: Mapping[str, KnobValue] | None = None
     ) -> Configuration:
-        """Return what is in force of the knobs that take effect without a restart, with the `client` ones given."""
+        """Return what is in force of the knobs that we may change here, with the `client` ones given."""
         ours = {name: value for name, value in (client or {}).items() if name in self}
-        live = {name: settings[name].value for name in self.online if name in settings}
+        live = {name: settings[name].value for name in self.tunable if name in settings}
         return Configuration({**live, **ours})
 
 
@@ -179,6 +189,7 @@ class _KnobEntry(BaseModel):
     memory_rule: str | None = None
     since: int | None = None
     until: int | None = None
+    advice_only: bool = False
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
@@ -221,6 +232,7 @@ class _KnobEntry(BaseModel):
             memory_rule=self.memory_rule,
             since_version=self.since,
             until_version=self.until,
+            is_advice_only=self.advice_only,
         )
 
 

@@ -46,6 +46,9 @@ class Knob:
         The part that it plays in the prediction of peak memory (`knobs.memory`).
     since_version, until_version : int or None
         First and last major version that has it.
+    is_advice_only : bool
+        Whether it is never searched, not even where the server may be restarted: the application relies on it, or the
+        server works it out from others.
     summary, source : str
         What it does, in a sentence; where its range comes from.
     """
@@ -64,6 +67,7 @@ class Knob:
     memory_rule: str | None = None
     since_version: int | None = None
     until_version: int | None = None
+    is_advice_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 Corrected are: memory is the cgroup's where there is one; ``work_mem`` is bounded by the memory rule; only what this
 server was built with is proposed; the size of the WAL is bounded by the free disk; nothing is proposed for which the
-machine gives no reason. What needs a restart is advice, and is not part of the configuration.
+machine gives no reason. What needs a restart is advice, and part of the configuration only where the server may be
+restarted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.knobs.confrontation import largest_wal_mib
-from ml_postgres_optimization.knobs.knob import Knob, KnobValue, Scope, Setting
+from ml_postgres_optimization.knobs.knob import Knob, KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.memory import allowed_bytes, predicted_peak_bytes
 from ml_postgres_optimization.knobs.rendering import bytes_of, render, rounded, same_value
@@ -30,9 +31,9 @@ class RuleAdvice:
     Parameters
     ----------
     configuration : Configuration
-        What is in force of the knobs that take effect without a restart, with the rules' values over it.
+        What is in force of the knobs that we may change here, with the rules' values over it.
     restart_advice : mapping of str to KnobValue
-        What only a restart would bring, in base units; never set by us.
+        What only a restart would bring, in base units, where the server may not be restarted; not set by us.
     reasons : mapping of str to str
         A sentence for each knob that the rules change or advise.
     """
@@ -111,16 +112,13 @@ def rule_configuration(
     connected = connections or int(situation.number("max_connections", 100))
     querying = active or (_concurrency(machine) if CONCURRENCY in catalogue else connected)
     advice = dict(_advised(replace(situation, connections=connected, active=querying)))
-    online = {name: value for name, (value, _) in advice.items() if _online(catalogue[name])}
+    tunable = catalogue.tunable
+    ours = {name: value for name, (value, _) in advice.items() if name in tunable}
     return RuleAdvice(
-        catalogue.configuration_of(settings).replaced(online),
-        {name: value for name, (value, _) in advice.items() if name not in online},
+        catalogue.configuration_of(settings).replaced(ours),
+        {name: value for name, (value, _) in advice.items() if name not in ours},
         {name: reason for name, (_, reason) in advice.items()},
     )
-
-
-def _online(knob: Knob) -> bool:
-    return knob.scope < Scope.RESTART
 
 
 def _advised(situation: _Situation) -> Iterator[tuple[str, Advice]]:

@@ -116,14 +116,23 @@ def _refuse_knob(name: str, value: KnobValue, circumstances: Circumstances) -> N
         reason = circumstances.catalogue.left_out.get(name, "it is not in the catalogue of knobs")
         raise ChangeRefused(f"{name} is not ours to tune here: {reason}.", f"Take {name} out of the configuration.")
     _refuse_value(knob, value)
-    if knob.scope is Scope.RESTART:
-        raise ChangeRefused(
-            f"{name} = {render(value, knob.unit)} needs a restart of the server, which we never do.",
-            f"Take {name} out of the configuration, or set it yourself and restart.",
-        )
+    if name not in circumstances.catalogue.tunable:
+        raise _not_without_restart(knob, value, may_restart=circumstances.catalogue.may_restart)
     refused = None if knob.scope is Scope.CLIENT else refusal(name, circumstances.capabilities)
     if refused:
         raise refused
+
+
+def _not_without_restart(knob: Knob, value: KnobValue, *, may_restart: bool) -> ChangeRefused:
+    if may_restart:
+        return ChangeRefused(
+            f"{knob.name} = {render(value, knob.unit)} is refused: it is advice only, and never set by us.",
+            f"Take {knob.name} out of the configuration, or set it yourself and restart.",
+        )
+    return ChangeRefused(
+        f"{knob.name} = {render(value, knob.unit)} needs a restart of the server, which nobody has allowed.",
+        f"Take {knob.name} out of the configuration, allow restarts, or set it yourself and restart.",
+    )
 
 
 def _refuse_value(knob: Knob, value: KnobValue) -> None:

@@ -17,7 +17,7 @@ from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, C
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.safety.records import KnobChange, RecordKind
-from ml_postgres_optimization.safety.undo import is_as_before, is_ours, put_back, says
+from ml_postgres_optimization.safety.undo import is_as_before, is_ours, needs_restart, put_back, says
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 
@@ -41,6 +41,8 @@ class Guard:
     is_sole : callable, optional
         Whether the lock of the one optimiser is still held; asked before anything is put in force, never before
         something is put back.
+    after_restart : callable, optional
+        Called after each restart of the server, which has ended the session that held that lock.
 
     Notes
     -----
@@ -59,6 +61,7 @@ class Guard:
         connections: int | None = None,
         active: int | None = None,
         is_sole: Callable[[], bool] | None = None,
+        after_restart: Callable[[], None] | None = None,
     ) -> None:
         self.actuator = actuator
         self.catalogue = catalogue
@@ -68,6 +71,7 @@ class Guard:
         self._connections = connections
         self._active = active
         self._is_sole = is_sole
+        self._after_restart = after_restart
 
     def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
         """Read what a review needs; then many configurations can be reviewed by `constraints.review` at no cost.
@@ -117,17 +121,43 @@ class Guard:
         Raises
         ------
         ChangeRefused
-            If the review refuses it, an earlier trial is unfinished, or `change.before` is not what is in force.
+            If the review refuses it, an earlier trial is unfinished, `change.before` is not what is in force, or the
+            server would not start with it.
         """
         self._refuse_unfinished()
         circumstances = self.circumstances(change.after)
         review(change.after, circumstances, before=change.before)
         live = circumstances.settings
-        return tuple(
-            _knob_change(live[name], change)
+        changed = [
+            name
             for name, value in change.after.items()
             if name in live and not same_value(value, live[name].value, live[name].kind)
-        )
+        ]
+        self._rehearse(change.after, changed, live)
+        return tuple(_knob_change(live[name], change) for name in changed)
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Restart the server, and take the lock of the one optimiser again.
+
+        Raises
+        ------
+        ChangeRefused, TargetError
+            See `Actuator.restart`.
+        AlreadyRunning
+            If another optimiser has the lock by now.
+        """
+        try:
+            self.actuator.restart(rescue)
+        finally:
+            if self._after_restart is not None:
+                self._after_restart()
+
+    def _rehearse(self, after: Configuration, changed: Iterable[str], live: Mapping[str, Setting]) -> None:
+        """See that the server would start with all that only a start brings, together."""
+        if any(needs_restart(live[name]) for name in changed):
+            self.actuator.rehearse(
+                {name: after[name] for name in after if name in live and needs_restart(live[name])}
+            )
 
     def require_sole(self) -> None:
         """Refuse to go on where another optimiser may work on the server by now.
@@ -179,6 +209,7 @@ class GuardedChange:
         self._change = change
         self._trial_id = trial_id
         self._knobs: tuple[KnobChange, ...] = ()
+        self._needs_restart = False
         self._is_open = False
         self._is_applied = False
         self._may_be_written = False
@@ -188,6 +219,7 @@ class GuardedChange:
         try:
             with deferred_signals():
                 self._knobs = self._guard.intended(self._change)
+                self._needs_restart = any(needs_restart(setting) for setting in self._live().values())
                 self._journal(RecordKind.INTENT, knobs=self._knobs)
                 self._is_open = True
         except BaseException as error:
@@ -251,6 +283,22 @@ class GuardedChange:
             self._put_back()
             self._journal(RecordKind.WITHDRAWN, foreign=self.foreign_changes)
 
+    @property
+    def needs_restart(self) -> bool:
+        """Whether the server has to be restarted between the baseline and the candidate."""
+        return self._needs_restart
+
+    def renew(self) -> None:
+        """Restart the server under what is in force, so that its caches are as after any other restart.
+
+        Raises
+        ------
+        ChangeRefused, TargetError
+            If it does not start; see `Actuator.restart`.
+        """
+        with deferred_signals():
+            self._guard.restart({})
+
     def session_settings(self, configuration: Configuration) -> dict[str, str]:
         """Return what a session has to SET for itself to run under the baseline or the candidate."""
         is_after = configuration == self._change.after
@@ -270,7 +318,9 @@ class GuardedChange:
         self._may_be_written = True
         for knob in self._knobs:
             self._guard.actuator.write(knob.name, knob.new_value)
-        if self._knobs:
+        if self._needs_restart:
+            self._guard.restart({knob.name: knob.old_written for knob in self._knobs})
+        elif self._knobs:
             self._guard.actuator.reload()
         live = self._live()
         for knob in self._knobs:
@@ -285,7 +335,7 @@ class GuardedChange:
 
     def _put_back(self) -> None:
         self._is_applied = False
-        result = put_back(self._guard.actuator, self._knobs)
+        result = put_back(self._guard.actuator, self._knobs, restart=self._guard.restart)
         self._may_be_written = False
         self._note_foreign(result.foreign)
 

@@ -76,7 +76,7 @@ def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:
     """
     reasons = {
         name: refused.what
-        for name, knob in catalogue.online.items()
+        for name, knob in catalogue.tunable.items()
         if knob.scope is not Scope.CLIENT and (refused := refusal(name, capabilities))
     }
     return catalogue.without(reasons)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
@@ -16,6 +16,7 @@ from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 
 _NOTHING = "nothing"
+Restart = Callable[[Mapping[str, str | None]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,11 @@ def _listed(knobs: Mapping[str, str]) -> str:
     return ", ".join(f"{name} reset" if text == _NOTHING else f"{name} = {text}" for name, text in knobs.items())
 
 
+def needs_restart(setting: Setting) -> bool:
+    """Tell whether only a start of the server brings a change of this setting into force."""
+    return setting.context == "postmaster"
+
+
 def is_ours(knob: KnobChange, setting: Setting | None) -> bool:
     """Tell whether ``postgresql.auto.conf`` says of the knob what the trial wrote."""
     if setting is None or setting.written_value is None:
@@ -89,8 +95,16 @@ def _text(written: str | None) -> str:
     return _NOTHING if written is None else written
 
 
-def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:
-    """Put back what is still ours, and make it take effect by one reload; a second call changes nothing.
+def put_back(actuator: Actuator, knobs: Iterable[KnobChange], *, restart: Restart | None = None) -> PutBack:
+    """Put back what is still ours, and make it take effect by one reload or restart; a second call changes nothing.
+
+    Parameters
+    ----------
+    actuator : Actuator
+    knobs : iterable of KnobChange
+    restart : callable, optional
+        Restarts the server; the actuator's own by default, where it has one. Without any, what needs a restart is put
+        back in the file, and comes into force with the server's next start.
 
     Raises
     ------
@@ -98,7 +112,7 @@ def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:
         If the server is away or refuses; what was put back until then stays, and a later call does the rest.
     """
     try:
-        return _put_back(actuator, tuple(knobs))
+        return _put_back(actuator, tuple(knobs), restart or (actuator.restart if actuator.can_restart else None))
     except ChangeRefused as refusal:
         # a refused proposal leaves the server as it was; this leaves on trial what was, which nobody may pass over
         raise TargetError(
@@ -107,26 +121,29 @@ def put_back(actuator: Actuator, knobs: Iterable[KnobChange]) -> PutBack:
         ) from refusal
 
 
-def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...]) -> PutBack:
+def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...], restart: Restart | None) -> PutBack:
     live = actuator.settings([knob.name for knob in wanted]) if wanted else {}
     restored, foreign = {}, {}
-    reload_needed = False
+    in_force = {knob.name for knob in wanted if _is_still_in_force(knob, live.get(knob.name))}
     for knob in wanted:
         setting = live.get(knob.name)
         if is_as_before(knob, setting):
-            reload_needed |= _is_still_in_force(knob, setting)
-        elif is_ours(knob, setting):
+            continue
+        if is_ours(knob, setting):
             actuator.restore(knob.name, knob.old_written)
             restored[knob.name] = _text(knob.old_written)
         else:
             foreign[knob.name] = says(setting)
-    if restored or reload_needed:
+    stale = in_force - foreign.keys()
+    if restart is not None and any(needs_restart(live[name]) for name in stale):
+        restart({})
+    elif restored or stale:
         actuator.reload()
     return PutBack(restored, foreign)
 
 
 def _is_still_in_force(knob: KnobChange, setting: Setting | None) -> bool:
-    """Tell whether a run of ours ended between putting a knob back and the reload."""
+    """Tell whether the server has what was on trial, perhaps since a run of ours ended before the reload."""
     return setting is not None and same_value(setting.value, knob.new_value, setting.kind)
 
 

@@ -14,8 +14,12 @@ from ml_postgres_optimization.telemetry import Collector
 class Actuator(Protocol):
     """Read and write settings for all sessions of a server.
 
-    Only `safety.guard` may call `write`, `reset` and `reload` (rule 4 of the house).
+    Only `safety.guard` may call `write`, `restore`, `reload` and `restart` (rule 4 of the house).
     """
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether `rehearse` and `restart` can be asked for."""
 
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
         """Return the live settings; a name that the server lacks is absent.
@@ -40,6 +44,44 @@ class Actuator(Protocol):
 
     def reload(self) -> None:
         """Make written values take effect, and wait until a fresh session sees that they did."""
+
+    def rehearse(self, values: Mapping[str, KnobValue]) -> None:
+        """See, without touching the server, that it would start with `values` (base units) over what it has.
+
+        Raises
+        ------
+        ChangeRefused
+            If it would not.
+        TargetError
+            If that cannot be found out.
+        """
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Restart the server, so that all that was written takes effect, and wait until it accepts connections.
+
+        Parameters
+        ----------
+        rescue : mapping of str to str or None
+            Where it does not start: what ``postgresql.auto.conf`` shall say of these parameters again (None: nothing)
+            before it is started once more.
+
+        Raises
+        ------
+        ChangeRefused
+            If it had to be rescued: it runs again, under what it had before.
+        TargetError
+            If it does not start at all.
+        """
+
+
+class Restarter(Protocol):
+    """Restart a server from outside of it."""
+
+    def rehearse(self, values: Mapping[str, str]) -> None:
+        """See that the server's programs start with `values` on a scratch data directory; see `Actuator.rehearse`."""
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Stop the server and start it again; see `Actuator.restart`."""
 
 
 class Target(Collector, Actuator, Protocol):

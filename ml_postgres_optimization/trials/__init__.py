@@ -2,7 +2,15 @@
 
 from ml_postgres_optimization.trials.figures import uneven
 from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
-from ml_postgres_optimization.trials.layout.blocks import Arena, Blocks, Concurrent, DividedArena, Switchback
+from ml_postgres_optimization.trials.layout.blocks import (
+    Arena,
+    Blocks,
+    Concurrent,
+    DividedArena,
+    RestartedArena,
+    Restarting,
+    Switchback,
+)
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, TrialPlan
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.parts import Parts
@@ -54,6 +62,8 @@ __all__ = [
     "PartEffect",
     "Parts",
     "Proposal",
+    "RestartedArena",
+    "Restarting",
     "ServerArena",
     "Switchback",
     "Thresholds",

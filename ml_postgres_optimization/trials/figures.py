@@ -37,7 +37,7 @@ def figures_of(in_all: Mapping[Arm, Window], design: Design) -> dict[str, float]
             f"{arm}_measured_seconds": window.duration_seconds,
         }
         # side by side, what the server does by itself happens to both
-        if design is Design.SWITCHBACK:
+        if design is not Design.CONCURRENT:
             figures |= {f"{arm}_{name}": count for name, count in _disturbances(window).items()}
     return figures
 

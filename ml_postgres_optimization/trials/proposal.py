@@ -22,10 +22,11 @@ class Arm(StrEnum):
 
 
 class Design(StrEnum):
-    """How the two blocks of a pair lie to each other: one after the other, or side by side."""
+    """How the two blocks of a pair lie to each other: one after the other, side by side, or after a restart each."""
 
     SWITCHBACK = "switchback"
     CONCURRENT = "concurrent"
+    RESTART = "restart"
 
 
 class Outcome(StrEnum):

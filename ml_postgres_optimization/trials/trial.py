@@ -197,7 +197,7 @@ class _Course:
     def _breach(self, candidate: Health, baseline: Window, candidate_first: bool) -> Breach | None:
         """Return what the guards have to say of the candidate's block, after another one of the baseline."""
         self._worst = self._worst.worst(self._health(baseline))
-        is_last = self._blocks.design is Design.SWITCHBACK and not candidate_first
+        is_last = self._blocks.design is not Design.CONCURRENT and not candidate_first
         if breach(candidate, self._worst, self._plan.guards) and is_last:
             # the baseline gets another block: what hit the candidate alone may have come from elsewhere
             self._worst = self._worst.worst(self._health(self._baseline()))

@@ -182,7 +182,8 @@ class Controller:
     def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         change = Change(ledger.incumbent, ledger.initial)
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change)
+        design = self._laboratory.design_of(change, may_divide=False)
+        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
         if self._seconds_until(self._end_seconds) >= needed_seconds:
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
@@ -229,7 +230,9 @@ class Controller:
         try:
             deadline = Deadline(self._end_seconds)
             # by what is written into the server's configuration, and everybody under the same: as it will stay
-            trial = self._hold(ledger.incumbent, proposal, plan, deadline, design=Design.SWITCHBACK)
+            change = Change(ledger.incumbent, ledger.initial)
+            design = self._laboratory.design_of(change, may_divide=False)
+            trial = self._hold(ledger.incumbent, proposal, plan, deadline, design=design)
             proved = ledger.proved_by(trial)
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
@@ -22,6 +23,7 @@ from ml_postgres_optimization.trials import (
     OnPair,
     Outcome,
     Proposal,
+    Restarting,
     ServerArena,
     Switchback,
     Trial,
@@ -29,6 +31,8 @@ from ml_postgres_optimization.trials import (
     run_trial,
 )
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
+
+_LAYOUTS = {Design.SWITCHBACK: Switchback, Design.CONCURRENT: Concurrent, Design.RESTART: Restarting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +80,9 @@ class Laboratory:
             return False
         return True
 
-    def design_of(self, change: Change) -> Design:
-        """Choose how `change` is tried: side by side where our own sessions can SET all of it for themselves.
+    def design_of(self, change: Change, *, may_divide: bool = True) -> Design:
+        """Choose how `change` is tried: by restarts where one of its knobs needs them, side by side where our own
+        sessions can SET all of it for themselves, and in turn otherwise.
 
         Raises
         ------
@@ -86,7 +91,9 @@ class Laboratory:
         """
         catalogue = self.guard.catalogue
         knobs = change.knobs
-        if self.load is None or not all(name in catalogue.sessions_own for name in knobs):
+        if any(name in catalogue and catalogue[name].scope is Scope.RESTART for name in knobs):
+            return Design.RESTART
+        if not may_divide or self.load is None or not all(name in catalogue.sessions_own for name in knobs):
             return Design.SWITCHBACK
         settings = {name: written_text(new) for name, (_, new) in knobs.items() if new is not None}
         return Design.CONCURRENT if self.load.can_divide(settings) else Design.SWITCHBACK
@@ -114,7 +121,7 @@ class Laboratory:
         """
         change = Change(baseline, proposal.configuration)
         trial_id = self.new_trial_id()
-        layout = Concurrent if (design or self.design_of(change)) is Design.CONCURRENT else Switchback
+        layout = _LAYOUTS[design or self.design_of(change)]
         with self.guard.trial(change, trial_id) as guarded:
             arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
             trial = run_trial(

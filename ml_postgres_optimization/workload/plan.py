@@ -75,6 +75,8 @@ class LoadPlan:
     arms : tuple of LoadArm
         Where given, sessions are divided over them as evenly as they can be, at random, and each operation goes to
         one of them by a fair coin. Their order decides which of the random parts each gets.
+    is_paused : bool
+        Whether nothing is offered for now, and no session is open.
     drain_seconds : float
         How long running operations may take to finish at the end; then they are cancelled, and count as failed.
 
@@ -100,6 +102,7 @@ class LoadPlan:
     key_count: int | None = None
     queue_limit: int = 100_000
     arms: tuple[LoadArm, ...] = ()
+    is_paused: bool = False
     drain_seconds: float = 5.0
 
     def __post_init__(self) -> None:

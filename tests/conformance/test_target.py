@@ -13,6 +13,7 @@ from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.target.protocols import Target
+from ml_postgres_optimization.target.restart import EmbeddedRestarter
 from ml_postgres_optimization.target.simulated import SimulatedTarget
 from ml_postgres_optimization.telemetry import VirtualClock
 
@@ -269,6 +270,45 @@ class TestChange:
         subject.target.restore("shared_buffers", before.written_value)
         subject.target.reload()
         assert subject.setting("shared_buffers") == before
+
+
+def test_a_restart_brings_what_waits_for_one_and_another_takes_it_back(restartable):
+    target = restartable
+    before = target.settings(["shared_buffers"])["shared_buffers"]
+    assert target.can_restart
+    target.rehearse({"shared_buffers": before.value * 2})
+    target.write("shared_buffers", before.value * 2)
+    target.restart({"shared_buffers": before.written_value})
+    after = target.settings(["shared_buffers"])["shared_buffers"]
+    assert (after.value, after.pending_restart) == (before.value * 2, False)
+    target.restore("shared_buffers", before.written_value)
+    target.restart({})
+    assert target.settings(["shared_buffers"])["shared_buffers"] == before
+
+
+def test_a_value_with_which_it_does_not_start_is_found_out_or_taken_back(restartable):
+    target = restartable
+    before = target.settings(["shared_buffers"])["shared_buffers"]
+    with pytest.raises(ChangeRefused):
+        target.rehearse({"shared_buffers": 1 << 29})
+    target.write("shared_buffers", 1 << 29)
+    with pytest.raises(ChangeRefused):
+        target.restart({"shared_buffers": before.written_value})
+    assert target.settings(["shared_buffers"])["shared_buffers"] == before
+
+
+@pytest.fixture(params=["simulated", "real"])
+def restartable(request) -> Iterator[Target]:
+    """A target that may be restarted."""
+    if request.param == "simulated":
+        yield SimulatedTarget(VirtualClock(), seed=1)
+        return
+    own = request.getfixturevalue("own_server")
+    with (
+        EmbeddedRestarter(own) as restarter,
+        PostgresTarget.open(resolve_connection(own.dsn, {}), restarter=lambda *_: restarter) as target,
+    ):
+        yield target
 
 
 def test_the_simulated_server_speaks_the_names_of_the_real_one(dsn):

@@ -100,7 +100,7 @@ def test_synchronous_commit_passes_only_where_the_owner_named_it():
         ({"geqo": False}, "it is not in the catalogue of knobs"),
         ({"jit_above_cost": 1e6}, "this server does not have it"),
         ({"random_page_cost": 1.1}, "it is set by ALTER ROLE, which wins over ALTER SYSTEM"),
-        ({"shared_buffers": 131072}, "shared_buffers = 1GB needs a restart of the server, which we never do"),
+        ({"shared_buffers": 131072}, "shared_buffers = 1GB needs a restart of the server, which nobody has allowed"),
         ({"work_mem": 64}, "work_mem = 64kB is refused: it may be from 1MB to 1GB"),
         ({"work_mem": 2097152}, "work_mem = 2GB is refused: it may be from 1MB to 1GB"),
         ({"autovacuum_work_mem": -2}, "it may be from 64MB to 2GB, or -1"),

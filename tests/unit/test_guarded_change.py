@@ -65,6 +65,17 @@ class Witness:
         self._note("reload")
         self.target.reload()
 
+    can_restart = True
+
+    def rehearse(self, values):
+        self._pass("rehearse")
+        self.target.rehearse(values)
+
+    def restart(self, rescue):
+        self._pass("restart")
+        self._note("restart")
+        self.target.restart(rescue)
+
     def by_hand(self, name, value):
         """Change a setting as its owner would."""
         self.target.write(name, value)
@@ -123,6 +134,105 @@ def guard(server, journal):
 def change(guard, values=None):
     baseline = guard.catalogue.configuration_of(guard.actuator.settings(guard.catalogue.settings_needed))
     return Change(baseline, baseline.replaced(CANDIDATE if values is None else values))
+
+
+@pytest.fixture
+def restarting(guard):
+    guard.catalogue = replace(guard.catalogue, may_restart=True)
+    return guard
+
+
+LARGER = {"shared_buffers": 262144, "jit": False}
+
+
+def test_what_needs_a_restart_is_tried_by_restarts_and_put_back_by_one(restarting, server, journal):
+    with restarting.trial(change(restarting, LARGER), "t1") as trial:
+        assert trial.needs_restart
+        trial.apply()
+        assert server.in_force(*LARGER) == LARGER
+        trial.withdraw()
+        assert server.in_force(*LARGER) == {"shared_buffers": 16384, "jit": True}
+        trial.apply()
+    assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}
+    assert server.in_force(*LARGER) == {"shared_buffers": 16384, "jit": True}
+    assert (server.counts()["restart"], server.counts()["reload"]) == (4, 0)
+    assert not journal.state.unfinished
+
+
+def test_a_server_that_would_not_start_is_found_out_before_anything_is_written(restarting, server):
+    server.failure["rehearse"] = ChangeRefused("it would not start", "choose less")
+    with pytest.raises(ChangeRefused, match="it would not start"), restarting.trial(change(restarting, LARGER), "t1"):
+        pass
+    assert server.done == []
+
+
+def test_a_server_that_did_not_start_is_as_it_was(restarting, server, journal):
+    with pytest.raises(ChangeRefused, match="did not start"), restarting.trial(change(restarting, LARGER), "t1") as trial:
+        server.target.restart = refuse_once(server.target)
+        trial.apply()
+    assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}
+    assert server.in_force(*LARGER) == {"shared_buffers": 16384, "jit": True}
+    assert not journal.state.unfinished
+
+
+def refuse_once(target):
+    """Return a restart that has to be rescued, as that of a server which does not start."""
+    restart = target.restart
+
+    def rescued(rescue):
+        target.restart = restart
+        for name, text in rescue.items():
+            target.restore(name, text)
+        restart({})
+        raise ChangeRefused("The server did not start with it", "It runs again.")
+
+    return rescued
+
+
+def test_the_lock_is_taken_again_after_every_restart(server, restarting):
+    taken = []
+    restarting._after_restart = lambda: taken.append(server.counts()["restart"])
+    with restarting.trial(change(restarting, LARGER), "t1") as trial:
+        trial.apply()
+        trial.renew()
+    assert taken == [1, 2, 3]
+
+
+def test_a_killed_trial_of_a_restart_is_undone_by_a_restart(restarting, server, journal):
+    trial = restarting.trial(change(restarting, LARGER), "t1")
+    trial.__enter__()
+    trial.apply()
+    undo_unfinished(server, journal)
+    assert server.in_force(*LARGER) == {"shared_buffers": 16384, "jit": True}
+
+
+def test_a_start_that_may_not_restart_puts_the_file_back_and_leaves_the_rest_to_the_next_restart(
+    restarting, server, journal
+):
+    trial = restarting.trial(change(restarting, LARGER), "t1")
+    trial.__enter__()
+    trial.apply()
+    server.can_restart = False
+    undo_unfinished(server, journal)
+    assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}
+    assert server.in_force(*LARGER) == {"shared_buffers": 262144, "jit": True}
+    assert server.target.settings(["shared_buffers"])["shared_buffers"].pending_restart
+
+
+@pytest.mark.parametrize("values", [{"shared_buffers": 262144}, {"max_connections": 200}])
+def test_without_leave_nothing_that_needs_a_restart_is_tried(guard, server, values):
+    with pytest.raises(ChangeRefused, match="restart"), guard.trial(change(guard, values), "t1"):
+        pass
+    assert server.done == []
+
+
+def test_what_the_application_relies_on_is_not_tried_even_with_leave(restarting, server):
+    with (
+        pytest.raises(ChangeRefused, match="advice only"),
+        restarting.trial(change(restarting, {"max_connections": 200}), "t1"),
+    ):
+        pass
+    assert server.done == []
 
 
 STOCK = {"work_mem": 4096, "jit": True, "random_page_cost": 4.0}

@@ -44,6 +44,20 @@ Memory = Annotated[
     str | None,
     typer.Option("--memory-limit-bytes", help="What the server may use, where that cannot be seen.", metavar="BYTES"),
 ]
+AllowRestart = Annotated[
+    bool,
+    typer.Option(
+        "--allow-restart",
+        help="Let the server be restarted, to try what takes effect at its start only.",
+        rich_help_panel=SERVER,
+    ),
+]
+RestartCommand = Annotated[
+    str | None,
+    typer.Option(
+        help="What restarts a server of yours: 'systemctl restart postgresql', for one.", rich_help_panel=SERVER
+    ),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Say what would be done, as SQL where it is SQL, and change nothing."),

@@ -112,7 +112,7 @@ def _require_something_to_tune(session: Session, ground: Ground) -> None:
     if not refused:
         return
     first = next(iter(refused.values()))
-    if not ground.catalogue.online:
+    if not ground.catalogue.tunable:
         raise PrivilegeMissing(f"Nothing can be tuned on {session.connection.display}: {first.what}", first.next_step)
     session.reporter.say(
         f"{len(refused)} settings of the server cannot be tuned: {first.what} genesis-pg doctor says what mends it."

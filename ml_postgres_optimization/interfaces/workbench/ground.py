@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.interfaces.session import Session
@@ -80,11 +80,20 @@ class Ground:
             capabilities=target.capabilities,
             connections=self.connections,
             is_sole=self.session.is_sole_optimizer,
+            after_restart=self.session.retake_lock,
         )
 
 
-def survey(session: Session, *, connections: int | None = None) -> Ground:
+def survey(session: Session, *, connections: int | None = None, may_restart: bool | None = None) -> Ground:
     """Confront the catalogue with the server.
+
+    Parameters
+    ----------
+    session : Session
+    connections : int, optional
+        Of our own load; None where no load is ours.
+    may_restart : bool, optional
+        Whether the server may be restarted for a change; the user's word by default.
 
     Raises
     ------
@@ -93,7 +102,10 @@ def survey(session: Session, *, connections: int | None = None) -> Ground:
     """
     target = session.target
     require_writable_primary(target.capabilities)
-    catalogue = load_catalogue(allowed_by_owner=session.settings.allow_knob)
+    catalogue = replace(
+        load_catalogue(allowed_by_owner=session.settings.allow_knob),
+        may_restart=session.may_restart if may_restart is None else may_restart,
+    )
     settings = target.settings(catalogue.settings_needed)
     fitting = permitted(catalogue.confront(settings, target.capabilities.major, target.machine), target.capabilities)
     if connections is None:

@@ -1,7 +1,18 @@
 """The machine that a server runs on, as Linux shows it."""
 
-from ml_postgres_optimization.target.host.locality import data_directory_if_local, postmaster_pid_if_local
+from ml_postgres_optimization.target.host.locality import (
+    data_directory_if_local,
+    postmaster_pid_if_local,
+    program_folder,
+)
 from ml_postgres_optimization.target.host.machine import read_machine
 from ml_postgres_optimization.target.host.probe import HostProbe, HostReading
 
-__all__ = ["HostProbe", "HostReading", "data_directory_if_local", "postmaster_pid_if_local", "read_machine"]
+__all__ = [
+    "HostProbe",
+    "HostReading",
+    "data_directory_if_local",
+    "postmaster_pid_if_local",
+    "program_folder",
+    "read_machine",
+]

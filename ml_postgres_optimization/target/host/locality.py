@@ -36,6 +36,14 @@ def postmaster_pid_if_local(connection: Connection[Any]) -> int | None:
     return _postmaster_pid(_read_session(connection))
 
 
+def program_folder(process_id: int) -> Path | None:
+    """Return the folder of the program that a process of this machine runs; None where that cannot be seen."""
+    try:
+        return Path(psutil.Process(process_id).exe()).parent
+    except psutil.Error:
+        return None
+
+
 def data_directory_if_local(connection: Connection[Any]) -> Path | None:
     """Return the server's data directory, when it can be seen from here and belongs to this very server.
 

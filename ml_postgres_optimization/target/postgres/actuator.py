@@ -21,6 +21,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.protocols import Restarter
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
 RELOAD_TIMEOUT_SECONDS = 5.0
@@ -46,6 +47,8 @@ class PostgresActuator:
     session : LastingConnection
         For all that changes something: it is already there when all connections of the server are taken.
     clock : Clock, optional
+    restarter : Restarter, optional
+        Without one, the server is never restarted.
 
     Notes
     -----
@@ -68,11 +71,13 @@ class PostgresActuator:
         session: LastingConnection,
         *,
         clock: Clock | None = None,
+        restarter: Restarter | None = None,
     ) -> None:
         self._settings = settings
         self._capabilities = capabilities
         self._session = session
         self._clock = clock or SystemClock()
+        self._restarter = restarter
         self._awaited: dict[str, KnobValue] = {}
         self._touched: set[str] = set()
 
@@ -155,6 +160,45 @@ class PostgresActuator:
         finally:
             self._awaited.clear()
             self._touched.clear()
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether the server can be restarted from here."""
+        return self._restarter is not None
+
+    def rehearse(self, values: Mapping[str, KnobValue]) -> None:
+        """See, without touching the server, that it would start with `values`; see `protocols.Actuator`.
+
+        Raises
+        ------
+        ChangeRefused, TargetError
+        """
+        self._required_restarter().rehearse({name: written_text(value) for name, value in values.items()})
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Restart the server, so that all that was written takes effect; see `protocols.Actuator`.
+
+        Raises
+        ------
+        ChangeRefused
+            If a file has an error, or the server had to be brought back as it was.
+        TargetError
+            If it does not start.
+        """
+        try:
+            self._check_files()
+            self._session.close()
+            self._required_restarter().restart(rescue)
+        finally:
+            self._awaited.clear()
+            self._touched.clear()
+
+    def _required_restarter(self) -> Restarter:
+        if self._restarter is None:
+            raise ChangeRefused(
+                "The server was not restarted: nobody has allowed it, or said how.", "Allow it: --allow-restart."
+            )
+        return self._restarter
 
     def _read(self, connection: Connection[Any], names: list[str]) -> dict[str, Setting]:
         written: dict[str, str] | None = None

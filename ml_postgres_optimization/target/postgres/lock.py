@@ -50,8 +50,44 @@ class Holder:
 class OptimizerLock:
     """A held lock; made by `optimizer_lock`."""
 
-    def __init__(self, connection: Connection[Any]) -> None:
-        self._connection = connection
+    def __init__(self, settings: ConnectionSettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._connection = connect(settings, purpose="lock")
+
+    def take(self, patience_seconds: float) -> None:
+        """Take the lock, or wait for it for a while.
+
+        Raises
+        ------
+        AlreadyRunning
+            If another session holds it.
+        TargetError
+            If a connection pooler is between.
+        """
+        with translated(self._settings, "take the optimiser's lock"):
+            _refuse_pooler(self._connection, self._settings)
+            _acquire(self, self._settings, patience_seconds, self._clock)
+
+    def retake(self, patience_seconds: float = 1.0) -> None:
+        """Take the lock in a new session, after a restart of the server has ended the old one.
+
+        Raises
+        ------
+        AlreadyRunning
+            If another optimiser was faster; what is on trial is undone by it, or at our next start.
+        TargetError
+            If the server cannot be reached.
+        """
+        self._connection.close()
+        self._connection = connect(self._settings, purpose="lock")
+        self.take(patience_seconds)
+
+    def close(self) -> None:
+        """Release the lock and end its session."""
+        with suppress(psycopg.Error):
+            self._release()
+        self._connection.close()
 
     def held(self) -> bool:
         """Tell whether the lock is still ours: no more once the session was lost, even if the server runs again."""
@@ -108,20 +144,12 @@ def optimizer_lock(
     TargetError
         If a connection pooler is between: it may hand our session, and the lock with it, to somebody else.
     """
-    clock = clock or SystemClock()
-    connection = connect(settings, purpose="lock")
-    lock = OptimizerLock(connection)
+    lock = OptimizerLock(settings, clock or SystemClock())
     try:
-        with translated(settings, "take the optimiser's lock"):
-            _refuse_pooler(connection, settings)
-            _acquire(lock, settings, patience_seconds, clock)
-        try:
-            yield lock
-        finally:
-            with suppress(psycopg.Error):
-                lock._release()
+        lock.take(patience_seconds)
+        yield lock
     finally:
-        connection.close()
+        lock.close()
 
 
 def _refuse_pooler(connection: Connection[Any], settings: ConnectionSettings) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +18,7 @@ from ml_postgres_optimization.target.host import (
     HostProbe,
     data_directory_if_local,
     postmaster_pid_if_local,
+    program_folder,
     read_machine,
 )
 from ml_postgres_optimization.target.postgres.actuator import PostgresActuator
@@ -30,9 +31,11 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.protocols import Restarter
 from ml_postgres_optimization.telemetry import ActivitySample, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
+MakeRestarter = Callable[[ConnectionSettings, Path | None, Path | None], Restarter]
 
 
 class PostgresTarget:
@@ -53,6 +56,7 @@ class PostgresTarget:
         machine: Machine,
         *,
         log_directory: Path | None = None,
+        restarter: Restarter | None = None,
     ) -> None:
         self._settings = settings
         self._capabilities = capabilities
@@ -61,7 +65,7 @@ class PostgresTarget:
         self._observing = LastingConnection(settings, "statistics", self._accept)
         self._changing = LastingConnection(settings, "settings", self._accept)
         self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
-        self._actuator = PostgresActuator(settings, capabilities, self._changing)
+        self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
 
     @classmethod
     def open(
@@ -70,6 +74,7 @@ class PostgresTarget:
         *,
         memory_override_bytes: int | None = None,
         log_directory: Path | None = None,
+        restarter: MakeRestarter | None = None,
     ) -> Self:
         """Connect, and find out what the server is and what it runs on.
 
@@ -81,6 +86,9 @@ class PostgresTarget:
             What the user says that the server may use; needed where it runs on another machine.
         log_directory : Path, optional
             Of our own logs, whose disk is watched too.
+        restarter : callable, optional
+            Returns what restarts the server; takes how it is reached, its data directory and the folder of its
+            programs, None where they cannot be seen from here. Without it the server is never restarted.
 
         Raises
         ------
@@ -91,7 +99,8 @@ class PostgresTarget:
             pinned = settings.pinned(connection)
             capabilities = read_capabilities(connection)
             machine = _machine(connection, memory_override_bytes)
-        target = cls(pinned, capabilities, machine, log_directory=log_directory)
+            made = restarter and restarter(pinned, data_directory_if_local(connection), _programs(connection))
+        target = cls(pinned, capabilities, machine, log_directory=log_directory, restarter=made)
         target._changing.run(lambda _: None, "open a session")
         return target
 
@@ -162,6 +171,20 @@ class PostgresTarget:
         """Make written values take effect; see `PostgresActuator.reload`."""
         self._actuator.reload()
 
+    @property
+    def can_restart(self) -> bool:
+        """Whether the server can be restarted from here."""
+        return self._actuator.can_restart
+
+    def rehearse(self, values: Mapping[str, KnobValue]) -> None:
+        """See that the server would start with `values`; see `PostgresActuator.rehearse`."""
+        self._actuator.rehearse(values)
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Restart the server; see `PostgresActuator.restart`."""
+        self._observing.close()
+        self._actuator.restart(rescue)
+
     def close(self) -> None:
         """End both sessions; the target can be used again, and then opens new ones."""
         self._collector = None
@@ -191,6 +214,11 @@ class PostgresTarget:
             host = _host_probe(connection, self._log_directory)
             self._collector = (connection, StatisticsCollector(connection, self._capabilities, host))
         return self._collector[1]
+
+
+def _programs(connection: Connection[Any]) -> Path | None:
+    server_pid = postmaster_pid_if_local(connection)
+    return None if server_pid is None else program_folder(server_pid)
 
 
 def _machine(connection: Connection[Any], memory_override_bytes: int | None) -> Machine:

@@ -64,16 +64,25 @@ class SettingsFile:
         """Make the file take effect, except for what needs a restart."""
         self._in_force = {name: self._reloaded(name) for name in self._stock}
 
-    def _reloaded(self, name: str) -> Setting:
+    def restart(self) -> None:
+        """Make the whole file take effect."""
+        self._in_force = {name: self._started(name) for name in self._stock}
+
+    def _started(self, name: str) -> Setting:
         stock, text = self._stock[name], self._written.get(name)
-        if stock.context == "postmaster":
-            return replace(self._in_force[name], pending_restart=self._pends(name))
         return stock if text is None else replace(stock, value=_parse(stock, text), source=_FILE)
+
+    def _reloaded(self, name: str) -> Setting:
+        if self._stock[name].context == "postmaster":
+            return replace(self._in_force[name], pending_restart=self._pends(name))
+        return self._started(name)
 
     def _pends(self, name: str) -> bool:
         in_force, text = self._in_force[name], self._written.get(name)
         if text is not None:
             return _parse(in_force, text) != in_force.value
+        if in_force.value != self._stock[name].value:
+            return True
         # PostgreSQL looks again at what a file says only; a default once pending stays so (seen on 14 to 18)
         return in_force.pending_restart and in_force.source != _FILE
 

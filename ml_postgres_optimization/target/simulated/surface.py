@@ -39,6 +39,7 @@ _STOCK_COST_LIMIT = 200
 _JIT_COST = 1.06
 _SWAP_COST = 3.0
 _KIB = 1024
+_BLOCK_BYTES = 8192
 
 # name: (best value, factor away from it at which the cost is reached, cost), in the settings' base units
 _PARABOLAS = {
@@ -48,7 +49,7 @@ _PARABOLAS = {
     "random_page_cost": (1.1, 4, 0.10),
     "effective_io_concurrency": (64, 64, 0.04),
     "autovacuum_vacuum_cost_limit": (2000, 10, 0.06),
-    "shared_buffers": (4 * 1024**3 // 8192, 32, 0.25),
+    "shared_buffers": (4 * 1024**3 // _BLOCK_BYTES, 32, 0.25),
 }
 
 
@@ -73,6 +74,11 @@ def latency_seconds(configuration: Mapping[str, KnobValue], concurrency: int) ->
     for name in _PARABOLAS:
         factor *= _parabola(name, configuration)
     return BEST_LATENCY_SECONDS * factor * (_JIT_COST if configuration.get("jit") else 1.0)
+
+
+def starts_with(configuration: Mapping[str, KnobValue]) -> bool:
+    """Tell whether the server would start: its shared buffers have to fit into the memory."""
+    return float(configuration.get("shared_buffers", 0)) * _BLOCK_BYTES < MEMORY_BYTES
 
 
 def _concurrency_factor(concurrency: int) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
@@ -17,7 +18,7 @@ from ml_postgres_optimization.target.simulated.counters import WAL_BYTES_PER_WRI
 from ml_postgres_optimization.target.simulated.noise import Noise, WhiteNoise
 from ml_postgres_optimization.target.simulated.settings_file import SettingsFile
 from ml_postgres_optimization.target.simulated.stock import STOCK, VERSION_NUM
-from ml_postgres_optimization.target.simulated.surface import MEMORY_BYTES, latency_seconds
+from ml_postgres_optimization.target.simulated.surface import MEMORY_BYTES, latency_seconds, starts_with
 from ml_postgres_optimization.telemetry import (
     ActivitySample,
     Clock,
@@ -172,6 +173,38 @@ class SimulatedTarget:
         """Make written values take effect from this moment on."""
         self._advance()
         self._file.reload()
+
+    @property
+    def can_restart(self) -> bool:
+        """A formula restarts in no time."""
+        return True
+
+    def rehearse(self, values: Mapping[str, KnobValue]) -> None:
+        """See that the server would start: its shared buffers have to fit into its memory.
+
+        Raises
+        ------
+        ChangeRefused
+            If they do not.
+        """
+        if not starts_with({**self.configuration, **values}):
+            raise ChangeRefused("a simulated server of this size would not start", "Choose smaller shared_buffers.")
+
+    def restart(self, rescue: Mapping[str, str | None]) -> None:
+        """Make all that was written take effect, or what `rescue` says where the server does not start with it.
+
+        Raises
+        ------
+        ChangeRefused
+            If it had to be rescued.
+        """
+        self._advance()
+        self._file.restart()
+        if not starts_with(self.configuration):
+            for name, text in rescue.items():
+                self._file.restore(name, text)
+            self._file.restart()
+            raise ChangeRefused("a simulated server of this size did not start", "It runs again as before.")
 
     def snapshot(self) -> Snapshot:
         """Return the counters that the load has moved so far, and the gauges of this moment."""

@@ -17,6 +17,8 @@ _QUEUE_OF_A_HEALTHY_LOAD = 100
 _LONGEST_DRAIN_SECONDS = 30.0
 # The load generator reports every 0.2 s.
 _DRAIN_LOOK_SECONDS = 0.5
+# An order reaches every process, and what is quick is done.
+_LEAVE_SECONDS = 0.5
 
 
 class Load(Protocol):
@@ -28,6 +30,12 @@ class Load(Protocol):
 
     def set_connections(self, connections: int) -> None:
         """Let so many operations run at once from now on."""
+
+    def pause(self) -> None:
+        """Offer nothing, and leave the server, until `resume`."""
+
+    def resume(self) -> None:
+        """Come back, and offer what was offered before."""
 
     def can_divide(self, settings: Mapping[str, str]) -> bool:
         """Tell whether its sessions can be divided over arms, and may SET these."""
@@ -111,6 +119,28 @@ class ServerArena:
         if self._load and self._arms:
             self._load.divide(())
             self._arms = {}
+
+    def renew(self, configuration: Configuration) -> None:
+        """Put the baseline or the candidate in force by a restart of the server, also where it is already.
+
+        Our load leaves the server before, and comes back after it.
+
+        Raises
+        ------
+        ChangeRefused, TargetError
+            As `GuardedChange.apply`, `withdraw` and `renew` do.
+        """
+        if self._load:
+            self._load.pause()
+            self._clock.sleep(_LEAVE_SECONDS)
+        try:
+            if configuration == self._in_force:
+                self._guarded.renew()
+            else:
+                self.switch(configuration)
+        finally:
+            if self._load:
+                self._load.resume()
 
     def divide(self, arms: Sequence[tuple[Arm, Configuration]]) -> None:
         """Let our sessions SET what they need for their arm; the server's own settings stay as they are.

@@ -25,6 +25,13 @@ class Arena(Protocol):
         """Observe for `seconds` from now on, and return what happened."""
 
 
+class RestartedArena(Arena, Protocol):
+    """An arena whose server can be restarted."""
+
+    def renew(self, configuration: Configuration) -> None:
+        """Put `configuration` in force by a restart, also where it is already."""
+
+
 class DividedArena(Arena, Protocol):
     """An arena whose sessions are ours, and can run under two configurations at the same time."""
 
@@ -98,6 +105,48 @@ class Switchback:
         self.arena.switch(self.change.after if arm is Arm.CANDIDATE else self.change.before)
         self.arena.settle(self.plan.settle_seconds_for(self.change))
         return self.arena.measure(self.plan.block_seconds, labels={"phase": "trial", **self.labels, "arm": arm})
+
+
+@dataclass(frozen=True, slots=True)
+class Restarting:
+    """Blocks one after the other, each after a restart of its own and the same time under load to fill the caches.
+
+    The server is restarted before every block, its arm changed or not, so that the blocks of a pair differ in the arm
+    alone.
+
+    Parameters
+    ----------
+    arena : RestartedArena
+    plan : TrialPlan
+    change : Change
+    labels : mapping of str to str
+        Put on every window, beside ``phase``, ``design`` and ``arm``.
+    """
+
+    arena: RestartedArena
+    plan: TrialPlan
+    change: Change
+    labels: Mapping[str, str] = field(default_factory=dict)
+    design = Design.RESTART
+
+    def baseline(self) -> Window:
+        """Run a block of the baseline."""
+        return self._run(Arm.BASELINE)
+
+    def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
+        """Run a block of each arm, the candidate's first or last."""
+        order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
+        return {arm: self._run(arm) for arm in order}
+
+    def leave(self, configuration: Configuration) -> None:
+        """Leave `configuration` in force, by one more restart where it is not."""
+        self.arena.switch(configuration)
+
+    def _run(self, arm: Arm) -> Window:
+        self.arena.renew(self.change.after if arm is Arm.CANDIDATE else self.change.before)
+        self.arena.settle(self.plan.warm_up_seconds)
+        labels = {"phase": "trial", **self.labels, "design": self.design, "arm": arm}
+        return self.arena.measure(self.plan.block_seconds, labels=labels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,10 @@ class TrialPlan:
     client_settle_seconds : float
         The same where only our own side changes, ``client.concurrency`` or what our sessions SET: no backend has to
         hear of it.
+    warm_up_seconds : float
+        The same after a restart of the server, under load, in which its caches fill.
+    restart_seconds : float
+        What a restart itself is expected to take.
     max_pairs : int
         When the budget of the trial is over.
     thresholds, guards : Thresholds, Guards
@@ -77,6 +81,8 @@ class TrialPlan:
     block_seconds: float = 5.0
     settle_seconds: float = _SHORTEST_RELOAD_SETTLE_SECONDS
     client_settle_seconds: float = 1.0
+    warm_up_seconds: float = 10.0
+    restart_seconds: float = 4.0
     max_pairs: int = 30
     alpha: float = 0.05
     measure: Measure = Measure.MEAN
@@ -90,7 +96,7 @@ class TrialPlan:
                 f"{self.settle_seconds:g} s are too few.",
                 "Choose a longer settle time.",
             )
-        if self.block_seconds <= 0 or self.client_settle_seconds < 0 or self.max_pairs < 1:
+        if self.block_seconds <= 0 or min(self.client_settle_seconds, self.warm_up_seconds) < 0 or self.max_pairs < 1:
             raise UsageError(
                 f"a trial of {self.max_pairs} pairs of {self.block_seconds:g} s cannot be held.",
                 "Choose at least one pair, and blocks longer than nothing.",
@@ -104,5 +110,7 @@ class TrialPlan:
         """Return how long `pairs` pairs take, the reference block before them included; a reload's, if unknown."""
         if design is Design.CONCURRENT:
             return (pairs + 1) * (self.block_seconds + self.client_settle_seconds)
+        if design is Design.RESTART:
+            return (2 * pairs + 1) * (self.block_seconds + self.restart_seconds + self.warm_up_seconds)
         settle_seconds = self.settle_seconds if change is None else self.settle_seconds_for(change)
         return (2 * pairs + 1) * (self.block_seconds + settle_seconds)

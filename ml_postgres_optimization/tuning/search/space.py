@@ -26,7 +26,7 @@ SPECIAL_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """The knobs that may be searched on this server without a restart.
+    """The knobs that may be searched on this server.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ class SearchSpace:
 
     @classmethod
     def of(cls, catalogue: Catalogue, *, names: Sequence[str] | None = None) -> SearchSpace:
-        """Take the online knobs of a confronted catalogue, or those of them that are in `names`."""
-        chosen = {name: knob for name, knob in catalogue.online.items() if names is None or name in names}
+        """Take the tunable knobs of a confronted catalogue, or those of them that are in `names`."""
+        chosen = {name: knob for name, knob in catalogue.tunable.items() if names is None or name in names}
         return cls({name: knob for name, knob in sorted(chosen.items()) if not _distribution(knob).single()})
 
     @property

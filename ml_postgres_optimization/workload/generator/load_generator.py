@@ -150,6 +150,17 @@ class LoadGenerator:
         """Offer operations of this mix from now on; in the open loop, what is due already stays as it is."""
         self._change(replace(self._plan, mix=mix))
 
+    def pause(self) -> None:
+        """Offer nothing from now on, and close every session as soon as its operation has ended.
+
+        A server can then be restarted without an operation of ours being lost on the way.
+        """
+        self._change(replace(self._plan, is_paused=True))
+
+    def resume(self) -> None:
+        """Open the sessions again, and offer what was offered before the pause."""
+        self._change(replace(self._plan, is_paused=False))
+
     def can_divide(self, settings: Mapping[str, str]) -> bool:
         """Tell whether `divide` can be asked to SET these: in the open loop, with sessions and leave to do so."""
         if not self._plan.is_open_loop or self._plan.connections < _LEAST_TO_DIVIDE:

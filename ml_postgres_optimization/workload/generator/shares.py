@@ -15,8 +15,11 @@ def shares_of(plan: LoadPlan, processes: int, *, turn: int = 0) -> list[Share]:
 
     Connections are whole, so they go as evenly as they can; rate and clients follow the connections, since a
     process without any could serve nobody. Processes that the rate does not need, or that no connection is left
-    for, rest; so do those that would have too few to divide them over all arms.
+    for, rest; so do those that would have too few to divide them over all arms, and all of them in a pause.
     """
+    if plan.is_paused:
+        resting = Share(0, 0, None if plan.rate_per_second is None else 0.0, plan.mix, plan.arms, turn)
+        return [resting] * processes
     active = min(plan.active_count(processes), plan.connections // max(1, len(plan.arms)))
     whole, rest = divmod(plan.connections, active)
     connections = [whole + (worker < rest) if worker < active else 0 for worker in range(processes)]
