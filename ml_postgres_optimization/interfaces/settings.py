@@ -17,7 +17,7 @@ from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM
 LONGEST_HOURS = 8_784.0
 LARGEST_SCALE = 10_000
 # Options that are not called as their setting.
-_OPTIONS = {"duration_hours": "--duration"}
+_OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-timeout"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
 Objective = Literal["mean", "p95", "p99"]
 
@@ -55,6 +55,7 @@ Scale = Annotated[float, AfterValidator(_scale)]
 Hours = Annotated[float, AfterValidator(_hours)]
 Ratio = Annotated[float, AfterValidator(_ratio)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
+Clients = Annotated[int, Field(ge=1, le=10_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Bytes = Annotated[int, Field(gt=0)]
 # in the environment: separated by commas
@@ -75,8 +76,8 @@ class Settings(BaseSettings):
     duration_hours : float
     simulate : bool
         Whether load of ours may run on a server of the user's.
-    scale : float
-        Size of our own tables: 1 is about 100 MB.
+    scale : float or None
+        Size of our own tables; see `table_scale` and `workload.workload_named` for what stands in for None.
     level : str
         Offered load of ours, by the mission's levels.
     objective : str
@@ -92,6 +93,14 @@ class Settings(BaseSettings):
         Whether the server may be restarted to try what takes effect at its start only.
     restart_command : str or None
         What restarts a server of the user's; run without a shell.
+    workload : str
+        What `tune` tunes for: a name, or a folder of scripts.
+    clients : int or None
+        Users of that workload; as many as it usually has where None.
+    query_timeout_seconds : float
+        How long a statement of a script of the user's may take.
+    output : Path or None
+        Where `tune` writes its files; the log folder where None.
     retention_days : int or None
         How long windows are kept; None leaves it as it is, 30 days at first.
     seed : int
@@ -104,7 +113,7 @@ class Settings(BaseSettings):
     pg_bin: Path | None = None
     duration_hours: Hours = 1.0
     simulate: bool = False
-    scale: Scale = 1.0
+    scale: Scale | None = None
     level: LevelName = "HIGH"
     objective: Objective = "mean"
     window_seconds: Positive = 10.0
@@ -114,8 +123,17 @@ class Settings(BaseSettings):
     allow_knob: Names = ()
     allow_restart: bool = False
     restart_command: str | None = None
+    workload: str = "genesis"
+    clients: Clients | None = None
+    query_timeout_seconds: Positive = 60.0
+    output: Path | None = None
     retention_days: Days | None = None
     seed: Seed = 1
+
+    @property
+    def table_scale(self) -> float:
+        """Size of the tables of our own load: 1, about 100 MB, where nothing was chosen."""
+        return 1.0 if self.scale is None else self.scale
 
     @property
     def duration_seconds(self) -> float:

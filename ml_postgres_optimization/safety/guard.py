@@ -72,6 +72,7 @@ class Guard:
         self._active = active
         self._is_sole = is_sole
         self._after_restart = after_restart
+        self._open: list[str] = []
 
     def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
         """Read what a review needs; then many configurations can be reviewed by `constraints.review` at no cost.
@@ -105,6 +106,9 @@ class Guard:
 
     def trial(self, change: Change, trial_id: str) -> GuardedChange:
         """Return the context in which `change.after` may be put in force and taken back.
+
+        One may be opened inside of another whose candidate is in force, and has to be closed before it: what is left
+        by a kill is undone in the same order, the newest first.
 
         Parameters
         ----------
@@ -152,6 +156,14 @@ class Guard:
             if self._after_restart is not None:
                 self._after_restart()
 
+    def opened(self, trial_id: str) -> None:
+        """Know a trial of ours as open, so that others may be opened inside of it."""
+        self._open.append(trial_id)
+
+    def closed(self, trial_id: str) -> None:
+        """Know it as closed."""
+        self._open.remove(trial_id)
+
     def _rehearse(self, after: Configuration, changed: Iterable[str], live: Mapping[str, Setting]) -> None:
         """See that the server would start with all that only a start brings, together."""
         if any(needs_restart(live[name]) for name in changed):
@@ -174,6 +186,8 @@ class Guard:
 
     def _refuse_unfinished(self) -> None:
         for trial in self.journal.state.unfinished:
+            if trial.intent.trial_id in self._open:
+                continue
             raise ChangeRefused(
                 f"Trial {trial.intent.trial_id} of {trial.intent.at} is not finished; it may be in force.",
                 "Start again, or roll back: any start of ours undoes it first.",
@@ -222,6 +236,7 @@ class GuardedChange:
                 self._needs_restart = any(needs_restart(setting) for setting in self._live().values())
                 self._journal(RecordKind.INTENT, knobs=self._knobs)
                 self._is_open = True
+                self._guard.opened(self._trial_id)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -236,7 +251,7 @@ class GuardedChange:
             try:
                 self._put_back()
                 self._journal(RecordKind.REVERTED, foreign=self.foreign_changes)
-                self._is_open = False
+                self._close()
             except GenesisError as failure:
                 if error is None:
                     raise
@@ -312,7 +327,11 @@ class GuardedChange:
             live = self._live()
             self._note_foreign({knob.name: says(live.get(knob.name)) for knob in self._not_ours(live)})
             self._journal(RecordKind.CONFIRMED, foreign=self.foreign_changes)
-            self._is_open = False
+            self._close()
+
+    def _close(self) -> None:
+        self._is_open = False
+        self._guard.closed(self._trial_id)
 
     def _write(self) -> None:
         self._may_be_written = True

@@ -25,6 +25,7 @@ from ml_postgres_optimization.trials.proposal import (
     Trial,
     Verdict,
 )
+from ml_postgres_optimization.trials.screening import Noise, Screening
 from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.trial import OnPair, run_trial
 from ml_postgres_optimization.trials.verdict import (
@@ -55,6 +56,7 @@ __all__ = [
     "Interval",
     "Load",
     "Measure",
+    "Noise",
     "OnPair",
     "Outcome",
     "Pair",
@@ -64,6 +66,7 @@ __all__ = [
     "Proposal",
     "RestartedArena",
     "Restarting",
+    "Screening",
     "ServerArena",
     "Switchback",
     "Thresholds",

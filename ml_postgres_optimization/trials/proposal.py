@@ -30,13 +30,19 @@ class Design(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How a trial ended."""
+    """How a trial ended: ``promoted`` is proven, ``preferred`` what a search goes on with, unproven."""
 
     PROMOTED = "promoted"
+    PREFERRED = "preferred"
     REJECTED = "rejected"
     EQUIVALENT = "equivalent"
     UNDECIDED = "undecided"
     ABORTED = "aborted"
+
+    @property
+    def stays(self) -> bool:
+        """Whether the candidate takes the baseline's place."""
+        return self in {Outcome.PROMOTED, Outcome.PREFERRED}
 
 
 @dataclass(frozen=True, slots=True)

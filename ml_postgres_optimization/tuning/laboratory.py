@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.knobs.rendering import written_text
-from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.safety.guard import Guard, GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials import (
     NEVER,
+    Blocks,
     Concurrent,
     Deadline,
     Design,
@@ -32,7 +33,12 @@ from ml_postgres_optimization.trials import (
 )
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
 
-_LAYOUTS = {Design.SWITCHBACK: Switchback, Design.CONCURRENT: Concurrent, Design.RESTART: Restarting}
+_Layout = Callable[[ServerArena, TrialPlan, Change, Mapping[str, str]], Blocks]
+_LAYOUTS: Mapping[Design, _Layout] = {
+    Design.SWITCHBACK: Switchback,
+    Design.CONCURRENT: Concurrent,
+    Design.RESTART: Restarting,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +127,9 @@ class Laboratory:
         """
         change = Change(baseline, proposal.configuration)
         trial_id = self.new_trial_id()
-        layout = _LAYOUTS[design or self.design_of(change)]
         with self.guard.trial(change, trial_id) as guarded:
-            arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
             trial = run_trial(
-                layout(arena, plan, change, {**self.labels, "trial": trial_id}),
+                self.blocks(guarded, trial_id, change, plan, design),
                 proposal,
                 clock=self.clock,
                 rng=self.rng,
@@ -136,6 +140,14 @@ class Laboratory:
             if trial.verdict.outcome is Outcome.PROMOTED:
                 guarded.confirm()
         return trial
+
+    def blocks(
+        self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan, design: Design | None = None
+    ) -> Blocks:
+        """Lay out the blocks of a trial whose change is guarded already."""
+        arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
+        layout = _LAYOUTS[design or self.design_of(change)]
+        return layout(arena, plan, change, {**self.labels, "trial": trial_id})
 
 
 def open_study(

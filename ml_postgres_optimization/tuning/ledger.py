@@ -77,7 +77,7 @@ class Ledger:
     @property
     def promoted(self) -> tuple[Trial, ...]:
         """The trials whose candidate stayed."""
-        return tuple(trial for trial in self.trials if trial.verdict.outcome is Outcome.PROMOTED)
+        return tuple(trial for trial in self.trials if trial.verdict.outcome.stays)
 
     @property
     def accumulated(self) -> Interval:
@@ -105,6 +105,11 @@ class Ledger:
         return Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high).inverted
 
     @property
+    def is_proven(self) -> bool:
+        """Whether the proof shows that the incumbent is faster than the initial configuration."""
+        return self.proof is not None and self.proof.verdict.ratio_low > 1
+
+    @property
     def comparison(self) -> Comparison | None:
         """What the proof measured, else the only promoted trial; None where neither compares base with optimised."""
         if self.proof is not None and self.proof.verdict.pairs:
@@ -119,7 +124,7 @@ class Ledger:
 
     def after(self, trial: Trial) -> Ledger:
         """Return the ledger with one more trial, its candidate in force where it was promoted."""
-        promoted = trial.verdict.outcome is Outcome.PROMOTED
+        promoted = trial.verdict.outcome.stays
         incumbent = trial.proposal.configuration if promoted else self.incumbent
         return replace(self, trials=(*self.trials, trial), incumbent=incumbent)
 

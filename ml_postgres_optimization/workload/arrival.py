@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_postgres_optimization.workload.operation import OperationMix
+from ml_postgres_optimization.workload.mix import Mix
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -28,7 +28,7 @@ class Draws:
     Parameters
     ----------
     kind_index : ndarray of int64, shape (n_operations,)
-        Position in `OperationKind`.
+        Position in `Mix.names`.
     key, other_key : ndarray of int64, shape (n_operations,)
         Accounts, from 1; the two differ wherever there is more than one account.
     amount : ndarray of int64, shape (n_operations,)
@@ -140,7 +140,7 @@ class Stream:
     worker: int
     keys: ZipfKeys
 
-    def interval(self, number: int, rate_per_second: float, mix: OperationMix) -> tuple[Floats, Draws]:
+    def interval(self, number: int, rate_per_second: float, mix: Mix) -> tuple[Floats, Draws]:
         """Draw a Poisson process of `rate_per_second` over interval `number`.
 
         Returns
@@ -154,19 +154,31 @@ class Stream:
         due_seconds = (number + np.sort(rng.random(count))) * INTERVAL_SECONDS
         return due_seconds, self._draw(rng, count, mix)
 
-    def block(self, number: int, size: int, mix: OperationMix) -> Draws:
-        """Draw the operations of block `number`, for work that no clock makes due."""
-        return self._draw(np.random.default_rng([self.seed, self.worker, 1, number]), size, mix)
+    def block(self, number: int, size: int, mix: Mix) -> Draws:
+        """Draw the operations of block `number`, for work that no clock makes due; full rounds of the mix's deck."""
+        rng = np.random.default_rng([self.seed, self.worker, 1, number])
+        rounds = -(-size // len(mix.deck)) if mix.deck else 0
+        return self._draw(rng, rounds * len(mix.deck) or size, mix, dealt=_dealt(rng, mix.deck, rounds))
 
-    def _draw(self, rng: np.random.Generator, count: int, mix: OperationMix) -> Draws:
+    def _draw(self, rng: np.random.Generator, count: int, mix: Mix, *, dealt: Integers | None = None) -> Draws:
         key = self.keys.draw(rng, count)
         other = self.keys.draw(rng, count)
-        cumulative = np.cumsum(mix.shares)
-        # divided by the last, so that rounding leaves no room above it for a kind without weight
-        kind_index = np.searchsorted(cumulative / cumulative[-1], rng.random(count), side="right")
         return Draws(
-            kind_index=kind_index.astype(np.int64),
+            kind_index=_drawn_kinds(rng, count, mix) if dealt is None else dealt,
             key=key,
             other_key=np.where(other == key, other % self.keys.count + 1, other),
             amount=rng.integers(1, _MAXIMUM_AMOUNT, count, endpoint=True),
         )
+
+
+def _drawn_kinds(rng: np.random.Generator, count: int, mix: Mix) -> Integers:
+    cumulative = np.cumsum(mix.shares)
+    # divided by the last, so that rounding leaves no room above it for a kind without weight
+    return np.searchsorted(cumulative / cumulative[-1], rng.random(count), side="right").astype(np.int64)
+
+
+def _dealt(rng: np.random.Generator, deck: Sequence[int], rounds: int) -> Integers | None:
+    """Deal so many rounds, shuffled one by one; None where the kinds have no deck."""
+    if not deck:
+        return None
+    return np.concatenate([rng.permutation(np.array(deck, dtype=np.int64)) for _ in range(rounds)])

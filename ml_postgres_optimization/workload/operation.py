@@ -55,6 +55,16 @@ class OperationMix:
             raise UsageError("the mix of operations is empty", "Give at least one kind a weight above 0.")
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Every kind, in the order of `shares`; as samples call it."""
+        return tuple(kind.value for kind in OperationKind)
+
+    @property
+    def deck(self) -> tuple[int, ...]:
+        """No cards: kinds are drawn one by one, as users come."""
+        return ()
+
+    @property
     def shares(self) -> tuple[float, ...]:
         """The share of every kind, in the order of `OperationKind`; they add up to one."""
         largest = max(self.weights.values())

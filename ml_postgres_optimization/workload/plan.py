@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.workload.operation import OperationMix
+from ml_postgres_optimization.workload.mix import Mix
 
 RateShape = Callable[[float], float]
 
@@ -46,7 +46,7 @@ class LoadPlan:
 
     Parameters
     ----------
-    mix : OperationMix
+    mix : Mix
     rate_per_second : float or None
         Open loop: operations become due by a Poisson process of this rate, however slow the server is. None:
         closed loop, each client asks again as soon as it is served.
@@ -90,7 +90,7 @@ class LoadPlan:
     Zipf exponent 0.99: B. Cooper et al., "Benchmarking Cloud Serving Systems with YCSB", SoCC 2010.
     """
 
-    mix: OperationMix
+    mix: Mix
     rate_per_second: float | None = None
     connections: int = 8
     clients: int = 500

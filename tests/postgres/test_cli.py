@@ -37,6 +37,7 @@ COMMANDS = (
     ("setup",),
     ("test", "--simulate", *SHORT),
     ("optimize", "--simulate", *SHORT),
+    ("tune", "--simulate", "--clients", "2", *SHORT),
     ("simulate", "--dry-run", *SHORT),
     ("train",),
     ("status",),
@@ -47,7 +48,7 @@ COMMANDS = (
     ("doctor",),
     ("uninstall",),
 )
-CHANGING = ("setup", "simulate", "optimize", "test", "rollback", "uninstall")
+CHANGING = ("setup", "simulate", "optimize", "tune", "test", "rollback", "uninstall")
 
 
 @pytest.fixture

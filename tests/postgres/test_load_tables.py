@@ -7,7 +7,14 @@ import psycopg
 import pytest
 
 from ml_postgres_optimization.errors import PrivilegeMissing, SchemaForeign, ServerUnreachable, UsageError
-from ml_postgres_optimization.workload import create_tables, drop_tables, tables, tables_exist, tables_scale
+from ml_postgres_optimization.workload import (
+    LOAD_TABLES,
+    create_tables,
+    drop_tables,
+    tables,
+    tables_exist,
+    tables_scale,
+)
 
 SCALE = 0.005
 
@@ -170,4 +177,4 @@ def test_scale_1_is_about_100_megabytes(database):
         "SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class"
         " WHERE relnamespace = 'genesis_load'::regnamespace AND relkind = 'r'",
     )
-    assert size == pytest.approx(tables.BYTES_AT_SCALE_1, rel=0.1)
+    assert size == pytest.approx(LOAD_TABLES.bytes_at_scale_1, rel=0.1)

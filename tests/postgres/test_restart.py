@@ -91,7 +91,9 @@ def test_a_command_that_fails_is_told(own_server, command, complaint):
 @pytest.mark.parametrize("command", ["", "   ", "pg_ctl 'restart"])
 def test_a_command_that_cannot_be_read_is_refused(own_server, command):
     with pytest.raises(UsageError, match="restart-command"):
-        CommandRestarter(command, lambda: None, data_directory=own_server.data_directory, binaries=own_server.binaries)
+        CommandRestarter(
+            command, lambda: None, data_directory=own_server.data_directory, binaries=own_server.binaries
+        )
 
 
 @pytest.mark.parametrize("there", [True, False])

@@ -1,7 +1,5 @@
 """Mending postgresql.auto.conf of a server that is down."""
 
-import os
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +27,7 @@ def test_a_value_is_put_back_a_new_one_taken_out_and_the_rest_stays(file):
     put_back(file, {"shared_buffers": None, "work_mem": "4MB"})
     assert file.read_text().splitlines()[2:] == ["pg_stat_statements.track = 'all'", "work_mem = '4MB'"]
     assert file.stat().st_mode & 0o777 == 0o600
-    assert os.listdir(file.parent) == [FILE_NAME]
+    assert [*file.parent.iterdir()] == [file]
 
 
 def test_names_are_those_of_postgresql_whatever_their_case(file):
@@ -77,5 +75,5 @@ def test_a_server_that_starts_neither_way_is_no_refusal(file):
 
 
 def test_a_file_that_is_gone_is_said_with_what_to_do(tmp_path):
-    with pytest.raises(TargetError, match="by hand.*shared_buffers"):
+    with pytest.raises(TargetError, match=r"by hand.*shared_buffers"):
         put_back(tmp_path / FILE_NAME, {"shared_buffers": None})

@@ -167,7 +167,10 @@ def test_a_server_that_would_not_start_is_found_out_before_anything_is_written(r
 
 
 def test_a_server_that_did_not_start_is_as_it_was(restarting, server, journal):
-    with pytest.raises(ChangeRefused, match="did not start"), restarting.trial(change(restarting, LARGER), "t1") as trial:
+    with (
+        pytest.raises(ChangeRefused, match="did not start"),
+        restarting.trial(change(restarting, LARGER), "t1") as trial,
+    ):
         server.target.restart = refuse_once(server.target)
         trial.apply()
     assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}

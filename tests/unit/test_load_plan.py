@@ -156,5 +156,5 @@ def test_a_plan_never_shows_a_password():
     from ml_postgres_optimization.workload.process.messages import Assignment
 
     plan = LoadPlan(SOAK_MIX)
-    assignment = Assignment(0, {"password": "tell-nobody"}, plan, shares_of(plan, 1)[0], 10, 10)
+    assignment = Assignment(0, {"password": "tell-nobody"}, plan, shares_of(plan, 1)[0], 10, 10, 0.99)
     assert "tell-nobody" not in repr(assignment)

@@ -99,7 +99,7 @@ def test_the_closed_loop_changes_its_mix_at_once_for_those_who_wait_too():
 
 
 def test_samples_come_back_in_columns():
-    buffer = SampleBuffer(keeps_lag=True)
+    buffer = SampleBuffer(SOAK_MIX.names, keeps_lag=True)
     buffer.record(0, 1.0, 1.5, 2.0, lag_seconds=0.1)
     buffer.record(2, 1.1, 1.2, 3.0, lag_seconds=0.2, sqlstate=b"40P01")
     buffer.skip(3)
@@ -115,7 +115,7 @@ def test_samples_come_back_in_columns():
 
 
 def test_without_a_clock_there_is_no_lag():
-    buffer = SampleBuffer(keeps_lag=False)
+    buffer = SampleBuffer(SOAK_MIX.names, keeps_lag=False)
     buffer.record(0, 1.0, 1.0, 2.0, lag_seconds=0.0)
     assert buffer.take().lag_seconds.size == 0
 

@@ -19,6 +19,7 @@ from ml_postgres_optimization.interfaces.commands import (
     optimization,
     records,
 )
+from ml_postgres_optimization.interfaces.commands.offline import tune as offline_tuning
 
 app = typer.Typer(
     name="genesis-pg",
@@ -119,6 +120,8 @@ def optimize(
             help="A knob that may lose acknowledged commits and may be searched all the same.", metavar="NAME"
         ),
     ] = None,
+    allow_restart: options.AllowRestart = False,
+    restart_command: options.RestartCommand = None,
     dry_run: options.DryRun = False,
     dsn: options.Dsn = None,
     repository: options.RepositoryDsn = None,
@@ -131,6 +134,50 @@ def optimize(
         context,
         chosen_of(locals()),
         lambda session: optimization.optimize(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
+
+
+@app.command()
+def tune(
+    context: typer.Context,
+    *,
+    workload: Annotated[
+        str | None,
+        typer.Option(help="genesis (ours), tpcb, analytic, or a folder of pgbench scripts.", metavar="NAME"),
+    ] = None,
+    duration: options.Duration = None,
+    simulate: options.Simulate = False,
+    clients: Annotated[str | None, typer.Option(help="Users of the workload.", metavar="NUMBER")] = None,
+    level: options.LevelOption = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Size of its tables: genesis 1, tpcb 50, analytic 10 (1 GB).", metavar="FACTOR")
+    ] = None,
+    query_timeout: Annotated[
+        str | None, typer.Option(help="What a statement of a script may take; 60 by default.", metavar="SECONDS")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="What a trial compares: mean, p95 or p99 response.", metavar="MEASURE")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the configuration is written; the log folder by default.")
+    ] = None,
+    seed: options.Seed = None,
+    memory_limit_bytes: options.Memory = None,
+    allow_restart: options.AllowRestart = False,
+    restart_command: options.RestartCommand = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find a configuration for a workload that runs for the tuning alone; restart what needs it."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: offline_tuning.tune(session, dry_run=dry_run),
         read_only=dry_run,
     )
 

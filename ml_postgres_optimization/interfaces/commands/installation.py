@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ml_postgres_optimization.errors import GenesisError
@@ -16,7 +16,7 @@ from ml_postgres_optimization.target.postgres.schema import (
     setup_script,
     uninstall_schema,
 )
-from ml_postgres_optimization.workload import drop_tables, tables_exist
+from ml_postgres_optimization.workload import TABLE_SETS, drop_tables, tables_exist
 
 
 def set_up(session: Session, *, dry_run: bool = False) -> Result:
@@ -56,24 +56,25 @@ def uninstall(session: Session, *, dry_run: bool = False) -> Result:
     Raises
     ------
     SchemaForeign
-        If schema genesis or genesis_load is not ours.
+        If schema genesis, or one of our own tables, is not ours.
     TargetError
         If objects of others depend on ours, or a table stays in use.
     """
     dsn = session.connection.dsn_for_driver()
-    load_tables = tables_exist(dsn)
+    table_sets = [table_set for table_set in TABLE_SETS if tables_exist(dsn, table_set)]
+    load_schemas = [table_set.schema for table_set in table_sets]
     if dry_run:
         session.schema_state()  # refuses what the command itself would refuse
         with connect(session.repository_connection, purpose="uninstall") as connection:
-            would = _named(marked_schemas(connection), load_tables=load_tables)
+            would = _named(marked_schemas(connection), load_schemas)
         lines = [f"Would drop {what}." for what in would or ("nothing: there is nothing of ours",)]
         return Result({"would_drop": would}, (), lines)
     with session.sole_optimizer() as journal:
-        if load_tables:
-            drop_tables(dsn)
-        with _noting(load_tables), connect(session.repository_connection, purpose="uninstall") as connection:
+        for table_set in table_sets:
+            drop_tables(dsn, table_set)
+        with _noting(load_schemas), connect(session.repository_connection, purpose="uninstall") as connection:
             dropped = uninstall_schema(connection)
-        done = _named(dropped, load_tables=load_tables)
+        done = _named(dropped, load_schemas)
         lines = [f"Dropped {', '.join(done) or 'nothing: there was nothing of ours'}."]
         if journal.state.confirmed:
             lines.append("Promoted settings stay in force; genesis-pg rollback puts back what stood before them.")
@@ -81,16 +82,15 @@ def uninstall(session: Session, *, dry_run: bool = False) -> Result:
 
 
 @contextmanager
-def _noting(load_tables: bool) -> Iterator[None]:
+def _noting(load_schemas: Sequence[str]) -> Iterator[None]:
     """Note on an error what is gone already."""
     try:
         yield
     except GenesisError as error:
-        if load_tables:
-            error.add_note("Schema genesis_load is dropped already; the same command drops the rest.")
+        if load_schemas:
+            error.add_note(f"Schema {', '.join(load_schemas)} is dropped already; the same command drops the rest.")
         raise
 
 
-def _named(schemas: Iterable[str], *, load_tables: bool) -> list[str]:
-    whole = (*schemas, "genesis_load") if load_tables else tuple(schemas)
-    return [f"schema {name}{' and our triggers' if name == 'genesis' else ''}" for name in whole]
+def _named(schemas: Iterable[str], load_schemas: Iterable[str]) -> list[str]:
+    return [f"schema {name}{' and our triggers' if name == 'genesis' else ''}" for name in (*schemas, *load_schemas)]

@@ -38,7 +38,8 @@ def simulate(session: Session, *, dry_run: bool = False) -> Result:
     seconds = session.settings.duration_seconds
     if dry_run:
         lines = [
-            f"Would make our own tables at scale {session.settings.scale:g}, load this server for {seconds:.0f} s,",
+            f"Would make our own tables at scale {session.settings.table_scale:g}, load this server for "
+            f"{seconds:.0f} s,",
             "change reload-scope knobs by ALTER SYSTEM between windows, and put them back at the end.",
         ]
         return Result({"would": lines}, (), lines)

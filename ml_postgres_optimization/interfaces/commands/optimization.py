@@ -28,7 +28,7 @@ from ml_postgres_optimization.tuning.controller import Budget, Controller
 from ml_postgres_optimization.tuning.drafting import rule_drafts
 from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
 
 # How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are
 # stalls, and they come as often in a long block as in several short ones: of 30 pairs of 7.7 s the log-ratios spread
@@ -72,7 +72,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
 def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledger:
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     ground = workbench.ground
-    _require_something_to_tune(session, ground)
+    require_something_to_tune(session, ground)
     if workbench.load is None:
         _require_something_to_compare(session)
     initial = ground.initial
@@ -86,21 +86,18 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     learned = load_forest(session, KnobForest)
     model = learned.model if learned else None
 
-    def listen(progress: Progress) -> None:
-        _tell(session, workbench.observer, progress)
-
     controller = Controller(
         workbench.laboratory,
         study,
         plan_for(session, seconds, is_ours=workbench.load is not None),
         model=model,
-        subscribers=[listen],
+        subscribers=[listener(session, workbench.observer)],
     )
     apart = ground.catalogue.sessions_own if workbench.load else ()
     return controller.run(initial, rule_drafts(ground.advised, initial, apart=apart), Budget(seconds))
 
 
-def _require_something_to_tune(session: Session, ground: Ground) -> None:
+def require_something_to_tune(session: Session, ground: Ground) -> None:
     """Say which settings our role may not tune, and why.
 
     Raises
@@ -146,6 +143,11 @@ def plan_for(session: Session, seconds: float, *, is_ours: bool) -> TrialPlan:
     blocks, shortest, longest = _OUR_BLOCKS if is_ours else _THEIR_BLOCKS
     block_seconds = min(longest, max(shortest, seconds / blocks))
     return TrialPlan(block_seconds=block_seconds, max_pairs=_MOST_PAIRS, measure=Measure(session.settings.objective))
+
+
+def listener(session: Session, observer: Observer) -> Subscriber:
+    """Return what tells the user and the repository of every step of a controller."""
+    return lambda progress: _tell(session, observer, progress)
 
 
 def _tell(session: Session, observer: Observer, progress: Progress) -> None:

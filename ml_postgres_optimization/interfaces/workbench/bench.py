@@ -46,12 +46,12 @@ def own_load(session: Session) -> Offer:
 
 @contextmanager
 def open_workbench(
-    session: Session, journal: Journal, observer: Observer, offer: Offer | None
+    session: Session, journal: Journal, observer: Observer, offer: Offer | None, *, is_offline: bool = False
 ) -> Iterator[Workbench]:
-    """Survey the ground and put the load on it, as long as the context lasts."""
-    ground = survey(session, connections=offer.plan.connections if offer else None)
+    """Survey the ground and put the load on it, as long as the context lasts; `is_offline` as in `survey`."""
+    ground = survey(session, connections=offer.plan.connections if offer else None, is_offline=is_offline)
     observer.know(ground.initial, "initial")
-    labels = {"run": session.run, "level": session.settings.level if offer else "own"}
+    labels = {"run": session.run, "level": offer.name if offer else "own"}
     rng = random.Random(session.settings.seed)
     guard = ground.guard(journal)
     if offer is None:

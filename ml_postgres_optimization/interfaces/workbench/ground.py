@@ -18,6 +18,8 @@ from ml_postgres_optimization.target.postgres.capabilities import require_writab
 
 _NOT_OURS = {CONCURRENCY: "the sessions are not ours: their number is set where they are made"}
 
+_NOT_TUNED = {CONCURRENCY: "how many users there are is part of the workload"}
+
 
 @dataclass(frozen=True, slots=True)
 class Ground:
@@ -84,7 +86,7 @@ class Ground:
         )
 
 
-def survey(session: Session, *, connections: int | None = None, may_restart: bool | None = None) -> Ground:
+def survey(session: Session, *, connections: int | None = None, is_offline: bool = False) -> Ground:
     """Confront the catalogue with the server.
 
     Parameters
@@ -92,8 +94,9 @@ def survey(session: Session, *, connections: int | None = None, may_restart: boo
     session : Session
     connections : int, optional
         Of our own load; None where no load is ours.
-    may_restart : bool, optional
-        Whether the server may be restarted for a change; the user's word by default.
+    is_offline : bool
+        Whether the server is tuned for a workload that nobody relies on meanwhile: the embedded one may be restarted
+        then, and how many users there are is part of the workload.
 
     Raises
     ------
@@ -104,12 +107,14 @@ def survey(session: Session, *, connections: int | None = None, may_restart: boo
     require_writable_primary(target.capabilities)
     catalogue = replace(
         load_catalogue(allowed_by_owner=session.settings.allow_knob),
-        may_restart=session.may_restart if may_restart is None else may_restart,
+        may_restart=session.may_restart or (is_offline and session.embedded),
     )
     settings = target.settings(catalogue.settings_needed)
     fitting = permitted(catalogue.confront(settings, target.capabilities.major, target.machine), target.capabilities)
     if connections is None:
         return Ground(session, fitting.without(_NOT_OURS), settings)
+    if is_offline:
+        return Ground(session, fitting.without(_NOT_TUNED), settings, connections)
     return Ground(session, fitting, settings, connections, promoted_concurrency(session) or connections)
 
 

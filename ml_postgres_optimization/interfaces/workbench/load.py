@@ -11,9 +11,11 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.target.postgres.capabilities import require_writable_primary
 from ml_postgres_optimization.workload import (
     LEVELS,
+    LOAD_TABLES,
     LoadGenerator,
     LoadPlan,
     OperationMix,
+    TableSet,
     create_tables,
     measure_capacity,
     tables_scale,
@@ -34,11 +36,14 @@ class Offer:
     plan : LoadPlan
         Open loop, with the connections of a plain pool: as many as the server has for us.
     capacity_per_second : float
-        What it did in a closed loop with them.
+        What it did in a closed loop with them; not a number where nobody measured it.
+    name : str
+        Of the level or workload.
     """
 
     plan: LoadPlan
     capacity_per_second: float
+    name: str
 
 
 def require_permission(session: Session) -> None:
@@ -56,7 +61,12 @@ def require_permission(session: Session) -> None:
 
 
 def ensure_tables(session: Session) -> None:
-    """Make our own tables at the chosen scale, where they are not there yet.
+    """Make our own tables at the chosen scale, where they are not there yet; raises what `tables_for` does."""
+    tables_for(session, LOAD_TABLES, session.settings.table_scale)
+
+
+def tables_for(session: Session, table_set: TableSet, scale: float) -> None:
+    """Make tables of ours at a scale, where they are not there yet.
 
     Raises
     ------
@@ -65,9 +75,10 @@ def ensure_tables(session: Session) -> None:
     """
     require_writable_primary(session.target.capabilities)
     dsn = session.connection.dsn_for_driver()
-    if tables_scale(dsn) != session.settings.scale:
-        session.reporter.say(f"Making our own tables at scale {session.settings.scale:g} (about 100 MB each 1.0) …")
-        create_tables(dsn, session.settings.scale)
+    if tables_scale(dsn, table_set) != scale:
+        megabytes = table_set.bytes_at_scale_1 * scale / 1e6
+        session.reporter.say(f"Making tables in schema {table_set.schema}, about {megabytes:,.0f} MB …")
+        create_tables(dsn, scale, table_set)
 
 
 def offered(session: Session, mix: OperationMix, *, capacity_ratio: float | None = None) -> Offer:
@@ -90,7 +101,7 @@ def offered(session: Session, mix: OperationMix, *, capacity_ratio: float | None
         f"level {level.name} offers {rate:,.0f}/s."
     )
     session.log.info("load", connections=connections, capacity_per_second=capacity, rate_per_second=rate)
-    return Offer(replace(plan, rate_per_second=rate), capacity)
+    return Offer(replace(plan, rate_per_second=rate), capacity, level.name)
 
 
 @contextmanager

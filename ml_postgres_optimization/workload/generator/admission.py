@@ -14,11 +14,13 @@ from psycopg.rows import TupleRow
 from ml_postgres_optimization.errors import SchemaMissing, UsageError
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
 from ml_postgres_optimization.workload.plan import LoadPlan
+from ml_postgres_optimization.workload.script import ScriptMix
 from ml_postgres_optimization.workload.statements import query
 from ml_postgres_optimization.workload.tables import account_count, scale_seen_by
 
 APPLICATION_NAME = "genesis-load"
 CONNECT_TIMEOUT_SECONDS = 10.0
+_MOST_KEYS = 1 << 31
 _DRIVER_TAKES = ("sslmode", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslpassword", "sslnegotiation")
 
 
@@ -34,6 +36,8 @@ class Admission:
         What may be opened: ``max_connections`` less the reserved ones and those in use.
     account_count : int
         Accounts in the tables of the load.
+    zipf_exponent : float
+        Skew of the keys.
     settings : ConnectionSettings
         Where it was asked.
     """
@@ -41,6 +45,7 @@ class Admission:
     connect: Mapping[str, Any] = field(repr=False)
     free_connections: int
     account_count: int
+    zipf_exponent: float
     settings: ConnectionSettings
 
     def check_connections(self, connections: int) -> None:
@@ -87,20 +92,27 @@ def admit(dsn: str, plan: LoadPlan) -> Admission:
     ServerUnreachable, AuthenticationFailed, SchemaForeign, TargetError
     """
     settings = ConnectionSettings.from_dsn(dsn)
+    is_script = isinstance(plan.mix, ScriptMix)
     with connect(settings, purpose="load") as connection, translated(settings, "prepare the load"):
-        scale = scale_seen_by(connection)
-        if scale is None:
-            raise SchemaMissing("The tables of the load are not there.", "Make them: genesis-pg simulate makes them.")
         admission = Admission(
             connect=_driver_arguments(connection),
             free_connections=_free(connection),
-            account_count=account_count(scale),
+            # a script knows no accounts: all numbers are as likely, and seed what it draws
+            account_count=_MOST_KEYS if is_script else _accounts(connection),
+            zipf_exponent=0.0 if is_script else plan.zipf_exponent,
             settings=settings,
         )
         admission.check_connections(plan.connections)
         _check_keys(plan, admission.account_count)
         _try_settings(connection, plan.session_settings)
         return admission
+
+
+def _accounts(connection: Connection[TupleRow]) -> int:
+    scale = scale_seen_by(connection)
+    if scale is None:
+        raise SchemaMissing("The tables of the load are not there.", "Make them: genesis-pg simulate makes them.")
+    return account_count(scale)
 
 
 def free_connections(dsn: str) -> int:

@@ -137,6 +137,7 @@ class Crew:
                 share=shares_of(self._plan, self._size, turn=self._turn)[worker],
                 account_count=self._admission.account_count,
                 key_count=self._plan.key_count or self._admission.account_count,
+                zipf_exponent=self._admission.zipf_exponent,
             )
         )
         return child

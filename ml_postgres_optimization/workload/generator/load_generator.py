@@ -14,7 +14,7 @@ from ml_postgres_optimization.workload.generator.admission import admit
 from ml_postgres_optimization.workload.generator.child import check_picklable
 from ml_postgres_optimization.workload.generator.counters import LoadCounters
 from ml_postgres_optimization.workload.generator.crew import Crew
-from ml_postgres_optimization.workload.operation import OperationMix
+from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan
 
 _RECENT_SECONDS = 1.0
@@ -146,7 +146,7 @@ class LoadGenerator:
             )
         self._change(changed)
 
-    def set_mix(self, mix: OperationMix) -> None:
+    def set_mix(self, mix: Mix) -> None:
         """Offer operations of this mix from now on; in the open loop, what is due already stays as it is."""
         self._change(replace(self._plan, mix=mix))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import math
 import os
 import queue
@@ -26,10 +27,12 @@ from ml_postgres_optimization.workload.process.messages import (
     Stop,
 )
 from ml_postgres_optimization.workload.process.schedule import ClosedLoop, OpenLoop, Schedule
-from ml_postgres_optimization.workload.process.session import Session, sqlstate_of
+from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults, sqlstate_of
 
 REPORT_INTERVAL_SECONDS = 0.2
 _START_POLL_SECONDS = 0.005
+# Sessions are numbered over all processes; no process has opened so many.
+_SESSIONS_PER_PROCESS = 100_000
 
 
 class Client:
@@ -47,16 +50,18 @@ class Client:
         self._assignment = assignment
         self._share = assignment.share
         plan = assignment.plan
-        self._stream = Stream(plan.seed, assignment.worker, ZipfKeys(assignment.key_count, plan.zipf_exponent))
+        self._stream = Stream(plan.seed, assignment.worker, ZipfKeys(assignment.key_count, assignment.zipf_exponent))
         # in the closed loop every client may wait, and none is ever skipped
         queue_limit = plan.queue_limit if plan.is_open_loop else 2 * plan.clients
         self._driver = Driver(
             self._open_session,
+            self._share.mix.names,
             queue_limit=queue_limit,
             keeps_lag=plan.is_open_loop,
             coin=random.Random(f"{plan.seed}/{assignment.worker}"),
         )
         self._driver.divide(assignment.share.arms)
+        self._session_numbers = itertools.count(assignment.worker * _SESSIONS_PER_PROCESS)
         self._schedule: Schedule | None = None
         self._loop = asyncio.get_running_loop()
         self._stop: asyncio.Future[Stop] = self._loop.create_future()
@@ -84,10 +89,10 @@ class Client:
         sender.join()
 
     async def _open_session(self, settings: Mapping[str, str]) -> Session:
-        assignment = self._assignment
-        beginning = assignment.plan.session_settings
-        kinds = self._share.mix.kinds
-        return await Session.open(assignment.connect, beginning, settings, kinds, assignment.account_count)
+        mix, assignment = self._share.mix, self._assignment
+        beginning = {**session_defaults(mix), **assignment.plan.session_settings}
+        prepare = preparer(mix, account_count=assignment.account_count, session_number=next(self._session_numbers))
+        return await Session.open(assignment.connect, prepare, mix.shares, beginning=beginning, settings=settings)
 
     async def _announce(self) -> None:
         """Tell the parent that all connections are open, or why one is not."""

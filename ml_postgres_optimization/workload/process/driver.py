@@ -41,6 +41,8 @@ class Driver:
     ----------
     open_session : callable
         Returns an awaitable that connects.
+    kinds : tuple of str
+        Every kind of operation.
     queue_limit : int
         Operations that may wait in each lane; those beyond are counted as skipped.
     keeps_lag : bool
@@ -60,9 +62,16 @@ class Driver:
     """
 
     def __init__(
-        self, open_session: Opener, *, queue_limit: int, keeps_lag: bool = True, coin: random.Random | None = None
+        self,
+        open_session: Opener,
+        kinds: tuple[str, ...],
+        *,
+        queue_limit: int,
+        keeps_lag: bool = True,
+        coin: random.Random | None = None,
     ) -> None:
         self._open_session = open_session
+        self._kinds = kinds
         self._queue_limit = queue_limit
         self._keeps_lag = keeps_lag
         self._coin = coin or random.Random()
@@ -152,7 +161,9 @@ class Driver:
 
     def _lane(self, arm: LoadArm) -> Lane:
         # by name: what a session of the arm is at when the workers are divided afresh counts for the same arm
-        buffer = self._buffers.setdefault(arm.name, SampleBuffer(keeps_lag=self._keeps_lag, arm=arm.name))
+        buffer = self._buffers.setdefault(
+            arm.name, SampleBuffer(self._kinds, keeps_lag=self._keeps_lag, arm=arm.name)
+        )
         return Lane(arm.settings, buffer, self._queue_limit)
 
     def _draw_lane(self) -> Lane:

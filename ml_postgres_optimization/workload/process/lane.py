@@ -10,11 +10,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ml_postgres_optimization.telemetry import SampleBatch
-from ml_postgres_optimization.workload.operation import OperationKind
 from ml_postgres_optimization.workload.process.schedule import Operation
 
 Entry = tuple[Operation, float]  # an operation, and how late the schedule noticed it
-KINDS = tuple(kind.value for kind in OperationKind)
 
 
 class SampleBuffer:
@@ -22,13 +20,16 @@ class SampleBuffer:
 
     Parameters
     ----------
+    kinds : tuple of str
+        Every kind of operation.
     keeps_lag : bool
         Whether operations are due by a clock, so that it means something to be late.
     arm : str
         Whose operations they are, where the sessions are divided.
     """
 
-    def __init__(self, *, keeps_lag: bool, arm: str = "") -> None:
+    def __init__(self, kinds: tuple[str, ...], *, keeps_lag: bool, arm: str = "") -> None:
+        self._kinds = kinds
         self._keeps_lag = keeps_lag
         self._arm = arm
         self._clear()
@@ -66,7 +67,7 @@ class SampleBuffer:
         for row, code in self._sqlstates.items():
             sqlstate[row] = code
         batch = SampleBatch(
-            kinds=KINDS,
+            kinds=self._kinds,
             kind_index=np.frombuffer(self._kind_index, dtype=np.uint8),
             intended_start_seconds=np.frombuffer(self._due),
             start_seconds=np.frombuffer(self._start),

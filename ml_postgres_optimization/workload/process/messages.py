@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ml_postgres_optimization.telemetry import SampleBatch
-from ml_postgres_optimization.workload.operation import OperationMix
+from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan
 
 
@@ -22,7 +22,7 @@ class Share:
     clients : int
         Users in flight, in the closed loop.
     rate_per_second : float or None
-    mix : OperationMix
+    mix : Mix
     arms : tuple of LoadArm
         Empty where the sessions are not divided.
     turn : int
@@ -32,7 +32,7 @@ class Share:
     connections: int
     clients: int
     rate_per_second: float | None
-    mix: OperationMix
+    mix: Mix
     arms: tuple[LoadArm, ...] = ()
     turn: int = 0
 
@@ -59,6 +59,8 @@ class Assignment:
     share : Share
     account_count, key_count : int
         Accounts in the tables, and how many of them are used.
+    zipf_exponent : float
+        Skew of the keys.
     """
 
     worker: int
@@ -67,6 +69,7 @@ class Assignment:
     share: Share
     account_count: int
     key_count: int
+    zipf_exponent: float
 
 
 @dataclass(frozen=True, slots=True)

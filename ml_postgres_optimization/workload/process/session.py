@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
+from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.operation import OperationKind
+from ml_postgres_optimization.workload.script import ScriptMix, script_performer
 from ml_postgres_optimization.workload.statements import Connection, Performer, prepare, query
 
 FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-KINDS = tuple(OperationKind)
 # Others' schemas cannot shadow PostgreSQL's functions (CVE-2018-1058), and nobody waits for a lock for ever. There is
 # no statement_timeout: it costs the server 4 µs for each statement, a sixth of a read by key (our measurement), and
 # no statement of ours runs long by itself.
-SESSION_DEFAULTS = {"search_path": "pg_catalog, pg_temp", "lock_timeout": "60s"}
+_OUR_DEFAULTS = {"search_path": "pg_catalog, pg_temp", "lock_timeout": "60s"}
+_KINDS = tuple(OperationKind)
+Prepare = Callable[[Connection, int], Awaitable[Performer]]
+
+
+def session_defaults(mix: Mix) -> Mapping[str, str]:
+    """Return what every session is SET for this mix, below what the plan says."""
+    return mix.session_settings if isinstance(mix, ScriptMix) else _OUR_DEFAULTS
+
+
+def preparer(mix: Mix, *, account_count: int, session_number: int) -> Prepare:
+    """Return what prepares the kinds of `mix` on a connection.
+
+    Parameters
+    ----------
+    mix : Mix
+    account_count : int
+        Accounts in the tables of our own operations.
+    session_number : int
+        What a script knows as ``:client_id``.
+    """
+
+    async def prepared(connection: Connection, kind_index: int) -> Performer:
+        if isinstance(mix, ScriptMix):
+            return script_performer(mix, kind_index, connection, session_number)
+        return await prepare(connection, _KINDS[kind_index], account_count)
+
+    return prepared
+
+
 _CONNECTION_LOST = b"08003"
 _NOT_CONNECTED = b"08001"
 _STATEMENT_GONE = b"26000"
@@ -29,8 +59,9 @@ class Session:
     Parameters
     ----------
     connection : asyncpg.Connection
-    account_count : int
-        Accounts in the tables.
+    prepare : callable
+        Takes the connection and the position of a kind, and returns an awaitable of what performs it.
+    kind_count : int
     beginning : mapping of str to str
         What it is SET for as long as it lives.
     settings : mapping of str to str
@@ -38,36 +69,43 @@ class Session:
     """
 
     def __init__(
-        self, connection: Connection, account_count: int, beginning: Mapping[str, str], settings: Mapping[str, str]
+        self,
+        connection: Connection,
+        prepare: Prepare,
+        kind_count: int,
+        *,
+        beginning: Mapping[str, str],
+        settings: Mapping[str, str],
     ) -> None:
         self._connection = connection
-        self._account_count = account_count
+        self._prepare = prepare
         self._beginning = beginning
         self.settings = settings
         # two attributes rather than methods of ours, since both are used for every operation
-        self.performers: list[Performer | None] = [None] * len(KINDS)
+        self.performers: list[Performer | None] = [None] * kind_count
         self.is_closed: Callable[[], bool] = connection.is_closed
 
     @classmethod
     async def open(
         cls,
         connect: Mapping[str, Any],
+        prepare: Prepare,
+        shares: Sequence[float],
+        *,
         beginning: Mapping[str, str],
         settings: Mapping[str, str],
-        kinds: Sequence[OperationKind],
-        account_count: int,
     ) -> Session:
-        """Connect, SET `beginning` over our defaults and `settings` over both, and prepare `kinds`.
+        """Connect, SET `beginning` and `settings` over it, and prepare the kinds that have a share.
 
         Any of `FAILURES` comes through.
         """
         connection = await asyncpg.connect(**connect)
         try:
-            beginning = {**SESSION_DEFAULTS, **beginning}
-            session = cls(connection, account_count, beginning, settings)
+            session = cls(connection, prepare, len(shares), beginning=beginning, settings=settings)
             await session.set({**beginning, **settings})
-            for kind in kinds:
-                await session.prepare(KINDS.index(kind))
+            for kind_index, share in enumerate(shares):
+                if share > 0:
+                    await session.prepare(kind_index)
         except BaseException:
             connection.terminate()
             raise
@@ -75,7 +113,7 @@ class Session:
 
     async def prepare(self, kind_index: int) -> Performer:
         """Prepare what performs operations of a kind; any of `FAILURES` comes through."""
-        performer = await prepare(self._connection, KINDS[kind_index], self._account_count)
+        performer = await self._prepare(self._connection, kind_index)
         self.performers[kind_index] = performer
         return performer
 

@@ -1,1 +1,1 @@
-DROP SCHEMA genesis_load CASCADE
+DROP SCHEMA {schema} CASCADE

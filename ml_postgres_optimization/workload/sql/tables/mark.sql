@@ -1,1 +1,1 @@
-COMMENT ON SCHEMA genesis_load IS {marker}
+COMMENT ON SCHEMA {schema} IS {marker}

@@ -1,3 +1,3 @@
 SELECT obj_description(oid, 'pg_namespace')
 FROM pg_namespace
-WHERE nspname = 'genesis_load'
+WHERE nspname = %(schema)s

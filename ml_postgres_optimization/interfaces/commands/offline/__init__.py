@@ -1,0 +1,1 @@
+"""Tuning for a workload that runs for the tuning alone."""

@@ -1,0 +1,201 @@
+"""Search a configuration for a load that runs for the tuning alone, and prove what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.trials import Deadline, Interval, Noise, OnPair, Proposal, Screening, Trial, TrialPlan
+from ml_postgres_optimization.tuning.controller import Budget, described, described_so_far
+from ml_postgres_optimization.tuning.drafting import Draft
+from ml_postgres_optimization.tuning.laboratory import Laboratory
+from ml_postgres_optimization.tuning.offline.ladder import Ladder
+from ml_postgres_optimization.tuning.offline.tuned import Tuned
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.search import Asked, TuningStudy
+
+_PROOF_SHARE = 1 / 3
+_PROOF_PAIRS = 10
+# What is thought of a candidate before it is tried. The rules are the experience of many servers, and see what blocks
+# of seconds do not (checkpoints, growth): they are gone on with unless they seem worse. What the search comes up with
+# is as likely worse as better. Own judgement.
+_RULES = Screening(Noise(), expected_log_ratio=math.log(0.9), expected_deviation=0.3, likely=0.5)
+_SEARCH = Screening(Noise(), expected_log_ratio=0.0, expected_deviation=0.15)
+
+
+class OfflineTuner:
+    """Tune a server that nobody relies on meanwhile.
+
+    Candidates are screened against the incumbent, a pair or a few each, and the better one is gone on with, unproven
+    (`Screening`). In the last third of the time what was found is tried against what was in force at the start, by
+    the always-valid test; only that can leave it in force.
+
+    Parameters
+    ----------
+    laboratory : Laboratory
+    study : TuningStudy
+    plan : TrialPlan
+        Of every trial; the screenings have a rule of their own.
+    subscribers : sequence of callables
+        Each receives every `Progress`.
+
+    Notes
+    -----
+    Not thread safe. An exception, Ctrl-C included, puts back what was in force at the start.
+    """
+
+    def __init__(
+        self, laboratory: Laboratory, study: TuningStudy, plan: TrialPlan, *, subscribers: Sequence[Subscriber] = ()
+    ) -> None:
+        self._laboratory = laboratory
+        self._study = study
+        self._plan = plan
+        self._subscribers = tuple(subscribers)
+        self._noise = Noise()
+        self._trials: list[Trial] = []
+        self._accumulated = 0.0
+        self._end_seconds = math.inf
+        self._search_ends_seconds = math.inf
+
+    def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Tuned:
+        """Search and prove until the budget is over.
+
+        Parameters
+        ----------
+        initial : Configuration
+            In force now.
+        drafts : sequence of Draft
+            Screened first, in this order.
+        budget : Budget
+
+        Returns
+        -------
+        Tuned
+
+        Raises
+        ------
+        TargetError, JournalError
+            If the server or the journal fails; the initial configuration is in force, or will be at the next start.
+        """
+        self._begin(budget)
+        window = self._laboratory.watch(self._plan.block_seconds, initial)
+        self._tell(Stage.WATCHED, _seen(window), window=window)
+        if not window.operations_total:
+            self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
+            return Tuned(initial, initial)
+        with Ladder(self._laboratory, initial, window) as ladder:
+            self._try_drafts(ladder, drafts)
+            self._search(ladder, budget.patience)
+            best = ladder.incumbent
+        proof = self._prove(initial, best) if budget.prove and best != initial else None
+        return Tuned(initial, best, tuple(self._trials), proof)
+
+    def _begin(self, budget: Budget) -> None:
+        self._noise, self._trials, self._accumulated = Noise(), [], 0.0
+        self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
+        self._search_ends_seconds = self._end_seconds - (budget.seconds * _PROOF_SHARE if budget.prove else 0.0)
+
+    def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft]) -> None:
+        was_preferred = False
+        for draft in drafts:
+            if draft.is_alternative and was_preferred:
+                continue
+            before = ladder.incumbent
+            proposal = Proposal(before.replaced(draft.values(before)), draft.origin, draft.reason)
+            screening = replace(_RULES, noise=self._noise)
+            if proposal.configuration != before and self._has_time(Change(before, proposal.configuration)):
+                self._screen(ladder, proposal, screening)
+            was_preferred = ladder.incumbent != before
+
+    def _search(self, ladder: Ladder, patience: int) -> None:
+        failures = 0
+        while failures < patience and self._has_time(None):
+            before = ladder.incumbent
+            asked = self._study.ask(before)
+            screening = replace(_SEARCH, noise=self._noise)
+            self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), screening, asked)
+            failures = 0 if ladder.incumbent != before else failures + 1
+        if failures == patience:
+            self._tell(Stage.QUIET, f"the last {patience} proposals brought nothing; no other seems worth a trial")
+
+    def _screen(self, ladder: Ladder, proposal: Proposal, screening: Screening, asked: Asked | None = None) -> None:
+        """Screen `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
+        changed = Change(ladder.incumbent, proposal.configuration).knobs
+        self._tell(Stage.PROPOSED, f"{proposal.reason}: {', '.join(changed)}", proposal=proposal)
+        plan = replace(self._plan, screening=screening, max_pairs=screening.max_pairs)
+        try:
+            if not changed:
+                raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
+            trial = ladder.screen(proposal, plan, on_pair=self._listener(proposal))
+        except ChangeRefused as refusal:
+            self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
+            if asked:
+                self._study.refuse(asked, refusal.what)
+            return
+        self._study.tell(trial, self._accumulated, asked)
+        self._remember(trial)
+        self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
+
+    def _remember(self, trial: Trial) -> None:
+        verdict = trial.verdict
+        self._trials.append(trial)
+        self._noise = self._noise.after(
+            [math.log(pair.candidate_seconds / pair.baseline_seconds) for pair in verdict.pairs]
+        )
+        if verdict.outcome.stays:
+            self._accumulated += math.log(verdict.ratio)
+
+    def _prove(self, initial: Configuration, best: Configuration) -> Trial | None:
+        """Try what was found against what was in force at the start, as if nothing were known of it."""
+        proposal = Proposal(best, "proof", "what was found against what was in force at the start")
+        thresholds = replace(self._plan.thresholds, futility_alpha=None)
+        plan = replace(self._plan, thresholds=thresholds)
+        self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
+        try:
+            trial = self._laboratory.hold(
+                initial, proposal, plan, deadline=Deadline(self._end_seconds), on_pair=self._listener(proposal)
+            )
+        except ChangeRefused as refusal:
+            self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
+            return None
+        self._tell(Stage.PROVEN, described(trial), proposal=proposal, trial=trial)
+        return trial
+
+    def _has_time(self, change: Change | None) -> bool:
+        """Tell whether a pair of `change`, or of any that needs no restart, still fits into the search's time."""
+        design = None if change is None else self._laboratory.design_of(change)
+        needed = self._plan.seconds_for(1, change, *(() if design is None else (design,)))
+        return self._search_ends_seconds - self._laboratory.clock.monotonic_seconds() >= needed
+
+    def _listener(self, proposal: Proposal) -> OnPair:
+        def compared(pairs: int, interval: Interval) -> None:
+            self._tell(Stage.COMPARED, described_so_far(pairs, interval), proposal=proposal, interval=interval)
+
+        return compared
+
+    def _tell(
+        self,
+        stage: Stage,
+        message: str,
+        *,
+        proposal: Proposal | None = None,
+        interval: Interval | None = None,
+        trial: Trial | None = None,
+        window: Window | None = None,
+    ) -> None:
+        clock = self._laboratory.clock
+        remaining_seconds = max(0.0, self._end_seconds - clock.monotonic_seconds())
+        progress = Progress(stage, clock.now(), message, remaining_seconds, proposal, interval, trial, window)
+        for subscriber in self._subscribers:
+            subscriber(progress)
+
+
+def _seen(window: Window) -> str:
+    return (
+        f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
+        f"{window.response.mean_seconds * 1000:.2f} ms on average"
+    )

@@ -1,0 +1,10 @@
+ALTER TABLE genesis_analytic.days ADD PRIMARY KEY (day_id);
+ALTER TABLE genesis_analytic.stores ADD PRIMARY KEY (store_id);
+ALTER TABLE genesis_analytic.products ADD PRIMARY KEY (product_id);
+ALTER TABLE genesis_analytic.customers ADD PRIMARY KEY (customer_id);
+ALTER TABLE genesis_analytic.promotions ADD PRIMARY KEY (promotion_id);
+ALTER TABLE genesis_analytic.sales ADD PRIMARY KEY (sale_id);
+CREATE INDEX sales_of_day ON genesis_analytic.sales (day_id);
+CREATE INDEX sales_of_product ON genesis_analytic.sales (product_id);
+CREATE INDEX sales_of_customer ON genesis_analytic.sales (customer_id);
+CREATE INDEX sales_of_store ON genesis_analytic.sales (store_id, day_id);

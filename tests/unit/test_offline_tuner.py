@@ -1,0 +1,114 @@
+"""The offline tuner on the simulated target: it finds what is better, proves it, and takes down what is not."""
+
+import math
+
+import pytest
+from offline_bench import OfflineBench
+
+from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.knobs.rules import rule_configuration
+from ml_postgres_optimization.target.simulated import AutoregressiveNoise, WhiteNoise
+from ml_postgres_optimization.trials import Design, Outcome, TrialPlan
+from ml_postgres_optimization.tuning import Budget, Draft, Stage
+from ml_postgres_optimization.tuning.offline import OfflineTuner
+
+
+@pytest.fixture
+def bench(tmp_path):
+    with OfflineBench(tmp_path, noise=WhiteNoise(0.1)) as made:
+        yield made
+
+
+def tuner(bench):
+    return OfflineTuner(bench.laboratory, bench.study(), bench.plan, subscribers=[bench.events.append])
+
+
+def rules(bench):
+    def advised(incumbent):
+        told = rule_configuration(bench.target.machine, bench.catalogue, bench.settings, connections=8, active=8)
+        return incumbent.replaced(told.configuration)
+
+    return [Draft(advised, "rules", "what the rules say of this machine")]
+
+
+def test_what_is_found_is_proven_and_stays_restart_included(bench):
+    tuned = tuner(bench).run(bench.initial, rules(bench), Budget(1800))
+    assert tuned.trials[0].design is Design.RESTART
+    assert tuned.is_proven
+    assert bench.in_force() == tuned.best == tuned.in_force
+    true_ratio = bench.truth(tuned.best) / bench.truth(bench.initial)
+    assert true_ratio < 0.75
+    assert tuned.proven.low < true_ratio < tuned.proven.high
+    assert [trial.intent.trial_id for trial in bench.journal.state.confirmed] == [tuned.proof.id]
+    assert not bench.journal.state.unfinished
+
+
+def test_an_equal_candidate_that_was_preferred_by_chance_is_not_proven(bench):
+    # a knob that the simulated server does not feel
+    drafts = [Draft.of({"bgwriter_lru_maxpages": 200}, "user", "to see")]
+    bench.only("bgwriter_lru_maxpages")
+    tuned = tuner(bench).run(bench.initial, drafts, Budget(900, patience=1))
+    assert not tuned.is_proven
+    assert bench.in_force() == bench.initial
+    assert tuned.in_force == bench.initial
+
+
+def test_without_a_proof_what_was_in_force_is_in_force_again(bench):
+    tuned = tuner(bench).run(bench.initial, rules(bench), Budget(400, prove=False))
+    assert tuned.best != bench.initial
+    assert tuned.proof is None
+    assert bench.in_force() == bench.initial
+    assert not bench.journal.state.unfinished
+
+
+def test_it_ends_in_time(bench):
+    begun = bench.clock.monotonic_seconds()
+    tuner(bench).run(bench.initial, rules(bench), Budget(600))
+    longest_trial = bench.plan.seconds_for(2, design=Design.RESTART)
+    assert bench.clock.monotonic_seconds() - begun <= 600 + longest_trial
+
+
+@pytest.mark.parametrize("at", [3, 12, 25, 60])
+def test_a_failure_takes_every_rung_down(bench, at):
+    seen = 0
+
+    def fail(_window):
+        nonlocal seen
+        seen += 1
+        if seen == at:
+            raise ServerUnreachable("The server is gone.", "Start it.")
+
+    bench.on_window_do = fail
+    with pytest.raises(ServerUnreachable):
+        tuner(bench).run(bench.initial, rules(bench), Budget(3600, patience=100))
+    assert bench.in_force() == bench.initial
+    assert not bench.journal.state.unfinished
+
+
+def test_nothing_is_searched_where_nothing_runs(bench):
+    bench.target._rate_per_second = 0.0
+    tuned = tuner(bench).run(bench.initial, rules(bench), Budget(600))
+    assert (tuned.best, tuned.trials) == (bench.initial, ())
+    assert bench.events[-1].stage is Stage.QUIET
+
+
+def test_a_screening_needs_no_reference_block_of_its_own(bench):
+    tuner(bench).run(bench.initial, [Draft.of({"jit": False}, "user", "to see")], Budget(60, patience=0, prove=False))
+    (decided,) = [event.trial for event in bench.events if event.stage is Stage.DECIDED]
+    labels = [window.labels for window in bench.store.windows() if window.labels.get("trial") == decided.id]
+    assert len(labels) == 2 * len(decided.verdict.pairs)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_under_noise_that_lasts_it_never_ends_with_what_is_worse(tmp_path, seed):
+    with OfflineBench(tmp_path, seed=seed, noise=AutoregressiveNoise(0.2, 0.8)) as bench:
+        tuned = tuner(bench).run(bench.initial, rules(bench), Budget(1800))
+        assert bench.truth(tuned.in_force) <= bench.truth(bench.initial) * 1.001
+        ratios = [math.log(trial.verdict.ratio) for trial in tuned.trials if trial.verdict.outcome.stays]
+        assert all(trial.verdict.outcome is not Outcome.PROMOTED for trial in tuned.trials)
+        assert sum(ratios) < 0
+
+
+def test_plans_for_restarts_are_longer():
+    plan = TrialPlan(block_seconds=5)
+    assert plan.seconds_for(1, design=Design.RESTART) > plan.seconds_for(1)
