@@ -97,7 +97,7 @@ class _Told:
         return [
             _changes_table(self.record),
             _evidence_table(self.steps),
-            _arms_table(self.record),
+            *_arms_table(self.record),
             *_slower_table(self.record),
             *_importance_table(self.tried),
         ]
@@ -115,7 +115,7 @@ class _Told:
         record = self.record
         changes, evidence_drawn, effects, importance = drawn
         sections = (
-            Section("The effect", (), [effects], [_arms_table(record), *_slower_table(record)]),
+            Section("The effect", (), [effects], [*_arms_table(record), *_slower_table(record)]),
             Section("What was changed", (), [changes], [_changes_table(record)]),
             Section("The evidence over time", (), [evidence_drawn], [_evidence_table(self.steps)]),
             Section("Which knobs mattered", (), [importance], _importance_table(self.tried)),
@@ -139,7 +139,7 @@ def _destinations(
         yield Destination(report, render_page(told.page(drawn, made_at)).encode(), "--report")
     if pictures:
         # an id comes from the database, and must not lead out of the folder
-        trial = re.sub(r"[^\w.-]", "_", told.record.id)
+        trial = re.sub(r"[^\w-]", "_", told.record.id)
         for picture in drawn:
             if isinstance(picture, Picture):
                 yield Destination(pictures / f"{trial}-{picture.name}.png", picture.png, "--pictures")
@@ -230,7 +230,7 @@ def _evidence_table(steps: Sequence[Step]) -> Table:
     return Table("The evidence as it came", columns, rows or [("0", "–", "–")])
 
 
-def _arms_table(record: TrialRecord) -> Table:
+def _arms_table(record: TrialRecord) -> list[Table]:
     def both(name: str) -> tuple[float, float] | None:
         values = [record.figures.get(f"{arm}_{name}", math.nan) for arm in (Arm.BASELINE, Arm.CANDIDATE)]
         return None if any(math.isnan(value) for value in values) else (values[0], values[1])
@@ -250,7 +250,8 @@ def _arms_table(record: TrialRecord) -> Table:
     ]
     if pair := both("measured_seconds"):
         rows.append(("measured", *(f"{seconds:.0f} s" for seconds in pair), ""))
-    return Table("Both arms, over all blocks", ("", "baseline", "candidate", "change (95 % interval)"), rows)
+    columns = ("", "baseline", "candidate", "change (95 % interval)")
+    return [Table("Both arms, over all blocks", columns, rows)] if rows else []
 
 
 def _slower_table(record: TrialRecord) -> list[Table]:

@@ -123,7 +123,7 @@ def history(session: Session, *, limit: int = 20) -> Result:
     }
     columns = ("trial", "outcome", "change", "response time", "up to then", "pairs", "by")
     table = Table("Trials, newest first", columns, [_trial_row(*one) for one in newest], unbroken=1)
-    counted = f"Trials: {len(trials)}, of which {promoted} promoted; and among them {len(proven)} proofs."
+    counted = f"Trials: {len(trials)}; promoted: {promoted}; proofs: {len(proven)}."
     return Result(document, [table, *_proofs_table(proven)], [counted, *_brought_lines(stood, in_force)])
 
 
@@ -197,11 +197,11 @@ def _proofs_table(proven: Sequence[Proof]) -> list[Table]:
             str(len(proof.promised.promoted)) if proof.promised else "–",
             interval_text(proof.promised.brought) if proof.promised else "–",
             interval_text(proof.proven) if proof.proven else "nothing was seen to run",
-            "initial put back" if proof.trial.outcome == Outcome.PROMOTED else "stayed in force",
+            "initial put back" if proof.trial.outcome == Outcome.PROMOTED else "kept",
         )
         for proof in reversed(proven)
     ]
-    columns = ("trial", "promotions", "promised", "proven", "what was found")
+    columns = ("trial", "promotions", "promised", "proven", "what was found then")
     title = "Proofs, newest first: what had been found over what it started from, measured afresh"
     return [Table(title, columns, rows, unbroken=1)] if rows else []
 
