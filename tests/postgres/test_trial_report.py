@@ -5,10 +5,12 @@ import json
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 from command_line import CommandLine, clean_environment
 
+from ml_postgres_optimization.interfaces.commands import explanation
 from ml_postgres_optimization.interfaces.trial_view import trial_record
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
@@ -155,6 +157,20 @@ def test_the_effect_by_every_measure_is_kept(here):
     assert document["figures"] == figures
     out = here("explain").done().out
     assert "−10 % (interval still open)" in out
+
+
+def test_knobs_that_mattered_are_told_with_their_uncertainty(recorded, tmp_path, monkeypatch):
+    score = SimpleNamespace(beats_naive=True)
+    model = SimpleNamespace(score=score, importance=lambda: {"work_mem": (0.12, 0.02), "jit": (0.01, 0.02)})
+    monkeypatch.setattr(explanation, "load_forest", lambda *_: SimpleNamespace(model=model))
+    path = tmp_path / "report.html"
+    document = recorded("explain", "--report", path, "--json").done().document
+    assert document["importance"] == {"work_mem": {"mean": 0.12, "deviation": 0.02}}
+    assert document["importance_unknown_because"] == ""
+    assert path.read_text().count("<img ") == len(NAMES) + 1
+    score.beats_naive = False
+    document = recorded("explain", "--json").done().document
+    assert document["importance"] == {} and "does not beat" in document["importance_unknown_because"]
 
 
 class TestHistory:

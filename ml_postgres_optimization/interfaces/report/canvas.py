@@ -92,7 +92,8 @@ def sentence(text: str) -> str:
 
 def plain(text: str, characters: int = 60) -> str:
     """Return `text` as one line of at most so many characters, without what cannot be drawn."""
-    return textwrap.shorten(on_one_line(text), characters, placeholder=" …")
+    line = on_one_line(" ".join(text.split()))
+    return line if len(line) <= characters else f"{line[: characters - 1]}…"
 
 
 def _wrapped(text: str, characters: int) -> str:
@@ -112,7 +113,7 @@ def ratio_axis(axes: Axes, which: Literal["x", "y"], low: float, high: float) ->
     """
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator  # noqa: PLC0415
 
-    ticks = _ticks(low, high)
+    ticks = _ticks(low, high, _MOST_TICKS[which])
     axis = axes.xaxis if which == "x" else axes.yaxis
     axes.set(**{f"{which}scale": "log", f"{which}lim": (low, high)})
     axis.set_major_locator(FixedLocator(ticks))
@@ -129,18 +130,17 @@ def change_label(ratio: float) -> str:
 
 
 _WIDE = 4.0
-_MOST_TICKS = 8
+_MOST_TICKS = {"x": 6, "y": 8}  # as many labels as have room
+_STEPS = ((1, 2, 5), (1, 3), (1,))
 
 
-def _ticks(low: float, high: float) -> list[float]:
+def _ticks(low: float, high: float, most: int) -> list[float]:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     if high / low < _WIDE:
-        found = [1 + tick for tick in MaxNLocator(_MOST_TICKS, steps=[1, 2, 5, 10]).tick_values(low - 1, high - 1)]
+        found = [1 + tick for tick in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low - 1, high - 1)]
     else:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        found = [10.0**power * step for power in powers for step in (1, 2, 5)]
-    ticks = [tick for tick in found if low <= tick <= high]
-    if len(ticks) <= _MOST_TICKS:
-        return ticks
-    return [tick for tick in ticks if math.isclose(math.log10(tick) % 1, 0, abs_tol=1e-9)]
+        fit = ([10.0**power * step for power in powers for step in steps] for steps in _STEPS)
+        found = next((ticks for ticks in fit if sum(low <= tick <= high for tick in ticks) <= most), [1.0])
+    return [tick for tick in found if low <= tick <= high]

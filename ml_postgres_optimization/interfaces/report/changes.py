@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NAME = "changes"
-_MOST_ROWS = 24
+_MOST_ROWS, _MOST_CHARACTERS = 24, 12
 # The columns of the figure, as shares of its width: name, old value, new value, and the axis of the factor.
-_NAME_AT, _OLD_AT, _NEW_AT, _AXIS_FROM, _AXIS_TO = 0.0, 0.44, 0.54, 0.66, 0.93
+_NAME_AT, _OLD_AT, _NEW_AT, _AXIS_FROM, _AXIS_TO = 0.0, 0.46, 0.59, 0.68, 0.93
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ def changes_picture(record: TrialRecord, catalogue: Catalogue) -> Picture | Left
 
 def _row(name: str, old: KnobValue | None, new: KnobValue | None, catalogue: Catalogue) -> _Row:
     special = catalogue[name].special_values if name in catalogue else ()
-    old_text, new_text = (plain(shown(name, value, catalogue), 16) for value in (old, new))
-    return _Row(plain(name, 34), old_text, new_text, _factor(old, new, special), _otherwise(new))
+    old_text, new_text = (plain(shown(name, value, catalogue), _MOST_CHARACTERS) for value in (old, new))
+    return _Row(plain(name, 38), old_text, new_text, _factor(old, new, special), _otherwise(new))
 
 
 def _factor(old: KnobValue | None, new: KnobValue | None, special: Sequence[KnobValue]) -> float | None:
@@ -86,7 +86,7 @@ def _draw(axes: Axes, rows: Sequence[_Row], in_all: int) -> None:
 
 
 def _draw_row(axes: Axes, number: int, row: _Row, widest: float) -> None:
-    axes.text(_NAME_AT, number, row.name, va="center", fontweight="bold", fontsize=9.5)
+    axes.text(_NAME_AT, number, row.name, va="center", fontsize=9.5)
     axes.text(_OLD_AT, number, row.old, va="center", ha="right", color=SOFT)
     axes.text(_OLD_AT + 0.012, number, "→", va="center", color=SOFT)
     axes.text(_NEW_AT, number, row.new, va="center", ha="right", color=INK)

@@ -41,7 +41,7 @@ _MEASURES = {
     Measure.THROUGHPUT: "time for one operation",
 }
 _MOST_PARTS = 8
-_LEAST_SPAN, _MOST_SPAN = math.log(1.1), math.log(50)
+_LEAST_SPAN, _MOST_SPAN = math.log(1.1), math.log(1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _measure_rows(record: TrialRecord) -> list[_Row]:
 def _part_rows(record: TrialRecord) -> list[_Row]:
     parts = sorted(record.slower_parts, key=lambda part: -part.share)[:_MOST_PARTS]
     return [
-        _Row(plain(part.part, 24), part.ratio, Interval(part.ratio, part.ratio_low, part.ratio_high),
+        _Row(plain(part.part, 28), part.ratio, Interval(part.ratio, part.ratio_low, part.ratio_high),
              f"slower; {part.share:.1%} of the time", VERMILION)
         for part in parts
         if 0 < part.ratio < math.inf
@@ -120,7 +120,7 @@ def _span(rows: Sequence[_Row]) -> float:
     known = [row.interval for row in rows if row.interval and not is_open(row.interval)]
     ends = [abs(math.log(end)) for interval in known for end in (interval.low, interval.high)]
     points = [abs(math.log(row.ratio)) for row in rows]
-    return min(max([1.1 * max([*ends, *points]), _LEAST_SPAN]), _MOST_SPAN)
+    return min(max([1.2 * max([*ends, *points]), _LEAST_SPAN]), _MOST_SPAN)
 
 
 def _draw_row(axes: Axes, number: int, row: _Row, span: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 NAME = "evidence"
 # Nine in ten pairs stand inside the axis with some room; one that is far out must not flatten all others.
 _INSIDE, _ROOM = 0.9, 1.6
+# Less than this share of the axis has no room for words side by side.
+_NARROW = 0.18
 _LEAST_SPAN, _MOST_SPAN = math.log(1.1), math.log(50)
 
 
@@ -121,8 +123,10 @@ def _draw_interval(axes: Axes, steps: Sequence[Step], span: float) -> None:
     open_until = at[0] if at else numbers[-1] + 0.5
     if open_until > 1:
         axes.axvspan(0.5, open_until, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, zorder=0)
-        axes.text((0.5 + open_until) / 2, math.exp(0.93 * span), "no interval yet", ha="center", va="center",
-                  color=SOFT, fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})  # fmt: skip
+        is_narrow = open_until < _NARROW * numbers[-1]
+        turned: dict[str, Any] = {"rotation": 90, "va": "top"} if is_narrow else {"va": "center"}
+        axes.text((0.5 + open_until) / 2, math.exp(0.93 * span), "no interval yet", ha="center", color=SOFT,
+                  fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2}, **turned)  # fmt: skip
     if known:
         lows, highs = ([getattr(step.so_far, end) for step in known] for end in ("low", "high"))
         axes.fill_between(at, lows, highs, color=SKY, alpha=0.35, linewidth=0, zorder=2, label="95 % interval")
