@@ -131,7 +131,8 @@ def change_label(ratio: float) -> str:
 
 _WIDE = 4.0
 _MOST_TICKS = {"x": 6, "y": 8}  # as many labels as have room
-_STEPS = ((1, 2, 5), (1, 3), (1,))
+# Labels on a wide axis, the densest that have room: 1, 2, 5, 10, …; 1, 3, 10, …; powers of 10, of 100, of 1000.
+_SERIES = (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3))
 
 
 def _ticks(low: float, high: float, most: int) -> list[float]:
@@ -141,6 +142,9 @@ def _ticks(low: float, high: float, most: int) -> list[float]:
         found = [1 + tick for tick in MaxNLocator(most, steps=[1, 2, 5, 10]).tick_values(low - 1, high - 1)]
     else:
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        fit = ([10.0**power * step for power in powers for step in steps] for steps in _STEPS)
-        found = next((ticks for ticks in fit if sum(low <= tick <= high for tick in ticks) <= most), [1.0])
+        series = (
+            [10.0**power * step for power in powers if power % every == 0 for step in steps]
+            for steps, every in _SERIES
+        )
+        found = next((ticks for ticks in series if sum(low <= tick <= high for tick in ticks) <= most), [1.0])
     return [tick for tick in found if low <= tick <= high]
