@@ -119,7 +119,7 @@ def test_an_id_does_not_lead_out_of_the_folder(here, tmp_path):
     add(here, replace(PROMOTED, id="../../stray"))
     folder = tmp_path / "a" / "b"
     here("explain", "--pictures", folder).done()
-    assert sorted(path.name for path in folder.iterdir()) == [f"______stray-{name}.png" for name in NAMES]
+    assert sorted(path.name for path in folder.iterdir()) == [f"_.._stray-{name}.png" for name in NAMES]
 
 
 def test_without_trials_nothing_is_written(here, tmp_path):
@@ -182,7 +182,7 @@ class TestHistory:
         add(here, PROMOTED, PROOF, second, rejected)
         document = here("history", "--json").done().document
         assert (document["total"], document["promoted"]) == (4, 2)
-        assert [one["up_to_then"]["ratio"] for one in document["trials"]] == pytest.approx([0.72, 0.72, 0.8, 0.8])
+        assert [one["so_far"]["ratio"] for one in document["trials"]] == pytest.approx([0.72, 0.72, 0.8, 0.8])
         assert document["brought"]["promotions"] == [PROMOTED.id, second.id]
         assert document["brought"]["low"] == pytest.approx(0.7 * 0.8)
         assert not any(one["in_force"] for one in document["trials"])

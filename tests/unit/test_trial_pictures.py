@@ -71,6 +71,13 @@ def test_the_evidence_says_where_there_is_no_interval(monkeypatch):
         assert ("95 % interval" in told) == (pairs >= 6)
 
 
+def test_an_interval_of_one_look_can_be_seen():
+    record = recorded(6)
+    drawn = pixels(evidence_picture(record, list(evidence(record))))[..., :3]
+    band = np.abs(drawn - np.array([0.77, 0.9, 0.97])).max(axis=2) < 0.02  # sky blue at a third of its strength
+    assert band[:600, -200:].sum() > 2_000
+
+
 def test_the_evidence_without_pairs_is_left_out():
     record = recorded(0, outcome="aborted", ratio=math.inf, ratio_low=0.0, ratio_high=math.inf)
     left_out = evidence_picture(record, list(evidence(record)))

@@ -139,7 +139,7 @@ def _destinations(
         yield Destination(report, render_page(told.page(drawn, made_at)).encode(), "--report")
     if pictures:
         # an id comes from the database, and must not lead out of the folder
-        trial = re.sub(r"[^\w-]", "_", told.record.id)
+        trial = re.sub(r"[^\w.-]", "_", told.record.id).lstrip(".")
         for picture in drawn:
             if isinstance(picture, Picture):
                 yield Destination(pictures / f"{trial}-{picture.name}.png", picture.png, "--pictures")

@@ -10,7 +10,14 @@ from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.lineage import Line, Proof, lines, proofs
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import PROOF, changes_text, effect_of, interval_text, shown
+from ml_postgres_optimization.interfaces.trial_view import (
+    PROOF,
+    changes_text,
+    effect_of,
+    interval_text,
+    percent_change,
+    shown,
+)
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
@@ -113,7 +120,7 @@ def history(session: Session, *, limit: int = 20) -> Result:
     promoted = sum(trial.outcome == Outcome.PROMOTED and trial.origin != PROOF for trial in trials)
     document = {
         "trials": [
-            _trial_json(trial) | {"up_to_then": line.brought._asdict(), "in_force": trial.id in in_force}
+            _trial_json(trial) | {"so_far": line.brought._asdict(), "in_force": trial.id in in_force}
             for trial, line in newest
         ],
         "total": len(trials),
@@ -121,8 +128,8 @@ def history(session: Session, *, limit: int = 20) -> Result:
         "brought": _brought_json(stood[-1]) if stood else None,
         "proofs": [_proof_json(proof) for proof in proven],
     }
-    columns = ("trial", "outcome", "change", "response time", "up to then", "pairs", "by")
-    table = Table("Trials, newest first", columns, [_trial_row(*one) for one in newest], unbroken=1)
+    columns = ("trial", "outcome", "change", "response time", "so far", "pairs", "by")
+    table = Table("Trials, newest first", columns, [_trial_row(*one) for one in newest], unbroken=2)
     counted = f"Trials: {len(trials)}; promoted: {promoted}; proofs: {len(proven)}."
     return Result(document, [table, *_proofs_table(proven)], [counted, *_brought_lines(stood, in_force)])
 
@@ -133,7 +140,7 @@ def _trial_row(trial: TrialRecord, line: Line) -> tuple[str, ...]:
         trial.outcome,
         changes_text(trial.baseline, trial.candidate, load_catalogue()),
         interval_text(effect_of(trial)),
-        interval_text(line.brought) if line.promoted else "–",
+        percent_change(line.brought.ratio) if line.promoted else "–",
         str(len(trial.pairs)),
         trial.origin,
     )

@@ -119,7 +119,7 @@ def _draw_interval(axes: Axes, steps: Sequence[Step], span: float) -> None:
     """Draw the band where there is one; where an end is still open, hatch what is not known."""
     numbers = [step.pairs for step in steps]
     known = [step for step in steps if not is_open(step.so_far)]
-    at = [step.pairs for step in known]
+    at = [float(step.pairs) for step in known]
     open_until = at[0] if at else numbers[-1] + 0.5
     if open_until > 1:
         axes.axvspan(0.5, open_until, facecolor="none", edgecolor=PALE, hatch="////", linewidth=0, zorder=0)
@@ -128,6 +128,8 @@ def _draw_interval(axes: Axes, steps: Sequence[Step], span: float) -> None:
         axes.text((0.5 + open_until) / 2, math.exp(0.93 * span), "no interval yet", ha="center", color=SOFT,
                   fontsize=8.5, bbox={"facecolor": "white", "edgecolor": "none", "pad": 2}, **turned)  # fmt: skip
     if known:
+        # what the last pair left holds to the end of the axis, so that a band of one look can be seen
+        known, at = [*known, known[-1]], [*at, at[-1] + 0.5]
         lows, highs = ([getattr(step.so_far, end) for step in known] for end in ("low", "high"))
         axes.fill_between(at, lows, highs, color=SKY, alpha=0.35, linewidth=0, zorder=2, label="95 % interval")
         for edge in (lows, highs):
