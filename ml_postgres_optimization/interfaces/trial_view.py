@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from ml_postgres_optimization.interfaces.reporter import Table, milliseconds
@@ -10,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rendering import render
 from ml_postgres_optimization.target.postgres.repository import SlowerPart, TrialRecord
-from ml_postgres_optimization.trials import Interval, Measure, Trial
+from ml_postgres_optimization.trials import Interval, Measure, Outcome, Trial
 from ml_postgres_optimization.tuning.ledger import Comparison, Ledger
 
 
@@ -22,12 +23,20 @@ def shown(name: str, value: KnobValue | None, catalogue: Mapping[str, object]) -
 
 def percent_change(ratio: float) -> str:
     """Render a ratio of times as a change: 0.6 becomes −40 %."""
-    return f"{(ratio - 1) * 100:+.0f} %".replace("-", "−")
+    if math.isinf(ratio):
+        return "+∞ %"
+    percent = f"{(ratio - 1) * 100:+.0f} %"
+    return "±0 %" if percent in {"+0 %", "-0 %"} else percent.replace("-", "−")
+
+
+def is_open(interval: Interval) -> bool:
+    """Tell whether an end of the interval is not known yet."""
+    return not (interval.low > 0 and interval.high < math.inf)
 
 
 def interval_text(interval: Interval) -> str:
     """Render a ratio of times with its interval."""
-    if interval.low <= 0 or interval.high == float("inf"):
+    if is_open(interval):
         return f"{percent_change(interval.ratio)} (interval still open)"
     return f"{percent_change(interval.ratio)} ({percent_change(interval.low)} to {percent_change(interval.high)})"
 
@@ -39,6 +48,66 @@ def changes_text(before: Configuration, after: Configuration, catalogue: Catalog
         f"{name}: {shown(name, old, catalogue)} → {shown(name, new, catalogue)}"
         for name, (old, new) in difference.items()
     )
+
+
+def effect_of(record: TrialRecord) -> Interval:
+    """Return what a trial saw of its objective: candidate over baseline."""
+    return Interval(record.ratio, record.ratio_low, record.ratio_high)
+
+
+def verdict_text(record: TrialRecord) -> str:
+    """Say in a few words how a trial ended, and what it saw."""
+    if not record.pairs:
+        return f"{record.outcome.capitalize()}: no pair of blocks could be compared"
+    return f"{record.outcome.capitalize()}: {interval_text(effect_of(record))} in response time"
+
+
+_FINDINGS: Mapping[str, str] = {
+    Outcome.PROMOTED: "The change was kept",
+    Outcome.REJECTED: "The change was not kept",
+    Outcome.EQUIVALENT: "The change makes no difference worth having, and was not kept",
+    Outcome.UNDECIDED: "The evidence did not suffice, and the change was not kept",
+    Outcome.ABORTED: "The trial was stopped, and the change put back",
+}
+PROOF = "proof"
+
+
+def finding(record: TrialRecord) -> str:
+    """Say in a sentence, for whoever reads no more, what came of a trial."""
+    effect = effect_of(record)
+    if record.origin == PROOF and record.pairs:
+        kept = "was put back" if record.outcome == Outcome.PROMOTED else "was not put back"
+        return (
+            f"Measured afresh, what had been found makes a difference of {interval_text(effect.inverted)} "
+            f"in response time; the initial configuration {kept}."
+        )
+    found = _FINDINGS.get(record.outcome, record.outcome)
+    if record.outcome == Outcome.ABORTED or not record.pairs:
+        return f"{found}: {record.verdict_reason}."
+    return f"{found}: {interval_text(effect)} in response time, over {len(record.pairs)} pairs of blocks."
+
+
+def effects_of(record: TrialRecord) -> dict[Measure, Interval]:
+    """Return candidate over baseline by every measure that was kept; trials of earlier versions kept none."""
+    names = {measure: [_figure_of_effect(measure, part) for part in Interval._fields] for measure in Measure}
+    return {
+        measure: Interval(*(record.figures[name] for name in parts))
+        for measure, parts in names.items()
+        if all(name in record.figures for name in parts)
+    }
+
+
+def _figure_of_effect(measure: Measure, part: str) -> str:
+    return f"effect_{measure}_{part}"
+
+
+def _figures_with_effects(trial: Trial) -> dict[str, float]:
+    effects = {
+        _figure_of_effect(measure, part): value
+        for measure, effect in trial.effects.items()
+        for part, value in effect._asdict().items()
+    }
+    return {**trial.figures, **effects}
 
 
 def trial_record(trial: Trial) -> TrialRecord:
@@ -59,7 +128,7 @@ def trial_record(trial: Trial) -> TrialRecord:
         ratio_high=verdict.ratio_high,
         verdict_reason=verdict.reason,
         pairs=tuple((pair.baseline_seconds, pair.candidate_seconds, pair.candidate_first) for pair in verdict.pairs),
-        figures=trial.figures,
+        figures=_figures_with_effects(trial),
         predicted_ratio=prediction.value if prediction else None,
         predicted_low=prediction.low if prediction else None,
         predicted_high=prediction.high if prediction else None,

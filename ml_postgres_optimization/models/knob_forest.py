@@ -16,12 +16,12 @@ from ml_postgres_optimization.models.features import LOAD_CONTEXT, LoadContext, 
 from ml_postgres_optimization.models.features.registry import KNOB_PREFIX
 from ml_postgres_optimization.models.forest import Floats, Forest, IntervalForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
-from ml_postgres_optimization.models.score import ForecastScore, require_slices, skill, time_slices
+from ml_postgres_optimization.models.score import ForecastScore, require_slices, skill, standard_error, time_slices
 from ml_postgres_optimization.models.training import DEFAULT_SETTINGS, ForestSettings, Lesson, Rows, thinned
 
 MINIMUM_WINDOWS = 60
 MINIMUM_CONFIGURATIONS = 2
-_SHUFFLES = 5
+_SHUFFLES, _IMPORTANCE_SHUFFLES = 5, 10
 _JUDGED_ROWS, _IMPORTANCE_ROWS = 2_000, 400  # enough to judge by, and as many as can be walked in a second or two
 
 
@@ -40,6 +40,7 @@ class KnobForest:
         the knobs: the average of the surface over configurations that were seen. Losses are compared configuration by
         configuration.
     knob_importance : mapping of str to (float, float)
+        See `importance`.
     data_digest : str
 
     References
@@ -77,7 +78,7 @@ class KnobForest:
         surface = lesson.learn(np.concatenate([slices.training, slices.calibration]), slices.test)
         test = thinned(slices.test, _JUDGED_ROWS)
         judge = _Judge(rehearsal, known, slices.training, test, np.random.default_rng(seed))
-        return cls(surface, judge.score(seed), judge.importance(), table.digest)
+        return cls(surface, judge.score(seed), judge.importance(seed), table.digest)
 
     def predict(self, configuration: Configuration, context: LoadContext) -> Prediction:
         """Return the mean response of a window in seconds, with its interval."""
@@ -107,13 +108,19 @@ class KnobForest:
         return self.surface.mean_and_deviation(matrix)
 
     def importance(self) -> dict[str, tuple[float, float]]:
-        """Return, for each knob, how much worse the prediction of later time gets without it.
+        """Return, for each knob that can be judged, how much worse the prediction of later time gets without it.
 
         Returns
         -------
-        dict of str to (mean, standard deviation)
-            Rise of the mean absolute error of the log when the knob's values are shuffled, over 5 shuffles; 0 for a
-            knob that did not vary.
+        dict of str to (mean, standard error)
+            Rise of the mean absolute error of the log when the knob's values are shuffled, over 10 shuffles. A knob
+            that did not vary in the later windows is absent: nothing can be said of it.
+
+        Notes
+        -----
+        The standard error is that of the stays: the windows of one stay in a configuration share one chance to be
+        predicted well or badly, so that a few long stays say little, however often their values are shuffled. Knobs
+        that were always changed together share what they do.
 
         References
         ----------
@@ -168,18 +175,25 @@ class _Judge:
             level=self.surface.level,
         )
 
-    def importance(self) -> dict[str, tuple[float, float]]:
-        """Shuffle the values of one knob after the other among the later windows."""
-        rows = thinned(self.test, _IMPORTANCE_ROWS)
-        names, truth = self.surface.forest.names, self.table.log_mean[rows]
-        matrix = self.table.rows(rows).columns(names)
-        error = np.mean(np.abs(truth - self._mean(matrix)))
-        importance = dict.fromkeys(_knob_names(self.table.names), (0.0, 0.0))
-        for column in [at for at, name in enumerate(names) if name.startswith(KNOB_PREFIX)]:
-            shuffled = (self._mean(self._shuffled(matrix, column)) for _ in range(_SHUFFLES))
-            rises = [np.mean(np.abs(truth - mean)) - error for mean in shuffled]
-            importance[names[column]] = (float(np.mean(rises)), float(np.std(rises)))
-        return {name.removeprefix(KNOB_PREFIX): value for name, value in importance.items()}
+    def importance(self, seed: int) -> dict[str, tuple[float, float]]:
+        """Shuffle the values of one knob after the other among the later windows, stay by stay."""
+        later = self.table.rows(thinned(self.test, _IMPORTANCE_ROWS))
+        names, stays = self.surface.forest.names, _stays(later)
+        matrix = later.columns(names)
+        loss = np.abs(later.log_mean - self._mean(matrix))
+        importance = {}
+        for column, name in enumerate(names):
+            if name.startswith(KNOB_PREFIX) and _varies(matrix[:, column]):
+                rises = _per_stay(self._loss_without(column, matrix, later.log_mean) - loss, stays)
+                importance[name.removeprefix(KNOB_PREFIX)] = (float(rises.mean()), standard_error(rises, seed=seed))
+        return importance
+
+    def _loss_without(self, column: int, matrix: NDArray[np.float32], truth: Floats) -> Floats:
+        """Return each window's loss with the column shuffled, on average."""
+        total = np.zeros(len(matrix))
+        for _ in range(_IMPORTANCE_SHUFFLES):
+            total += np.abs(truth - self._mean(self._shuffled(matrix, column)))
+        return total / _IMPORTANCE_SHUFFLES
 
     def _without_knobs(self, later: Table) -> Floats:
         names = self.surface.forest.names
@@ -204,10 +218,24 @@ class _Judge:
 
 def _by_configuration(losses: tuple[Floats, Floats], later: Table) -> tuple[Floats, Floats]:
     """Return the mean losses of each stay in a configuration: its windows share one chance to be predicted well."""
-    knobs = _knob_values(later)
-    stay = np.cumsum(np.concatenate([[0], np.any(knobs[1:] != knobs[:-1], axis=1)]))
-    one, other = (np.bincount(stay, loss) / np.bincount(stay) for loss in losses)
+    stays = _stays(later)
+    one, other = (_per_stay(loss, stays) for loss in losses)
     return one, other
+
+
+def _stays(table: Table) -> NDArray[np.int64]:
+    """Number the stays in a configuration, in the order of time; one number for each row."""
+    knobs = _knob_values(table)
+    return np.cumsum(np.concatenate([[0], np.any(knobs[1:] != knobs[:-1], axis=1)]))
+
+
+def _per_stay(losses: Floats, stays: NDArray[np.int64]) -> Floats:
+    means: Floats = np.bincount(stays, losses) / np.bincount(stays)
+    return means
+
+
+def _varies(values: NDArray[np.float32]) -> bool:
+    return len(np.unique(values)) > 1
 
 
 def _knob_values(table: Table) -> NDArray[np.float32]:

@@ -215,6 +215,18 @@ def skill(loss: Floats, naive_loss: Floats, *, seed: int) -> Skill:
     )
 
 
+def standard_error(losses: Floats, *, seed: int) -> float:
+    """Return the standard error of the mean of losses in the order of time, by the same bootstrap as `skill`.
+
+    Infinite where there is only one.
+    """
+    if len(losses) < 2:
+        return math.inf
+    means = _block_means(losses, *_block_starts(len(losses), np.random.default_rng(seed)))
+    # resamples of n differ by n - 1 of n parts of what samples of n differ by
+    return float(np.std(means)) * math.sqrt(len(losses) / (len(losses) - 1))
+
+
 MINIMUM_LOSSES = 8  # were each a fair coin's toss: one in 2 ** 8 that all fall to one side
 
 

@@ -155,7 +155,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
         If it cannot be written; a file that was there before is left as it was.
     """
     times = {name: frame[name].map(datetime.isoformat) for name in ("started_at", "ended_at")}
-    _write_whole(path, lambda partial: frame.assign(**times).to_csv(partial, index=False))
+    write_whole(path, lambda partial: frame.assign(**times).to_csv(partial, index=False))
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:
@@ -166,7 +166,23 @@ def write_parquet(frame: pd.DataFrame, path: Path) -> None:
     OSError
         If it cannot be written; a file that was there before is left as it was.
     """
-    _write_whole(path, lambda partial: frame.to_parquet(partial, index=False))
+    write_whole(path, lambda partial: frame.to_parquet(partial, index=False))
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a file beside `path`, and put it there once it is whole.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; a file that was there before is left as it was.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def _times(name: str, histogram: Histogram, quantiles: Mapping[str, float]) -> dict[str, Cell]:
@@ -196,12 +212,3 @@ def _families(window: Window) -> dict[str, Cell]:
 def _family_order(column: str) -> tuple[int, str]:
     families = [family.partition(".")[0] for family in COLUMN_FAMILIES]
     return families.index(column.partition(".")[0]), column
-
-
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -239,7 +239,7 @@ def history(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Show every trial, and what the promoted ones brought."""
+    """Show every trial, what each and all brought, and what proofs of it have measured."""
     run(context, chosen_of(locals()), lambda session: records.history(session, limit=limit), read_only=True)
 
 
@@ -248,6 +248,12 @@ def explain(
     context: typer.Context,
     trial: Annotated[str, typer.Argument(help="The id of a trial, as history shows it; or last.")] = explanation.LAST,
     *,
+    report: Annotated[
+        Path | None, typer.Option(help="Write it all, with its pictures, as one HTML file.", metavar="FILE")
+    ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write its pictures as PNG into this folder.", metavar="FOLDER")
+    ] = None,
     dsn: options.Dsn = None,
     repository: options.RepositoryDsn = None,
     pg_bin: options.PgBin = None,
@@ -255,7 +261,12 @@ def explain(
     debug: options.Debug = False,
 ) -> None:
     """Explain a trial: what was changed and why, the evidence, the effect, and which knobs mattered."""
-    run(context, chosen_of(locals()), lambda session: explanation.explain(session, trial=trial), read_only=True)
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: explanation.explain(session, trial=trial, report=report, pictures=pictures),
+        read_only=True,
+    )
 
 
 @app.command()

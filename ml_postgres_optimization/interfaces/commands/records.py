@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_postgres_optimization.errors import StateError, UsageError
+from ml_postgres_optimization.interfaces.lineage import Line, Proof, lines, proofs
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import interval_text, shown
+from ml_postgres_optimization.interfaces.trial_view import (
+    PROOF,
+    changes_text,
+    effect_of,
+    interval_text,
+    percent_change,
+    shown,
+)
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
-from ml_postgres_optimization.trials import Interval, Outcome
+from ml_postgres_optimization.trials import Outcome
 
 _WINDOWS_SHOWN = 5
 
@@ -97,27 +106,41 @@ def _window_json(window: Window) -> dict[str, Any]:
 
 
 def history(session: Session, *, limit: int = 20) -> Result:
-    """Show the trials, newest first, and what the promoted ones brought together."""
+    """Show the trials, newest first, what each brought up to then, what all bring now, and the proofs of it.
+
+    Notes
+    -----
+    A proof is a trial too, but promotes nothing: it measures afresh what promotions brought, and is told apart.
+    """
     trials = session.repository().trials()
-    newest = list(reversed(trials))[:limit]
-    document = {"trials": [_trial_json(trial) for trial in newest], "total": len(trials)}
-    columns = ("trial", "outcome", "change", "response time", "pairs", "by")
-    table = Table("Trials, newest first", columns, [_trial_row(trial) for trial in newest], unbroken=1)
-    promoted = sum(trial.outcome == Outcome.PROMOTED for trial in trials)
-    return Result(document, [table], [f"Trials: {len(trials)}, of which {promoted} promoted."])
+    stood = list(lines(trials))
+    proven = proofs(trials)
+    in_force = {trial.intent.trial_id for trial in read_journal(session.home.of_server(session.server)).confirmed}
+    newest = list(zip(reversed(trials), reversed(stood), strict=True))[:limit]
+    promoted = sum(trial.outcome == Outcome.PROMOTED and trial.origin != PROOF for trial in trials)
+    document = {
+        "trials": [
+            _trial_json(trial) | {"so_far": line.brought._asdict(), "in_force": trial.id in in_force}
+            for trial, line in newest
+        ],
+        "total": len(trials),
+        "promoted": promoted,
+        "brought": _brought_json(stood[-1]) if stood else None,
+        "proofs": [_proof_json(proof) for proof in proven],
+    }
+    columns = ("trial", "outcome", "change", "response time", "so far", "pairs", "by")
+    table = Table("Trials, newest first", columns, [_trial_row(*one) for one in newest], unbroken=2)
+    counted = f"Trials: {len(trials)}; promoted: {promoted}; proofs: {len(proven)}."
+    return Result(document, [table, *_proofs_table(proven)], [counted, *_brought_lines(stood, in_force)])
 
 
-def _trial_row(trial: TrialRecord) -> tuple[str, ...]:
-    catalogue = load_catalogue()
-    changes = trial.candidate.difference(trial.baseline)
+def _trial_row(trial: TrialRecord, line: Line) -> tuple[str, ...]:
     return (
         trial.id,
         trial.outcome,
-        "\n".join(
-            f"{name}: {shown(name, old, catalogue)} → {shown(name, new, catalogue)}"
-            for name, (old, new) in changes.items()
-        ),
-        interval_text(Interval(trial.ratio, trial.ratio_low, trial.ratio_high)),
+        changes_text(trial.baseline, trial.candidate, load_catalogue()),
+        interval_text(effect_of(trial)),
+        percent_change(line.brought.ratio) if line.promoted else "–",
         str(len(trial.pairs)),
         trial.origin,
     )
@@ -140,6 +163,54 @@ def _trial_json(trial: TrialRecord) -> dict[str, object]:
         "pairs": len(trial.pairs),
         "slower_parts": [part._asdict() for part in trial.slower_parts],
     }
+
+
+def _brought_json(line: Line) -> dict[str, object]:
+    return {"promotions": [trial.id for trial in line.promoted], **line.brought._asdict()}
+
+
+def _brought_lines(stood: Sequence[Line], in_force: Container[str]) -> Iterator[str]:
+    """Say what the promotions that stand on each other bring in total, and what of it is not sure to be in force."""
+    if not stood or not stood[-1].promoted:
+        return
+    line = stood[-1]
+    first, many = line.promoted[0], len(line.promoted)
+    yield (
+        f"In total, since {first.started_at:%Y-%m-%d %H:%M} UTC: {interval_text(line.brought)} in response time, the "
+        f"product of {many} {'promotion' if many == 1 else 'promotions'}. "
+        "Each was chosen for its figures, which flatters them: only a proof is free of that."
+    )
+    if gone := [trial.id for trial in line.promoted if trial.id not in in_force]:
+        yield (
+            f"Not in force by the journal of this installation: {', '.join(gone)}; rolled back, or promoted from "
+            "another installation."
+        )
+
+
+def _proof_json(proof: Proof) -> dict[str, object]:
+    return {
+        "trial": proof.trial.id,
+        "promotions": [trial.id for trial in proof.promised.promoted] if proof.promised else None,
+        "promised": proof.promised.brought._asdict() if proof.promised else None,
+        "proven": proof.proven._asdict() if proof.proven else None,
+        "initial_put_back": proof.trial.outcome == Outcome.PROMOTED,
+    }
+
+
+def _proofs_table(proven: Sequence[Proof]) -> list[Table]:
+    rows = [
+        (
+            proof.trial.id,
+            str(len(proof.promised.promoted)) if proof.promised else "–",
+            interval_text(proof.promised.brought) if proof.promised else "–",
+            interval_text(proof.proven) if proof.proven else "nothing was seen to run",
+            "initial put back" if proof.trial.outcome == Outcome.PROMOTED else "kept",
+        )
+        for proof in reversed(proven)
+    ]
+    columns = ("trial", "promotions", "promised", "proven", "what was found then")
+    title = "Proofs, newest first: what had been found over what it started from, measured afresh"
+    return [Table(title, columns, rows, unbroken=1)] if rows else []
 
 
 _WRITERS = {"csv": write_csv, "parquet": write_parquet}
