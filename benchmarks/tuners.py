@@ -264,7 +264,9 @@ def _differs(old: object, new: object) -> bool:
 
 def show(cells: list[dict[str, object]]) -> None:
     """Print the table of all cells, and the geometric mean of each method."""
-    for each in sorted(cells, key=lambda each: (str(each["workload"]), METHODS.index(str(each["method"])), each["seed"])):
+    for each in sorted(
+        cells, key=lambda each: (str(each["workload"]), METHODS.index(str(each["method"])), each["seed"])
+    ):
         trials = len(each["known"])
         print(
             f"{each['workload']:<9} {each['method']:<7} seed {each['seed']}  {each['speed_up']:6.2f} "
@@ -273,7 +275,11 @@ def show(cells: list[dict[str, object]]) -> None:
     print()
     for method in METHODS:
         found = {
-            workload: [math.log(float(str(each["speed_up"]))) for each in cells if (each["method"], each["workload"]) == (method, workload)]
+            workload: [
+                math.log(float(str(each["speed_up"])))
+                for each in cells
+                if (each["method"], each["workload"]) == (method, workload)
+            ]
             for workload in WORKLOADS
         }
         if all(found.values()):
