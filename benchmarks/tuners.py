@@ -21,7 +21,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -46,8 +46,16 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.knobs.rendering import same_value
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Design, Measure, Proposal, Thresholds, TrialPlan, mix_of
-from ml_postgres_optimization.trials import paired_objective
+from ml_postgres_optimization.trials import (
+    NO_GUARDS,
+    Design,
+    Measure,
+    Proposal,
+    Thresholds,
+    TrialPlan,
+    mix_of,
+    paired_objective,
+)
 from ml_postgres_optimization.tuning import SearchSpace
 
 RESULT = Path(__file__).resolve().parent / "results" / "tuners.json"
@@ -274,16 +282,20 @@ def show(cells: list[dict[str, object]]) -> None:
         )
     print()
     for method in METHODS:
-        found = {
-            workload: [
-                math.log(float(str(each["speed_up"])))
-                for each in cells
-                if (each["method"], each["workload"]) == (method, workload)
-            ]
+        logs = [
+            [math.log(float(str(each["speed_up"]))) for each in cells if _is(each, method, workload)]
             for workload in WORKLOADS
-        }
-        if all(found.values()):
-            print(f"{method:<7} geometric mean {math.exp(fmean(fmean(logs) for logs in found.values())):.3f}")
+        ]
+        if all(logs):
+            print(f"{method:<7} geometric mean {math.exp(fmean(fmean(each) for each in logs)):.3f}")
+
+
+def _order(each: dict[str, object]) -> tuple[str, int, object]:
+    return str(each["workload"]), METHODS.index(str(each["method"])), each["seed"]
+
+
+def _is(each: dict[str, object], method: str, workload: str) -> bool:
+    return (each["method"], each["workload"]) == (method, workload)
 
 
 def cells_wanted(arguments: argparse.Namespace) -> Iterator[tuple[str, str, int]]:
@@ -305,7 +317,7 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=None, help="cells to measure now")
     parser.add_argument("--folder", type=Path, default=None, help="for the servers, kept for the next time")
     arguments = parser.parse_args()
-    arguments.scales = {name: arguments.scale for name in WORKLOADS}
+    arguments.scales = dict.fromkeys(WORKLOADS, arguments.scale)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     RESULT.parent.mkdir(exist_ok=True)
     cells = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.exists() else []
