@@ -1,7 +1,9 @@
 """What is searched, how, and the memory of it."""
 
-from ml_postgres_optimization.tuning.search.encoding import Axis, axes_of, axis_of
-from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler, TrustRegion
+from ml_postgres_optimization.tuning.search.candidates import TrustRegion
+from ml_postgres_optimization.tuning.search.encoding import Axis, Cube, Idle, axes_of, axis_of
+from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler
+from ml_postgres_optimization.tuning.search.history import Lesson
 from ml_postgres_optimization.tuning.search.space import SearchSpace
 from ml_postgres_optimization.tuning.search.study import Asked, TuningStudy
 from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate, log_expected_improvement
@@ -9,8 +11,11 @@ from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate, lo
 __all__ = [
     "Asked",
     "Axis",
+    "Cube",
     "ForestSampler",
     "ForestSurrogate",
+    "Idle",
+    "Lesson",
     "SearchSpace",
     "TrustRegion",
     "TuningStudy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +42,11 @@ class Axis:
         middle: Floats = (self.edges[:-1] + self.edges[1:]) / 2
         return middle
 
+    @property
+    def canonical(self) -> Any:
+        """The level that stands for all of them where the parameter has no effect: the middle, or the first choice."""
+        return self.levels[0] if self.is_categorical else self.decode(0.5)
+
     def decode(self, unit: float) -> Any:
         """Return the level at `unit`."""
         return self.levels[int(self._level_of(np.array([unit]))[0])]
@@ -52,6 +57,10 @@ class Axis:
             return float(self.centres[self.levels.index(value)])
         return float(np.interp(float(value), self.levels, self.centres))
 
+    def where(self, holds: Callable[[Any], bool], units: Floats) -> NDArray[np.bool_]:
+        """Tell for each of `units` whether `holds` is true of the level that lies there."""
+        return np.array([holds(level) for level in self.levels])[self._level_of(units)]
+
     def snapped(self, units: Floats) -> Floats:
         """Return the middles of the levels at `units`."""
         snapped: Floats = self.centres[self._level_of(units)]
@@ -59,6 +68,72 @@ class Axis:
 
     def _level_of(self, units: Floats) -> NDArray[np.intp]:
         return np.clip(np.searchsorted(self.edges, units, side="right") - 1, 0, len(self.levels) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """When a parameter has no effect.
+
+    Parameters
+    ----------
+    parameter : str
+    when : tuple of pairs of str and callable
+        Other parameters, and what must be true of the value of each.
+    """
+
+    parameter: str
+    when: tuple[tuple[str, Callable[[Any], bool]], ...]
+
+
+class Cube:
+    """The unit cube that parameters span, with one point for all parameters that come to the same.
+
+    Parameters
+    ----------
+    distributions : mapping of str to optuna.distributions.BaseDistribution
+    weights : mapping of str to sequence of float, optional
+        The share of each choice of a categorical parameter.
+    idle : sequence of Idle
+        Parameters without effect lie at a level that stands for all; later rules see what earlier ones did.
+    """
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        weights: Weights | None = None,
+        idle: Sequence[Idle] = (),
+    ) -> None:
+        self.axes = axes_of(distributions, weights)
+        self.ordered = np.array([not axis.is_categorical for axis in self.axes.values()], dtype=bool)
+        self._column = {name: column for column, name in enumerate(self.axes)}
+        self._idle = [rule for rule in idle if {rule.parameter, *(name for name, _ in rule.when)} <= self.axes.keys()]
+
+    def __len__(self) -> int:
+        return len(self.axes)
+
+    def point(self, parameters: Mapping[str, Any]) -> Floats:
+        """Return where parameters lie, an array of shape (n_parameters,); those without effect at their level."""
+        units = np.array([axis.encode(parameters[name]) for name, axis in self.axes.items()])
+        return self._pinned(units[np.newaxis])[0]
+
+    def parameters(self, point: Floats) -> dict[str, Any]:
+        """Return the parameters at a point, those without effect included."""
+        return {name: axis.decode(unit) for (name, axis), unit in zip(self.axes.items(), point, strict=True)}
+
+    def settled(self, points: Floats) -> Floats:
+        """Return the middles of the levels at `points` (n_points, n_parameters), one for all that come to the same."""
+        columns = [axis.snapped(points[:, column]) for column, axis in enumerate(self.axes.values())]
+        return self._pinned(np.column_stack(columns)) if columns else points
+
+    def _pinned(self, points: Floats) -> Floats:
+        pinned = points.copy()
+        for rule in self._idle:
+            rows = np.ones(len(pinned), dtype=bool)
+            for name, holds in rule.when:
+                rows &= self.axes[name].where(holds, pinned[:, self._column[name]])
+            axis = self.axes[rule.parameter]
+            pinned[rows, self._column[rule.parameter]] = axis.encode(axis.canonical)
+        return pinned
 
 
 def axis_of(distribution: BaseDistribution, weights: Sequence[float] | None = None) -> Axis:
