@@ -44,7 +44,7 @@ class Axis:
 
     @property
     def canonical(self) -> Any:
-        """The level that stands for all of them where the parameter has no effect: the middle, or the first choice."""
+        """The level that stands for all where the parameter has no effect: the middle, or the first choice."""
         return self.levels[0] if self.is_categorical else self.decode(0.5)
 
     def decode(self, unit: float) -> Any:
@@ -59,7 +59,8 @@ class Axis:
 
     def where(self, holds: Callable[[Any], bool], units: Floats) -> NDArray[np.bool_]:
         """Tell for each of `units` whether `holds` is true of the level that lies there."""
-        return np.array([holds(level) for level in self.levels])[self._level_of(units)]
+        told: NDArray[np.bool_] = np.array([holds(level) for level in self.levels])[self._level_of(units)]
+        return told
 
     def snapped(self, units: Floats) -> Floats:
         """Return the middles of the levels at `units`."""
@@ -114,14 +115,15 @@ class Cube:
     def point(self, parameters: Mapping[str, Any]) -> Floats:
         """Return where parameters lie, an array of shape (n_parameters,); those without effect at their level."""
         units = np.array([axis.encode(parameters[name]) for name, axis in self.axes.items()])
-        return self._pinned(units[np.newaxis])[0]
+        point: Floats = self._pinned(units[np.newaxis])[0]
+        return point
 
     def parameters(self, point: Floats) -> dict[str, Any]:
         """Return the parameters at a point, those without effect included."""
         return {name: axis.decode(unit) for (name, axis), unit in zip(self.axes.items(), point, strict=True)}
 
     def settled(self, points: Floats) -> Floats:
-        """Return the middles of the levels at `points` (n_points, n_parameters), one for all that come to the same."""
+        """Return the middles of the levels at `points`, one point for all that come to the same."""
         columns = [axis.snapped(points[:, column]) for column, axis in enumerate(self.axes.values())]
         return self._pinned(np.column_stack(columns)) if columns else points
 

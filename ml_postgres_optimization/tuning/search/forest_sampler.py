@@ -182,7 +182,9 @@ class ForestSampler(BaseSampler):
             return search.cube.parameters(search.centre)
         return search.cube.parameters(points[position])
 
-    def _search(self, study: Study, space: Mapping[str, BaseDistribution], number: int, *, stream: int = 0) -> _Search:
+    def _search(
+        self, study: Study, space: Mapping[str, BaseDistribution], number: int, *, stream: int = 0
+    ) -> _Search:
         cube = Cube(space, self._choice_weights, self._idle)
         history = History.of(study, cube)
         evidence = history.evidence(cube, self._lessons, self._context)

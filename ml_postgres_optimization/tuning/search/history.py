@@ -70,7 +70,12 @@ class Evidence:
 
     @classmethod
     def of(
-        cls, inputs: Floats, *, losses: Floats | float = np.nan, violations: Floats | float = np.nan, weight: float = 1.0
+        cls,
+        inputs: Floats,
+        *,
+        losses: Floats | float = np.nan,
+        violations: Floats | float = np.nan,
+        weight: float = 1.0,
     ) -> Evidence:
         """Return rows with what is known of each, or of all of them."""
         shape = (len(inputs),)

@@ -20,6 +20,7 @@ from ml_postgres_optimization.tuning.search.encoding import Axis, Cube, Floats, 
 # A knob with special values has a second parameter, which says whether one of them is taken.
 _SPECIAL = ".special"
 _ORDINARY = "no"
+_When = tuple[tuple[str, Callable[[Any], bool]], ...]
 # LlamaTune's best of 5, 10, 20 and 30 % (K. Kanellis et al., VLDB 2022, arXiv:2203.05128).
 SPECIAL_SHARE = 0.2
 
@@ -76,9 +77,8 @@ class SearchSpace:
         if only_if is None or only_if.knob not in self.knobs:
             return []
         other = self.knobs[only_if.knob]
-        ordinary: tuple[tuple[str, Callable[[Any], bool]], ...]
-        ordinary = ((other.name, lambda value: not only_if.holds(rounded(value, other.kind))),)
-        cases = [ordinary]
+        ordinary: _When = ((other.name, lambda value: not only_if.holds(rounded(value, other.kind))),)
+        cases: list[_When] = [ordinary]
         if _has_specials(other):
             off = {str(value) for value in other.special_values if not only_if.holds(value)}
             special = other.name + _SPECIAL
@@ -116,7 +116,7 @@ class SearchSpace:
         return canonical
 
     def adapted(self, parameters: Mapping[str, Any], over: Configuration) -> dict[str, Any]:
-        """Return the parameters of this space nearest to those of another one; what that one lacks is as in `over`."""
+        """Return the parameters nearest to those of another space; what that one lacks is as in `over`."""
         known = {name: knob for name, knob in self.knobs.items() if _fits(knob, parameters.get(name))}
         return self.parameters(over.replaced({name: _value(knob, parameters) for name, knob in known.items()}))
 
