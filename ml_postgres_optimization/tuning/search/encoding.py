@@ -49,7 +49,7 @@ class Axis:
 
     def decode(self, unit: float) -> Any:
         """Return the level at `unit`."""
-        return self.levels[int(self._level_of(np.array([unit]))[0])]
+        return self.levels[int(self.level_of(np.array([unit]))[0])]
 
     def encode(self, value: Any) -> float:
         """Return the place of `value`: a level's middle, in proportion between two, else the nearest end."""
@@ -57,17 +57,13 @@ class Axis:
             return float(self.centres[self.levels.index(value)])
         return float(np.interp(float(value), self.levels, self.centres))
 
-    def where(self, holds: Callable[[Any], bool], units: Floats) -> NDArray[np.bool_]:
-        """Tell for each of `units` whether `holds` is true of the level that lies there."""
-        told: NDArray[np.bool_] = np.array([holds(level) for level in self.levels])[self._level_of(units)]
-        return told
-
     def snapped(self, units: Floats) -> Floats:
         """Return the middles of the levels at `units`."""
-        snapped: Floats = self.centres[self._level_of(units)]
+        snapped: Floats = self.centres[self.level_of(units)]
         return snapped
 
-    def _level_of(self, units: Floats) -> NDArray[np.intp]:
+    def level_of(self, units: Floats) -> NDArray[np.intp]:
+        """Return the positions of the levels at `units`."""
         return np.clip(np.searchsorted(self.edges, units, side="right") - 1, 0, len(self.levels) - 1)
 
 
@@ -107,16 +103,17 @@ class Cube:
         self.axes = axes_of(distributions, weights)
         self.ordered = np.array([not axis.is_categorical for axis in self.axes.values()], dtype=bool)
         self._column = {name: column for column, name in enumerate(self.axes)}
-        self._idle = [rule for rule in idle if {rule.parameter, *(name for name, _ in rule.when)} <= self.axes.keys()]
+        self._pins = [
+            self._pin(rule) for rule in idle if {rule.parameter, *(name for name, _ in rule.when)} <= self.axes.keys()
+        ]
 
     def __len__(self) -> int:
         return len(self.axes)
 
-    def point(self, parameters: Mapping[str, Any]) -> Floats:
-        """Return where parameters lie, an array of shape (n_parameters,); those without effect at their level."""
-        units = np.array([axis.encode(parameters[name]) for name, axis in self.axes.items()])
-        point: Floats = self._pinned(units[np.newaxis])[0]
-        return point
+    def points(self, parameters: Sequence[Mapping[str, Any]]) -> Floats:
+        """Return where each of `parameters` lies, in shape (n, n_parameters); those without effect at their level."""
+        units = [[axis.encode(given[name]) for name, axis in self.axes.items()] for given in parameters]
+        return self._pinned(np.array(units, dtype=np.float64).reshape(len(parameters), len(self.axes)))
 
     def parameters(self, point: Floats) -> dict[str, Any]:
         """Return the parameters at a point, those without effect included."""
@@ -127,15 +124,31 @@ class Cube:
         columns = [axis.snapped(points[:, column]) for column, axis in enumerate(self.axes.values())]
         return self._pinned(np.column_stack(columns)) if columns else points
 
+    def _pin(self, rule: Idle) -> _Pin:
+        axis = self.axes[rule.parameter]
+        when = tuple(
+            (self._column[name], self.axes[name], np.array([holds(level) for level in self.axes[name].levels]))
+            for name, holds in rule.when
+        )
+        return _Pin(self._column[rule.parameter], axis.encode(axis.canonical), when)
+
     def _pinned(self, points: Floats) -> Floats:
         pinned = points.copy()
-        for rule in self._idle:
+        for pin in self._pins:
             rows = np.ones(len(pinned), dtype=bool)
-            for name, holds in rule.when:
-                rows &= self.axes[name].where(holds, pinned[:, self._column[name]])
-            axis = self.axes[rule.parameter]
-            pinned[rows, self._column[rule.parameter]] = axis.encode(axis.canonical)
+            for column, axis, holds in pin.when:
+                rows &= holds[axis.level_of(pinned[:, column])]
+            pinned[rows, pin.column] = pin.unit
         return pinned
+
+
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    """An `Idle` in columns, units, and the levels of which it holds."""
+
+    column: int
+    unit: float
+    when: tuple[tuple[int, Axis, NDArray[np.bool_]], ...]
 
 
 def axis_of(distribution: BaseDistribution, weights: Sequence[float] | None = None) -> Axis:

@@ -43,11 +43,11 @@ class ForestSampler(BaseSampler):
     """Sample where a random forest expects most improvement.
 
     The first trials are a Latin hypercube in the trust region around the best trial known (everywhere, where there is
-    none). Then a forest learns from all finished trials, and the candidate with the greatest log expected improvement,
-    plus the log of its probability to violate nothing, is taken out of: random points, points in the trust region that
-    differ from the best trial in a few parameters, and what a local search finds from the most promising of both. As
-    data grow, parameters that are not seen to matter stay at the best trial's values in most proposals. A share of
-    the trials stays random.
+    none). Then a forest learns from all finished trials, and the candidate with the greatest log expected
+    improvement, plus the log of its probability to violate nothing, is taken out of: random points, points in the
+    trust region that differ from the best trial in a few parameters, and what a local search finds from the most
+    promising of both. As data grow, parameters that are not seen to matter stay at the best trial's values in most
+    proposals. A share of the trials stays random.
 
     Parameters
     ----------
@@ -111,6 +111,7 @@ class ForestSampler(BaseSampler):
         self._independent = RandomSampler(seed=seed)
         self._intersection = IntersectionSearchSpace()
         self._reasons: dict[int, str] = {}
+        self._gains: dict[int, float] = {}
 
     def reason_of(self, number: int) -> str:
         """Say in a sentence how this sampler came to the trial of this number."""
@@ -131,7 +132,9 @@ class ForestSampler(BaseSampler):
     def expected_gain(self, study: Study) -> float | None:
         """Return by how much a trial of the most promising candidate is expected to lower the loss.
 
-        What a repetition of the best trial would be expected to gain is taken off: that is noise.
+        What a repetition of the best trial would be expected to gain is taken off: that is noise. And the trees are
+        optimists, so the rest counts as far as earlier trials have kept what was expected of them, where their user
+        attribute ``expected_gain`` says so.
 
         Returns
         -------
@@ -144,7 +147,14 @@ class ForestSampler(BaseSampler):
             return None
         points, gains = search.promising(prunes=False)
         position = self._first_feasible(search.cube, points)
-        return 0.0 if position is None else max(0.0, float(np.exp(gains[position])) - search.gain_of_the_best)
+        if position is None:
+            return 0.0
+        gain = float(gains[position])
+        return gain * search.history.kept_promise(gain)
+
+    def gain_of(self, number: int) -> float | None:
+        """Return by how much the trial of this number was expected to lower the loss; None where nothing was."""
+        return self._gains.get(number)
 
     def reseed_rng(self) -> None:
         """Draw other random numbers from now on, as Optuna asks of the copies of one sampler."""
@@ -174,12 +184,14 @@ class ForestSampler(BaseSampler):
         if not search_space:
             return {}
         search = self._search(study, search_space, trial.number)
-        points, self._reasons[trial.number] = self._ranked(search, trial.number)
+        points, gains, self._reasons[trial.number] = self._ranked(search, trial.number)
         position = self._first_feasible(search.cube, points)
         if position is None:
             # stay where it is known to work
             self._reasons[trial.number] = _STAYS
             return search.cube.parameters(search.centre)
+        if gains is not None:
+            self._gains[trial.number] = float(gains[position])
         return search.cube.parameters(points[position])
 
     def _search(
@@ -191,14 +203,15 @@ class ForestSampler(BaseSampler):
         rng = default_rng([self._seed, number, stream])
         return _Search(cube, history, evidence, self._context, self._region.after(history.losses.tolist()), rng)
 
-    def _ranked(self, search: _Search, number: int) -> tuple[Floats, str]:
-        """Return points to try, the most promising first, and what they are."""
+    def _ranked(self, search: _Search, number: int) -> tuple[Floats, Floats | None, str]:
+        """Return points to try, the most promising first, what they are expected to gain, and what they are."""
         if not search.has_begun(self._startup_trials):
             # by the trial's number, so that a point that came to nothing is not proposed again at once
-            return search.designed(self._startup_trials, number % self._startup_trials, self._seed), _AT_THE_START
+            position = number % self._startup_trials
+            return search.designed(self._startup_trials, position, self._seed), None, _AT_THE_START
         if search.rng.random() < self._random_share:
-            return search.anywhere(), _AT_RANDOM
-        return search.promising(prunes=self._prunes)[0], _EXPECTED
+            return search.anywhere(), None, _AT_RANDOM
+        return *search.promising(prunes=self._prunes), _EXPECTED
 
     def _first_feasible(self, cube: Cube, points: Floats) -> int | None:
         return next((row for row, point in enumerate(points) if self._feasible(cube.parameters(point))), None)
@@ -227,7 +240,6 @@ class _Search:
     context: Context
     radius: float
     rng: Generator
-    gain_of_the_best: float = 0.0
 
     @property
     def centre(self) -> Floats:
@@ -249,14 +261,15 @@ class _Search:
         return self._candidates().anywhere(MOST_CHECKED)
 
     def promising(self, *, prunes: bool) -> tuple[Floats, Floats]:
-        """Return candidates by what is expected of them, the greatest first, and the log of that; none twice."""
+        """Return candidates, the most promising first, and what each is expected to gain; none that was met."""
         gain = self._gain()
-        self.gain_of_the_best = float(np.exp(gain(self.centre[np.newaxis])[0]))
         free = self._free() if prunes else None
         points, gains = self._candidates(free).improved(gain, self._taught())
         new = fresh(points, self.cube.settled(self.history.met))
         chosen = np.flatnonzero(new if new.any() else ~new)[:MOST_CHECKED]
-        return points[chosen], gains[chosen]
+        # what the best point itself is expected to gain can be noise only
+        noise = np.exp(gain(self.centre[np.newaxis]))
+        return points[chosen], np.maximum(np.exp(gains[chosen]) - noise, 0.0)
 
     def _gain(self) -> Callable[[Floats], Floats]:
         known = np.isfinite(self.evidence.losses)

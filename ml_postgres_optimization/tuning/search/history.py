@@ -16,15 +16,19 @@ from ml_postgres_optimization.tuning.search.encoding import Cube, Floats
 from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate
 
 # User attributes of a trial, public for whoever tells trials to a study of his own: how far it went beyond what is
-# allowed, from 0 (not at all) to 1, and the features of the load that it ran under.
+# allowed, from 0 (not at all) to 1; the features of the load that it ran under; by how much it was expected to lower
+# the loss.
 VIOLATION = "violation"
 CONTEXT = "context"
+EXPECTED_GAIN = "expected_gain"
 Context = Mapping[str, float]
 
 # How many own trials it takes to believe their order as much as the likeness of the loads.
 _BELIEVED_TRIALS = 5
 # All lessons together count as much as so many trials of our own, so that these soon outnumber them.
 _LESSONS_COUNT = 20.0
+_JUDGED_PROMISES = 20
+_CREDITED_PROMISES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,8 @@ class History:
         Lower losses are better.
     contexts : tuple of mapping of str to float
         Of each that finished.
+    promises : ndarray of shape (n_trials,)
+        By how much each was expected to lower the loss; NaN where nothing was expected.
     refused : ndarray of shape (n_refused, n_parameters)
         Those that a guard refused.
     refusals : ndarray of shape (n_refused,)
@@ -121,6 +127,7 @@ class History:
     losses: Floats
     violations: Floats
     contexts: tuple[Context, ...]
+    promises: Floats
     refused: Floats
     refusals: Floats
     running: Floats
@@ -138,6 +145,7 @@ class History:
             np.array([sign * (trial.value or 0.0) for trial in finished]),
             _violations(finished),
             tuple(trial.user_attrs.get(CONTEXT, {}) for trial in finished),
+            np.array([float(trial.user_attrs.get(EXPECTED_GAIN, np.nan)) for trial in finished]),
             _points(refused, cube),
             _violations(refused),
             _points(running, cube),
@@ -148,10 +156,17 @@ class History:
         """All points that were tried, are tried, or were refused."""
         return np.vstack([self.points, self.refused, self.running])
 
-    @property
-    def best(self) -> int:
-        """The position of the lowest loss."""
-        return int(np.argmin(self.losses))
+    def kept_promise(self, promise: float) -> float:
+        """Return which share of what was expected of the latest trials has come true, from 0 to 1.
+
+        It begins at 1, with as much weight as if so many trials of the next `promise` had kept theirs.
+        """
+        before = np.minimum.accumulate(np.concatenate([[np.inf], self.losses]))[:-1]
+        kept = np.maximum(before - self.losses, 0.0)
+        judged = np.flatnonzero(np.isfinite(self.promises) & np.isfinite(kept))[-_JUDGED_PROMISES:]
+        credit = _CREDITED_PROMISES * promise
+        expected = credit + self.promises[judged].sum()
+        return min(1.0, float((credit + kept[judged].sum()) / expected)) if expected > 0 else 1.0
 
     def evidence(self, cube: Cube, lessons: Sequence[Lesson], context: Context) -> Evidence:
         """Put own trials, what was refused, what runs, and what others have learned into one table.
@@ -168,7 +183,7 @@ class History:
         return Evidence.joined(parts)
 
     def _of_lesson(self, lesson: Lesson, cube: Cube, context: Context, most: float) -> Evidence:
-        points = np.array([cube.point(parameters) for parameters in lesson.parameters])
+        points = cube.points(lesson.parameters)
         losses = np.array(lesson.losses)
         offset, trust = self._compared(points, losses, lesson.likeness)
         return Evidence.of(
@@ -195,7 +210,7 @@ class History:
 
 
 def _points(trials: Sequence[FrozenTrial], cube: Cube) -> Floats:
-    return np.array([cube.point(trial.params) for trial in trials]).reshape(len(trials), len(cube))
+    return cube.points([trial.params for trial in trials])
 
 
 def _violations(trials: Sequence[FrozenTrial]) -> Floats:

@@ -133,7 +133,8 @@ class SearchSpace:
 
     def encode(self, configuration: Configuration) -> Floats:
         """Return the point of `configuration`, an array of shape (n_parameters,)."""
-        return self.cube.point(self.parameters(configuration))
+        point: Floats = self.cube.points([self.parameters(configuration)])[0]
+        return point
 
     def decode(self, point: ArrayLike, over: Configuration) -> Configuration:
         """Return `over` with the values that lie at a point of the unit cube."""

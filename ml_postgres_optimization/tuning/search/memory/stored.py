@@ -24,6 +24,7 @@ FORMAT_OF_OURS = 2
 RANGES = "ranges"
 
 _FILE = "study.journal"
+_UNUSABLE = (OSError, ValueError, KeyError, ImportError, OptunaError)
 _ELSEWHERE = "Choose another GENESIS_HOME or storage, or mend this one; nothing in it was changed."
 
 
@@ -50,17 +51,12 @@ def storage_errors(where: Where) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError, OptunaError) as error:
-        raise StateError(
-            f"The studies in {_named(where)} cannot be used: {_first_line(error)}", _ELSEWHERE
-        ) from error
     except Exception as error:
         # SQLAlchemy is no dependency of ours: its errors are known by where they come from
-        if type(error).__module__.split(".")[0] != "sqlalchemy":
+        if not isinstance(error, _UNUSABLE) and type(error).__module__.split(".")[0] != "sqlalchemy":
             raise
-        raise StateError(
-            f"The studies in {_named(where)} cannot be used: {_first_line(error)}", _ELSEWHERE
-        ) from error
+        what = f"The studies in {_named(where)} cannot be used: {_first_line(error)}"
+        raise StateError(what, _ELSEWHERE) from error
 
 
 def require_readable(study: Study) -> None:
@@ -75,7 +71,7 @@ def require_readable(study: Study) -> None:
     written = attributes.get(FORMAT, 1)
     if not isinstance(written, int) or written > FORMAT_OF_OURS:
         raise StateError(
-            f"The study {study.study_name} is of format {written}; this version reads formats up to {FORMAT_OF_OURS}.",
+            f"The study {study.study_name} is of format {written}; this version reads up to {FORMAT_OF_OURS}.",
             "Install the version that made it, or a later one, or choose another GENESIS_HOME to begin anew.",
         )
     if RANGES not in attributes and study.get_trials(deepcopy=False):

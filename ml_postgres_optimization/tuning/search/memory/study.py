@@ -20,7 +20,7 @@ from optuna.trial import TrialState, create_trial
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.trials import Guards, Outcome, Trial
 from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler
-from ml_postgres_optimization.tuning.search.history import CONTEXT, VIOLATION, Context
+from ml_postgres_optimization.tuning.search.history import CONTEXT, EXPECTED_GAIN, VIOLATION, Context
 from ml_postgres_optimization.tuning.search.memory.stored import (
     FORMAT,
     FORMAT_OF_OURS,
@@ -190,9 +190,11 @@ class TuningStudy:
         return sum(len(lesson.losses) for lesson in lessons)
 
     def expected_gain(self) -> float | None:
-        """Return the share of the objective that the next trial is expected to gain; None where nobody can tell."""
+        """Return the log ratio that the next trial is expected to gain; None where nobody can tell, or some wait."""
         sampler = self.study.sampler
-        return sampler.expected_gain(self.study) if isinstance(sampler, ForestSampler) else None
+        if self._queue or not isinstance(sampler, ForestSampler):
+            return None
+        return sampler.expected_gain(self.study)
 
     def enqueue(self, configurations: Iterable[Configuration], *, reason: str) -> None:
         """Have these tried before what the sampler comes up with; those that are known already are left out.
@@ -215,9 +217,16 @@ class TuningStudy:
             self.study.enqueue_trial(parameters, user_attrs={"reason": reason})
         trial = self.study.ask(fixed_distributions=self.space.distributions)
         trial.set_user_attr(_WORKER, self._worker)
+        self._note_what_is_expected(trial)
         configuration = self.space.configuration(trial.params, over)
         reason = str(trial.user_attrs.get("reason") or self._why_sampled(trial.number))
         return Asked(configuration, reason, trial, is_in_force=configuration == over)
+
+    def _note_what_is_expected(self, trial: optuna.trial.Trial) -> None:
+        sampler = self.study.sampler
+        gain = sampler.gain_of(trial.number) if isinstance(sampler, ForestSampler) else None
+        if gain is not None:
+            trial.set_user_attr(EXPECTED_GAIN, gain)
 
     def _why_sampled(self, number: int) -> str:
         sampler = self.study.sampler
