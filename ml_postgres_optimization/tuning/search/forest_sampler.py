@@ -262,8 +262,8 @@ class _Search:
 
     def promising(self, *, prunes: bool) -> tuple[Floats, Floats]:
         """Return candidates, the most promising first, and what each is expected to gain; none that was met."""
-        gain = self._gain()
         free = self._free() if prunes else None
+        gain = self._gain(free)
         points, gains = self._candidates(free).improved(gain, self._taught())
         new = fresh(points, self.cube.settled(self.history.met))
         chosen = np.flatnonzero(new if new.any() else ~new)[:MOST_CHECKED]
@@ -271,26 +271,27 @@ class _Search:
         noise = np.exp(gain(self.centre[np.newaxis]))
         return points[chosen], np.maximum(np.exp(gains[chosen]) - noise, 0.0)
 
-    def _gain(self) -> Callable[[Floats], Floats]:
-        known = np.isfinite(self.evidence.losses)
-        surrogate = self._forest(self.evidence.losses, known)
-        best = float(surrogate.predict(beside(self.history.points, self.context))[0].min())
-        judged = np.isfinite(self.evidence.violations)
+    def _gain(self, free: NDArray[np.bool_] | None) -> Callable[[Floats], Floats]:
+        """Return what is expected of points, as a log; by the axes that are `free` alone, where some are not."""
+        known, judged = np.isfinite(self.evidence.losses), np.isfinite(self.evidence.violations)
+        columns = np.arange(self.evidence.inputs.shape[1])
+        seen = columns if free is None else columns[np.concatenate([free, np.ones(len(self.context), dtype=bool)])]
+        surrogate = self._forest(self.evidence.losses, known, seen)
+        best = float(surrogate.predict(beside(self.history.points, self.context)[:, seen])[0].min())
         violated = self.evidence.violations[judged].any()
-        feasibility = self._forest(self.evidence.violations, judged) if violated else None
+        feasibility = self._forest(self.evidence.violations, judged, columns) if violated else None
 
         def gain(points: Floats) -> Floats:
             rows = beside(points, self.context)
-            gains = log_expected_improvement(*surrogate.predict(rows), best)
+            gains = log_expected_improvement(*surrogate.predict(rows[:, seen]), best)
             return gains + log_feasibility(feasibility, rows) if feasibility else gains
 
         return gain
 
-    def _forest(self, targets: Floats, known: NDArray[np.bool_]) -> ForestSurrogate:
-        seed = int(self.rng.integers(2**31))
-        return ForestSurrogate(
-            self.evidence.inputs[known], targets[known], weights=self.evidence.weights[known], seed=seed
-        )
+    def _forest(self, targets: Floats, known: NDArray[np.bool_], columns: NDArray[np.intp]) -> ForestSurrogate:
+        seed, weights = int(self.rng.integers(2**31)), self.evidence.weights[known]
+        inputs = self.evidence.inputs[known][:, columns]
+        return ForestSurrogate(inputs, targets[known], weights=weights, seed=seed)
 
     def _candidates(self, free: NDArray[np.bool_] | None = None) -> Candidates:
         return Candidates(self.cube, self.centre, self.radius, self.rng, free=free)

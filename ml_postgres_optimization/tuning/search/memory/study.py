@@ -42,6 +42,7 @@ _WORKER = "worker"
 _ABORTED_LOG_RATIO = math.log(2.0)
 _WORST_LOG_RATIO = 1.5
 _GUARDS = Guards()
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,15 +213,33 @@ class TuningStudy:
 
     def ask(self, over: Configuration) -> Asked:
         """Return what to try next; knobs outside the search space are as in `over`."""
-        if self._queue:
-            parameters, reason = self._queue.popleft()
-            self.study.enqueue_trial(parameters, user_attrs={"reason": reason})
-        trial = self.study.ask(fixed_distributions=self.space.distributions)
+        trial = self._asked()
         trial.set_user_attr(_WORKER, self._worker)
         self._note_what_is_expected(trial)
         configuration = self.space.configuration(trial.params, over)
         reason = str(trial.user_attrs.get("reason") or self._why_sampled(trial.number))
         return Asked(configuration, reason, trial, is_in_force=configuration == over)
+
+    def _asked(self) -> optuna.trial.Trial:
+        """Ask until it is nothing that another worker has come up with in the same moment."""
+        trial, is_ours_alone = self._drawn()
+        for _ in range(_ATTEMPTS):
+            if is_ours_alone:
+                break
+            # should both have seen each other, both ask again, and draw other numbers
+            self.study.tell(trial, state=TrialState.FAIL)
+            trial, is_ours_alone = self._drawn()
+        return trial
+
+    def _drawn(self) -> tuple[optuna.trial.Trial, bool]:
+        width = len(self.space.distributions)
+        seen = {trial.number for trial in self.study.get_trials(deepcopy=False) if len(trial.params) == width}
+        if self._queue:
+            parameters, reason = self._queue.popleft()
+            self.study.enqueue_trial(parameters, user_attrs={"reason": reason})
+        trial = self.study.ask(fixed_distributions=self.space.distributions)
+        new = [one for one in self.study.get_trials(deepcopy=False) if one.number not in {*seen, trial.number}]
+        return trial, trial.params not in [one.params for one in new]
 
     def _note_what_is_expected(self, trial: optuna.trial.Trial) -> None:
         sampler = self.study.sampler
