@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import Knob, KnobValue
 from ml_postgres_optimization.knobs.rendering import rounded
-from ml_postgres_optimization.tuning.search.encoding import Axis, Cube, Floats, Idle, axes_of, axis_of
+from ml_postgres_optimization.tuning.search.encoding import Axis, Cube, Floats, Idle, axis_of
 
 # A knob with special values has a second parameter, which says whether one of them is taken.
 _SPECIAL = ".special"
@@ -25,7 +26,8 @@ _When = tuple[tuple[str, Callable[[Any], bool]], ...]
 SPECIAL_SHARE = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+# no slots, since what follows from the knobs is asked for thousands of times in a search, and is kept
+@dataclass(frozen=True)
 class SearchSpace:
     """The knobs that may be searched on this server without a restart.
 
@@ -43,7 +45,7 @@ class SearchSpace:
         chosen = {name: knob for name, knob in catalogue.online.items() if names is None or name in names}
         return cls({name: knob for name, knob in sorted(chosen.items()) if not _distribution(knob).single()})
 
-    @property
+    @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Each knob as an Optuna parameter of its name; special values as a second one, ``<name>.special``."""
         distributions: dict[str, BaseDistribution] = {}
@@ -54,7 +56,7 @@ class SearchSpace:
                 distributions[name + _SPECIAL] = CategoricalDistribution(choices)
         return distributions
 
-    @property
+    @cached_property
     def choice_weights(self) -> dict[str, tuple[float, ...]]:
         """How often special values are taken in all, and each of them, where nothing is known yet."""
         weights = {}
@@ -64,7 +66,7 @@ class SearchSpace:
                 weights[name + _SPECIAL] = (1 - SPECIAL_SHARE, *(each for _ in knob.special_values))
         return weights
 
-    @property
+    @cached_property
     def idle(self) -> tuple[Idle, ...]:
         """When parameters have no effect: a special value is taken instead, or what the knob depends on is off."""
         specials = [
@@ -86,12 +88,12 @@ class SearchSpace:
         own = [name, name + _SPECIAL] if _has_specials(self.knobs[name]) else [name]
         return [Idle(parameter, case) for parameter in own for case in cases]
 
-    @property
+    @cached_property
     def axes(self) -> dict[str, Axis]:
         """The axes of the unit cube, one for each parameter."""
-        return axes_of(self.distributions, self.choice_weights)
+        return self.cube.axes
 
-    @property
+    @cached_property
     def cube(self) -> Cube:
         """The unit cube, with one point for all configurations that come to the same."""
         return Cube(self.distributions, self.choice_weights, self.idle)
@@ -109,10 +111,10 @@ class SearchSpace:
 
     def canonical(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters with those that have no effect at the value that stands for all."""
-        canonical, distributions = dict(parameters), self.distributions
+        canonical = dict(parameters)
         for rule in self.idle:
             if all(holds(canonical[name]) for name, holds in rule.when):
-                canonical[rule.parameter] = axis_of(distributions[rule.parameter]).canonical
+                canonical[rule.parameter] = self.axes[rule.parameter].canonical
         return canonical
 
     def adapted(self, parameters: Mapping[str, Any], over: Configuration) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def _nearest(value: KnobValue | None, knob: Knob) -> Any:
     """Return the parameter nearest to `value`; where there is nothing to go by, the one that stands for all."""
     distribution = _distribution(knob)
     if isinstance(distribution, CategoricalDistribution):
-        return value if value in distribution.choices else distribution.choices[0]
+        return next((choice for choice in distribution.choices if choice == value), distribution.choices[0])
     if not isinstance(distribution, IntDistribution | FloatDistribution):
         raise TypeError(f"a distribution of a kind that is not known: {distribution!r}")
     if value is None or isinstance(value, str):
