@@ -243,10 +243,10 @@ class _Search:
 
     @property
     def centre(self) -> Floats:
-        """The best point so far, else the middle of the cube."""
+        """The best point so far that violates nothing, else the middle of the cube."""
         if not len(self.history.losses):
             return np.full(len(self.cube), 0.5)
-        best: Floats = self.history.points[int(np.argmin(self.history.losses))]
+        best: Floats = self.history.points[self.history.best]
         return best
 
     def has_begun(self, startup_trials: int) -> bool:
@@ -277,7 +277,8 @@ class _Search:
         columns = np.arange(self.evidence.inputs.shape[1])
         seen = columns if free is None else columns[np.concatenate([free, np.ones(len(self.context), dtype=bool)])]
         surrogate = self._forest(self.evidence.losses, known, seen)
-        best = float(surrogate.predict(beside(self.history.points, self.context)[:, seen])[0].min())
+        allowed = beside(self.history.points[self.history.allowed], self.context)
+        best = float(surrogate.predict(allowed[:, seen])[0].min())
         violated = self.evidence.violations[judged].any()
         feasibility = self._forest(self.evidence.violations, judged, columns) if violated else None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import kendalltau  # type: ignore[import-untyped]
@@ -27,6 +28,7 @@ Context = Mapping[str, float]
 _BELIEVED_TRIALS = 5
 # All lessons together count as much as so many trials of our own, so that these soon outnumber them.
 _LESSONS_COUNT = 20.0
+_LARGEST_VIOLATION = 0.5
 _JUDGED_PROMISES = 20
 _CREDITED_PROMISES = 2.0
 
@@ -155,6 +157,17 @@ class History:
     def met(self) -> Floats:
         """All points that were tried, are tried, or were refused."""
         return np.vstack([self.points, self.refused, self.running])
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """Which of those that finished violate little; all, where there is none."""
+        allowed = self.violations < _LARGEST_VIOLATION
+        return allowed if allowed.any() else ~allowed
+
+    @property
+    def best(self) -> int:
+        """The position of the lowest loss among those that violate little."""
+        return int(np.argmin(np.where(self.allowed, self.losses, np.inf)))
 
     def kept_promise(self, promise: float) -> float:
         """Return which share of what was expected of the latest trials has come true, from 0 to 1.

@@ -15,9 +15,9 @@ _TREES = 60
 # SMAC3 and MLOS look at five of six features for each split.
 _FEATURES = 5 / 6
 # Nothing is ruled out by what the forest believes; what must not be is for the guard to say.
-_LEAST_FEASIBILITY = 0.02
+_LEAST_FEASIBILITY = 1e-3
 _SHUFFLES = 3
-_PROBE_QUANTILE = 0.9
+_PROBE_QUANTILE = 0.8
 _SQRT_2, _LOG_SQRT_2PI = float(np.sqrt(2.0)), float(0.5 * np.log(2.0 * np.pi))
 
 
