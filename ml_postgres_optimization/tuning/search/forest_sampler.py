@@ -132,9 +132,8 @@ class ForestSampler(BaseSampler):
     def expected_gain(self, study: Study) -> float | None:
         """Return by how much a trial of the most promising candidate is expected to lower the loss.
 
-        What a repetition of the best trial would be expected to gain is taken off: that is noise. And the trees are
-        optimists, so the rest counts as far as earlier trials have kept what was expected of them, where their user
-        attribute ``expected_gain`` says so.
+        The trees are optimists, and cannot tell noise from what is not known. So their word counts as far as earlier
+        trials have kept what was expected of them, where their user attribute ``expected_gain`` says so.
 
         Returns
         -------
@@ -267,9 +266,7 @@ class _Search:
         points, gains = self._candidates(free).improved(gain, self._taught())
         new = fresh(points, self.cube.settled(self.history.met))
         chosen = np.flatnonzero(new if new.any() else ~new)[:MOST_CHECKED]
-        # what the best point itself is expected to gain can be noise only
-        noise = np.exp(gain(self.centre[np.newaxis]))
-        return points[chosen], np.maximum(np.exp(gains[chosen]) - noise, 0.0)
+        return points[chosen], np.exp(gains[chosen])
 
     def _gain(self, free: NDArray[np.bool_] | None) -> Callable[[Floats], Floats]:
         """Return what is expected of points, as a log; by the axes that are `free` alone, where some are not."""

@@ -30,7 +30,7 @@ _BELIEVED_TRIALS = 5
 _LESSONS_COUNT = 20.0
 _LARGEST_VIOLATION = 0.5
 _JUDGED_PROMISES = 20
-_CREDITED_PROMISES = 2.0
+_CREDITED_PROMISES = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ class History:
     def kept_promise(self, promise: float) -> float:
         """Return which share of what was expected of the latest trials has come true, from 0 to 1.
 
-        It begins at 1, with as much weight as if so many trials of the next `promise` had kept theirs.
+        It begins at 1, as if a trial of this `promise` had kept it.
         """
         before = np.minimum.accumulate(np.concatenate([[np.inf], self.losses]))[:-1]
         kept = np.maximum(before - self.losses, 0.0)
