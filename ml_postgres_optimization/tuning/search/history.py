@@ -28,7 +28,9 @@ Context = Mapping[str, float]
 _BELIEVED_TRIALS = 5
 # All lessons together count as much as so many trials of our own, so that these soon outnumber them.
 _LESSONS_COUNT = 20.0
+# Beyond this a trial is no place to search around, and no loss to beat.
 _LARGEST_VIOLATION = 0.5
+# The trees' word is taken by what came of the latest so many proposals.
 _JUDGED_PROMISES = 20
 _CREDITED_PROMISES = 1.0
 
