@@ -67,7 +67,7 @@ class Guard:
         self.catalogue = catalogue
         self.journal = journal
         self.capabilities = capabilities
-        self._machine = machine
+        self.machine = machine
         self._connections = connections
         self._active = active
         self._is_sole = is_sole
@@ -89,7 +89,7 @@ class Guard:
         """
         settings = self.actuator.settings({*self.catalogue.settings_needed, *CONSTRAINING_SETTINGS, *configuration})
         return Circumstances(
-            self.catalogue, settings, self._machine, self.capabilities, self._connections, self._active
+            self.catalogue, settings, self.machine, self.capabilities, self._connections, self._active
         )
 
     def review(self, configuration: Configuration, *, before: Configuration | None = None) -> None:

@@ -16,7 +16,7 @@ from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
-from ml_postgres_optimization.tuning.search import Asked, TuningStudy
+from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 # What the issue asks of a final comparison.
 _PROOF_PAIRS = 10
@@ -36,6 +36,11 @@ class Budget:
     patience : int
         Proposals of the search in a row that may come to nothing. On TUNA's released single-node runs, to stop after
         10 of them kept 73 to 97 % of the final gain, for less than half of the trials (our calculation).
+    trials : int or None
+        That may be held before the proof; None leaves their number to the time.
+    least_gain : float
+        Log ratio that a trial must be expected to gain: the search stops where its surrogate expects less of every
+        candidate, as soon as it has learned from enough trials to expect anything.
     prove : bool
         Whether to try the initial configuration once more at the end; as soon as something was promoted, a third of
         the time is kept for it where ten pairs need that, and up to half where six do.
@@ -43,6 +48,8 @@ class Budget:
 
     seconds: float
     patience: int = 10
+    trials: int | None = None
+    least_gain: float = 0.005
     prove: bool = True
 
 
@@ -82,6 +89,7 @@ class Controller:
         self._subscribers = tuple(subscribers)
         self._end_seconds = math.inf
         self._last_trial_ends_seconds = math.inf
+        self._most_trials = math.inf
         self._is_late = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
@@ -112,8 +120,9 @@ class Controller:
         if not (window.operations_total or window.statements):
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
+        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
         self._ask_model(window, initial)
-        ledger = self._search(self._try_drafts(ledger, drafts), budget.patience)
+        ledger = self._search(self._try_drafts(ledger, drafts), budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def _begin(self, budget: Budget) -> None:
@@ -122,6 +131,7 @@ class Controller:
         wanted = min(self._plan.seconds_for(_PROOF_PAIRS), max(least, budget.seconds * _PROOF_SHARE))
         proof_seconds = min(wanted, budget.seconds * _LARGEST_PROOF_SHARE)
         self._is_late = False
+        self._most_trials = math.inf if budget.trials is None else budget.trials
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
 
@@ -147,21 +157,38 @@ class Controller:
             incumbent = ledger.incumbent
             proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
             change = Change(incumbent, proposal.configuration)
-            if change.knobs and self._has_time(ledger, change):
+            if change.knobs and len(ledger.trials) < self._most_trials and self._has_time(ledger, change):
                 ledger = self._try(ledger, proposal)
             was_promoted = ledger.incumbent != incumbent
         return ledger
 
-    def _search(self, ledger: Ledger, patience: int) -> Ledger:
+    def _search(self, ledger: Ledger, budget: Budget) -> Ledger:
         failures = 0
-        while failures < patience and self._has_time(ledger):
+        while self._is_worth_it(failures, budget) and self._has_trials(ledger) and self._has_time(ledger):
             asked = self._study.ask(ledger.incumbent)
             after = self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
             failures = failures + 1 if after.incumbent == ledger.incumbent else 0
             ledger = after
-        if failures == patience:
-            self._tell(Stage.QUIET, f"the last {patience} proposals brought nothing; no other seems worth a trial")
         return ledger
+
+    def _is_worth_it(self, failures: int, budget: Budget) -> bool:
+        """Tell whether another trial may still bring something."""
+        if failures >= budget.patience:
+            message = f"the last {budget.patience} proposals brought nothing; no other seems worth a trial"
+            self._tell(Stage.QUIET, message)
+            return False
+        gain = self._study.expected_gain()
+        if gain is None or gain >= budget.least_gain:
+            return True
+        self._tell(Stage.QUIET, f"the next trial is expected to gain {gain:.2%}, less than what is worth one")
+        return False
+
+    def _has_trials(self, ledger: Ledger) -> bool:
+        """Tell whether the budget has another trial."""
+        if len(ledger.trials) < self._most_trials:
+            return True
+        self._tell(Stage.QUIET, f"the budget of {self._most_trials:.0f} trials is used up")
+        return False
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ml_postgres_optimization.errors import ChangeRefused
@@ -31,7 +30,7 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     run_trial,
 )
-from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
+from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy, Where
 
 _Layout = Callable[[ServerArena, TrialPlan, Change, Mapping[str, str]], Blocks]
 _LAYOUTS: Mapping[Design, _Layout] = {
@@ -151,7 +150,14 @@ class Laboratory:
 
 
 def open_study(
-    laboratory: Laboratory, initial: Configuration, *, folder: Path | None, workload: str, seed: int
+    laboratory: Laboratory,
+    initial: Configuration,
+    *,
+    folder: Where,
+    workload: str,
+    seed: int,
+    worker: str = "",
+    elsewhere: Sequence[Where] = (),
 ) -> TuningStudy:
     """Open the study of this server and workload, whose sampler proposes only what the guard lets pass.
 
@@ -160,21 +166,33 @@ def open_study(
     laboratory : Laboratory
     initial : Configuration
         In force now; its knobs are the ones that are searched.
-    folder : Path or None
-        Of the server's state; None keeps the study in memory.
+    folder : Path, str, optuna.storages.BaseStorage or None
+        The folder of the server's state, or any storage of Optuna's or its URL; None keeps the study in memory.
     workload : str
         Name of what the server is tuned for.
     seed : int
+    worker : str
+        Name of this server among several that share a storage.
+    elsewhere : sequence
+        Folders or storages with studies of other servers, to learn from.
 
     Raises
     ------
     StateError
-        If the folder cannot be used.
+        If the folder or storage cannot be used, or a study in it is of a later version.
     """
     space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial))
 
     def feasible(parameters: Mapping[str, Any]) -> bool:
         return laboratory.allows(space.configuration(parameters, initial), initial)
 
-    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, feasible=feasible)
-    return TuningStudy.open(folder, workload=workload, space=space, initial=initial, sampler=sampler)
+    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, idle=space.idle, feasible=feasible)
+    return TuningStudy.open(
+        folder,
+        workload=workload,
+        space=space,
+        initial=initial,
+        sampler=sampler,
+        worker=worker,
+        elsewhere=elsewhere,
+    )

@@ -111,6 +111,13 @@ class TestHome:
         assert [path.name for path in home.state.iterdir()] == ["logs"]
         assert list(home.logs.iterdir()) == []
 
+    def test_studies_of_other_servers_are_found(self, tmp_path):
+        home = Home(tmp_path, tmp_path / "logs")
+        for server in ("1", "2", "3"):
+            home.studies_of(server).mkdir(parents=True)
+        home.of_server("4").mkdir()
+        assert home.studies_of_others("2") == [home.studies_of("1"), home.studies_of("3")]
+
     def test_servers_do_not_share_a_folder(self, tmp_path):
         home = Home(tmp_path, tmp_path / "logs")
         assert home.of_server("1") != home.of_server("2")

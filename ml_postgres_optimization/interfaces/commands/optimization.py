@@ -79,9 +79,10 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     study = open_study(
         workbench.laboratory,
         initial,
-        folder=session.home.of_server(session.server) / "studies",
+        folder=session.home.studies_of(session.server),
         workload=f"level-{session.settings.level}" if workbench.offer else "own",
         seed=session.settings.seed,
+        elsewhere=session.home.studies_of_others(session.server),
     )
     learned = load_forest(session, KnobForest)
     model = learned.model if learned else None
