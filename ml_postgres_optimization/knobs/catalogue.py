@@ -203,6 +203,7 @@ class _KnobEntry(BaseModel):
     until: int | None = None
     advice_only: bool = False
     only_if: _Text | None = None
+    searched: bool = True
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
@@ -249,6 +250,7 @@ class _KnobEntry(BaseModel):
             until_version=self.until,
             is_advice_only=self.advice_only,
             only_if=Condition.parse(self.only_if) if self.only_if else None,
+            is_searched=self.searched,
         )
 
 

@@ -107,6 +107,8 @@ class Knob:
         server works it out from others.
     only_if : Condition or None
         Without which it has no effect on anything that a trial can see.
+    is_searched : bool
+        Whether a trial of minutes can see what it does; otherwise only the rules speak of it.
     summary, source : str
         What it does, in a sentence; where its range comes from.
     """
@@ -127,6 +129,7 @@ class Knob:
     until_version: int | None = None
     is_advice_only: bool = False
     only_if: Condition | None = None
+    is_searched: bool = True
 
 
 @dataclass(frozen=True, slots=True)

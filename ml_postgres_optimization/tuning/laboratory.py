@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -158,6 +158,7 @@ def open_study(
     seed: int,
     worker: str = "",
     elsewhere: Sequence[Where] = (),
+    names: Collection[str] | None = None,
 ) -> TuningStudy:
     """Open the study of this server and workload, whose sampler proposes only what the guard lets pass.
 
@@ -165,7 +166,7 @@ def open_study(
     ----------
     laboratory : Laboratory
     initial : Configuration
-        In force now; its knobs are the ones that are searched.
+        In force now; its knobs are the ones that are searched, as far as a trial can see what they do.
     folder : Path, str, optuna.storages.BaseStorage or None
         The folder of the server's state, or any storage of Optuna's or its URL; None keeps the study in memory.
     workload : str
@@ -175,13 +176,15 @@ def open_study(
         Name of this server among several that share a storage.
     elsewhere : sequence
         Folders or storages with studies of other servers, to learn from.
+    names : collection of str, optional
+        Search no others.
 
     Raises
     ------
     StateError
         If the folder or storage cannot be used, or a study in it is of a later version.
     """
-    space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial))
+    space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial if names is None else names))
 
     def feasible(parameters: Mapping[str, Any]) -> bool:
         return laboratory.allows(space.configuration(parameters, initial), initial)

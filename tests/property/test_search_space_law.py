@@ -188,7 +188,7 @@ def test_a_knob_without_effect_stays_as_it_is(point):
 
 def test_every_condition_of_the_catalogue_makes_something_idle():
     conditional = {name for name, knob in SPACE.knobs.items() if knob.only_if and knob.only_if.knob in SPACE.knobs}
-    assert {"jit_above_cost", "commit_siblings", "bgwriter_delay", "autovacuum_vacuum_cost_limit"} <= conditional
+    assert {"commit_siblings", "bgwriter_delay"} <= conditional
     for name in conditional:
         condition = SPACE.knobs[name].only_if
         off = {"jit": False}.get(condition.knob, 0)

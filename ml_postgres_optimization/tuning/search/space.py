@@ -42,7 +42,8 @@ class SearchSpace:
     @classmethod
     def of(cls, catalogue: Catalogue, *, names: Sequence[str] | None = None) -> SearchSpace:
         """Take the tunable knobs of a confronted catalogue, or those of them that are in `names`."""
-        chosen = {name: knob for name, knob in catalogue.tunable.items() if names is None or name in names}
+        searched = {name: knob for name, knob in catalogue.tunable.items() if knob.is_searched}
+        chosen = {name: knob for name, knob in searched.items() if names is None or name in names}
         return cls({name: knob for name, knob in sorted(chosen.items()) if not _distribution(knob).single()})
 
     @cached_property
