@@ -116,6 +116,41 @@ class Controller:
         ledger = self._search(self._try_drafts(ledger, drafts), budget.patience)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
+    def try_one(
+        self, initial: Configuration, drafts: Sequence[Draft], budget: Budget, *, window: Window | None = None
+    ) -> Ledger:
+        """Hold one trial at once: of the first draft that can be tried, else of what the search proposes.
+
+        Parameters
+        ----------
+        initial : Configuration
+            In force now.
+        drafts : sequence of Draft
+        budget : Budget
+            Nothing is proven at the end.
+        window : Window, optional
+            The load as it is now, for the model and the search; without it only the drafts count.
+
+        Returns
+        -------
+        Ledger
+            With the one trial; with none where nothing could be tried.
+
+        Raises
+        ------
+        TargetError, JournalError
+            As `run` does.
+        """
+        self._begin(replace(budget, prove=False))
+        ledger = Ledger(initial, initial)
+        for draft in drafts:
+            if not ledger.trials:
+                ledger = self._try_draft(ledger, draft)
+        if ledger.trials or window is None or not self._has_time(ledger):
+            return ledger
+        self._ask_model(window, initial)
+        return self._ask_and_try(ledger)
+
     def _begin(self, budget: Budget) -> None:
         # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
         least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 2)
@@ -145,23 +180,29 @@ class Controller:
             if draft.is_alternative and was_promoted:
                 continue
             incumbent = ledger.incumbent
-            proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
-            change = Change(incumbent, proposal.configuration)
-            if change.knobs and self._has_time(ledger, change):
-                ledger = self._try(ledger, proposal)
+            ledger = self._try_draft(ledger, draft)
             was_promoted = ledger.incumbent != incumbent
         return ledger
+
+    def _try_draft(self, ledger: Ledger, draft: Draft) -> Ledger:
+        incumbent = ledger.incumbent
+        proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
+        change = Change(incumbent, proposal.configuration)
+        return self._try(ledger, proposal) if change.knobs and self._has_time(ledger, change) else ledger
 
     def _search(self, ledger: Ledger, patience: int) -> Ledger:
         failures = 0
         while failures < patience and self._has_time(ledger):
-            asked = self._study.ask(ledger.incumbent)
-            after = self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
+            after = self._ask_and_try(ledger)
             failures = failures + 1 if after.incumbent == ledger.incumbent else 0
             ledger = after
         if failures == patience:
             self._tell(Stage.QUIET, f"the last {patience} proposals brought nothing; no other seems worth a trial")
         return ledger
+
+    def _ask_and_try(self, ledger: Ledger) -> Ledger:
+        asked = self._study.ask(ledger.incumbent)
+        return self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""
