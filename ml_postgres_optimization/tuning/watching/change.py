@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ from ml_postgres_optimization.tuning.watching.reading import Reading
 
 # A figure counts as back only when it is well inside its band, so that one at the edge does not begin anew each time.
 _BACK = 0.7
+# Half an hour of ten seconds each.
+_MOST_WINDOWS = 180
 
 
 class Departure(StrEnum):
@@ -64,20 +67,37 @@ class ChangeDetector:
 
     Parameters
     ----------
-    profile : Profile
-        What is usual.
+    readings : sequence of Reading
+        That say what is usual, none of them idle.
+    expected_seconds : float
+        As in `Profile.of`.
     patience : Patience, optional
 
     Notes
     -----
+    Usual windows teach it more: it learns anew when they have doubled, up to half an hour's. Then it stays as it is,
+    so that a load which changes slowly is another one in the end, and not followed for ever.
+
     A change that stays is told in every window for as long as it stays: whoever listens decides when to act. An idle
     window says nothing, and leaves everything as it was.
     """
 
-    def __init__(self, profile: Profile, patience: Patience | None = None) -> None:
-        self._profile = profile
+    def __init__(
+        self,
+        readings: Sequence[Reading],
+        expected_seconds: float = math.inf,
+        patience: Patience | None = None,
+    ) -> None:
+        self._readings = list(readings)
+        self._expected_seconds = expected_seconds
         self._patience = patience or Patience()
+        self._profile = Profile.of(readings, expected_seconds)
         self._outside = dict.fromkeys(Departure, 0)
+
+    @property
+    def profile(self) -> Profile:
+        """What is usual, as far as it is known by now."""
+        return self._profile
 
     def see(self, reading: Reading) -> LastingChange | None:
         """Take one window; return the change that has lasted by now, the load's before the response's."""
@@ -88,7 +108,15 @@ class ChangeDetector:
             self._count(departure, value)
         lasting = (one for one in Departure if self._outside[one] >= self._patience.of(one))
         first = next(lasting, None)
+        if max(excess.values()) <= 1:
+            self._learn(reading)
         return None if first is None else LastingChange(first, self._described(first, reading))
+
+    def _learn(self, reading: Reading) -> None:
+        if self._profile.windows < _MOST_WINDOWS:
+            self._readings.append(reading)
+            if len(self._readings) >= 2 * self._profile.windows:
+                self._profile = Profile.of(self._readings, self._expected_seconds)
 
     def _excess(self, reading: Reading) -> dict[Departure, float]:
         profile = self._profile

@@ -20,7 +20,6 @@ from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Depa
 from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
 from ml_postgres_optimization.tuning.watching.forecast import TREND_WINDOWS, LimitWatch, Outlook, Threat, trend
 from ml_postgres_optimization.tuning.watching.memory import KnownLoad, LoadMemory
-from ml_postgres_optimization.tuning.watching.profile import Profile
 from ml_postgres_optimization.tuning.watching.reading import Reading
 
 OpenController = Callable[[str, Configuration], Controller]
@@ -77,7 +76,6 @@ class _Era:
     is_advised: bool = False
     is_delayed: bool = False
     readings: list[Reading] = field(default_factory=list)
-    profile: Profile | None = None
     detector: ChangeDetector | None = None
     missed: LastingChange | None = None
 
@@ -219,8 +217,8 @@ class ContinuousController:
         if len(era.readings) < self._pace.learning_windows:
             self._tell(Stage.STEADY, f"{reading}, learning what is usual")
             return
-        era.profile = profile = Profile.of(era.readings, era.expected_seconds)
-        era.detector = ChangeDetector(profile, self._pace.changes)
+        era.detector = ChangeDetector(era.readings, era.expected_seconds, self._pace.changes)
+        profile = era.detector.profile
         usual = f"{math.exp(profile.log_rate.center):,.0f}/s at {math.exp(profile.log_response.center) * 1000:.2f} ms"
         if 2 * sum(profile.fits(before) for before in era.before) < len(era.before):
             era.missed = LastingChange(Departure.MIX, f"the load became another one during the campaign: {usual} now")
@@ -264,8 +262,8 @@ class ContinuousController:
     def _leave(self) -> None:
         """Remember the load that is left, if it was learned."""
         era = self._era
-        if era is not None and era.profile is not None:
-            self._memory.keep(KnownLoad(era.load, era.profile, self._chronicle.incumbent))
+        if era is not None and era.detector is not None:
+            self._memory.keep(KnownLoad(era.load, era.detector.profile, self._chronicle.incumbent))
 
     def _recall(self, known: KnownLoad, change: LastingChange) -> None:
         """Take up a load that was tuned before: what was in force then comes first, in a trial as everything."""

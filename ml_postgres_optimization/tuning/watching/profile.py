@@ -11,8 +11,10 @@ from ml_postgres_optimization.tuning.watching.reading import Reading
 
 # A robust standard deviation: 1.4826 times the median distance from the median is that of a normal distribution.
 _NORMAL = 1.4826
-# How many of them away is a change. Of few windows, whose noise lasts, the deviation is often underestimated.
 _DEVIATIONS = 6.0
+# Noise lasts: two minutes show little of what a load is like over an hour. A band of 12 windows is twice as wide as
+# one of many; as wide, and never learned anew, noise of 20 % that lasts for five minutes woke 10 times a day.
+_DOUBT_WINDOWS = 12
 # What is less than this is no other load, however steady it was: half as much again, or a tenth of other operations.
 _LEAST_LOG = math.log(1.5)
 _LEAST_DISTANCE = 0.1
@@ -35,10 +37,10 @@ class Band:
 
     @classmethod
     def of(cls, values: Sequence[float], least: float) -> Band:
-        """Return the band around the median of `values`, `least` wide at least."""
+        """Return the band around the median of `values`, `least` wide at least, wider the fewer they are."""
         center = median(values)
         spread = _NORMAL * median(abs(value - center) for value in values)
-        return cls(center, max(least, _DEVIATIONS * spread))
+        return cls(center, max(least, _DEVIATIONS * spread) * (1 + _DOUBT_WINDOWS / len(values)))
 
     def excess(self, value: float) -> float:
         """Return how far `value` is from the center, in limits; beyond ±1 is outside."""
@@ -57,15 +59,15 @@ class Profile:
         Distance of a window's mix from that of all others; its center is what chance alone makes of it.
     log_rate, log_response : Band
         Natural logs of operations per second and of seconds.
-    since_seconds : float
-        End of the first window, since the epoch.
+    windows : int
+        How many it was learned from.
     """
 
     counts: Mapping[str, int]
     mix: Band
     log_rate: Band
     log_response: Band
-    since_seconds: float
+    windows: int
 
     @classmethod
     def of(cls, readings: Sequence[Reading], expected_seconds: float = math.inf) -> Profile:
@@ -84,7 +86,7 @@ class Profile:
             Band.of(list(_distances(readings)), _LEAST_DISTANCE),
             Band.of([math.log(reading.rate_per_second) for reading in readings], _LEAST_LOG),
             Band(center, response.limit),
-            readings[0].at_seconds,
+            len(readings),
         )
 
     def mix_excess(self, reading: Reading) -> float:
