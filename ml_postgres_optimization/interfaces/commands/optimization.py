@@ -47,6 +47,7 @@ _NOT_TOLD = {Stage.COMPARED, Stage.STEADY}
 # A quiet run says now and then that it lives; each window is in the log.
 _STEADY_EVERY_SECONDS = 600.0
 _CAMPAIGN_SECONDS = 3600.0
+_REST_SHARE = 1 / 4
 
 
 def optimize(session: Session, *, dry_run: bool = False) -> Result:
@@ -121,7 +122,11 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
         lambda incumbent: _drafts(workbench, incumbent),
         plan,
         chronicle,
-        pace=Pace(window_seconds=settings.window_seconds, campaign_seconds=campaign_seconds),
+        pace=Pace(
+            window_seconds=settings.window_seconds,
+            campaign_seconds=campaign_seconds,
+            rest_seconds=campaign_seconds * _REST_SHARE,
+        ),
         limit_seconds=settings.objective_limit_seconds,
         forecast=workbench.observer.next_mean,
         advice=_restart_advice(workbench.ground),

@@ -222,7 +222,7 @@ class ContinuousController:
         usual = f"{math.exp(profile.log_rate.center):,.0f}/s at {math.exp(profile.log_response.center) * 1000:.2f} ms"
         if 2 * sum(profile.fits(before) for before in era.before) < len(era.before):
             era.missed = LastingChange(Departure.MIX, f"the load became another one during the campaign: {usual} now")
-        self._tell(Stage.QUIET, f"nothing is worth a trial; usual is {usual}, and a change of it is waited for")
+        self._tell(Stage.QUIET, f"usual is {usual}; waiting for a change of it")
 
     def _answer(self, change: LastingChange, era: _Era) -> None:
         """Try the configuration before, recall a load that is known, or begin a campaign; rest in between."""

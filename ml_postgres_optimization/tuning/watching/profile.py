@@ -11,7 +11,7 @@ from ml_postgres_optimization.tuning.watching.reading import Reading
 
 # A robust standard deviation: 1.4826 times the median distance from the median is that of a normal distribution.
 _NORMAL = 1.4826
-_DEVIATIONS = 6.0
+_DEVIATIONS = 5.0
 # Noise lasts: two minutes show little of what a load is like over an hour. A band of 12 windows is twice as wide as
 # one of many; as wide, and never learned anew, noise of 20 % that lasts for five minutes woke 10 times a day.
 _DOUBT_WINDOWS = 12
