@@ -21,6 +21,7 @@ SHORTEST = {
     "stall": ("--pairs", "1", "--seconds", "5"),
     "trial_statistics": ("--trials", "10"),
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
+    "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def status(session: Session) -> Result:
     catalogue = load_catalogue()
     settings = session.target.settings(catalogue.settings_needed)
     ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    watched = _continuous_run(windows)
     document = {
         "server": session.connection.display,
         "version": capabilities.version,
@@ -35,6 +37,7 @@ def status(session: Session) -> Result:
         "settings": {name: settings[name].value for name in sorted(catalogue) if name in settings},
         "trials_in_force": [trial.intent.trial_id for trial in journal.confirmed],
         "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
+        "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
     }
     rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
@@ -46,11 +49,22 @@ def status(session: Session) -> Result:
         lines.append(
             "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
         )
+    if watched:
+        lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
     tables = [
         Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
     return Result(document, tables, lines)
+
+
+def _continuous_run(windows: Sequence[Window]) -> dict[str, str] | None:
+    """Return what a continuous run was doing in the last window; None where that is of something else."""
+    last = max(windows, key=lambda window: window.ended_at, default=None)
+    state = None if last is None else last.labels.get("state")
+    if last is None or state is None:
+        return None
+    return {"state": state, "at": f"{last.ended_at:%Y-%m-%d %H:%M:%S %Z}"}
 
 
 _WINDOW_COLUMNS = ("ended", "phase", "per s", "mean", "p99", "failed", "configuration")
