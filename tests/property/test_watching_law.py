@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml_postgres_optimization.tuning.watching import ChangeDetector, Patience, Profile, Reading
-from ml_postgres_optimization.tuning.watching.profile import distance
+from ml_postgres_optimization.tuning.watching.usual import distance
 
 mixes = st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 1000), min_size=1)
 positive = st.floats(1e-4, 1e4)

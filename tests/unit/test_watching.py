@@ -21,7 +21,7 @@ from ml_postgres_optimization.tuning.watching import (
     Reading,
     trend,
 )
-from ml_postgres_optimization.tuning.watching.profile import distance
+from ml_postgres_optimization.tuning.watching.usual import distance
 
 PATIENCE = Patience(load_windows=3, response_windows=5)
 

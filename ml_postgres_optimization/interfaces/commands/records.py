@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import interval_text, shown
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import read_journal
+from ml_postgres_optimization.safety.records import JournalState
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
@@ -41,21 +42,24 @@ def status(session: Session) -> Result:
         "windows": [_window_json(window) for window in windows],
     }
     rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
-    lines = [
-        f"{session.connection.display}: PostgreSQL {capabilities.version}",
-        f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}",
+    lines = [f"{session.connection.display}: PostgreSQL {capabilities.version}", *_state_lines(journal, watched)]
+    tables = [
+        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
+        Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
+    return Result(document, tables, lines)
+
+
+def _state_lines(journal: JournalState, watched: Mapping[str, str] | None) -> list[str]:
+    """Say which trials are in force, and what a continuous run is doing."""
+    lines = [f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}"]
     if journal.unfinished:
         lines.append(
             "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
         )
     if watched:
         lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
-    tables = [
-        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
-        Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
-    ]
-    return Result(document, tables, lines)
+    return lines
 
 
 def _continuous_run(windows: Sequence[Window]) -> dict[str, str] | None:

@@ -5,8 +5,8 @@ from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
 from ml_postgres_optimization.tuning.watching.continuous import ContinuousController, Pace
 from ml_postgres_optimization.tuning.watching.forecast import LimitWatch, Outlook, Threat, trend
 from ml_postgres_optimization.tuning.watching.memory import KnownLoad, LoadMemory
-from ml_postgres_optimization.tuning.watching.profile import Band, Profile
 from ml_postgres_optimization.tuning.watching.reading import Reading
+from ml_postgres_optimization.tuning.watching.usual import Band, Profile
 
 __all__ = [
     "Band",

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from ml_postgres_optimization.tuning.watching.profile import Profile, distance
 from ml_postgres_optimization.tuning.watching.reading import Reading
+from ml_postgres_optimization.tuning.watching.usual import Profile, distance
 
 # A figure counts as back only when it is well inside its band, so that one at the edge does not begin anew each time.
 _BACK = 0.7

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ml_postgres_optimization.knobs.configuration import Configuration
-from ml_postgres_optimization.tuning.watching.profile import Profile
 from ml_postgres_optimization.tuning.watching.reading import Reading
+from ml_postgres_optimization.tuning.watching.usual import Profile
 
 _MOST_KNOWN = 16
 
