@@ -7,14 +7,18 @@ from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TrustRegion, TuningStudy
 from ml_postgres_optimization.tuning.simulation import SimulationPlan, simulate
+from ml_postgres_optimization.tuning.watching import Chronicle, ContinuousController, Pace
 
 __all__ = [
     "Budget",
+    "Chronicle",
+    "ContinuousController",
     "Controller",
     "Draft",
     "ForestSampler",
     "Laboratory",
     "Ledger",
+    "Pace",
     "Progress",
     "SearchSpace",
     "SimulationPlan",

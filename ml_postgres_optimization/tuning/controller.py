@@ -120,10 +120,44 @@ class Controller:
         if not (window.operations_total or window.statements):
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
-        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
-        self._ask_model(window, initial)
+        self._learn(window, initial)
         ledger = self._search(self._try_drafts(ledger, drafts), budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
+
+    def try_one(
+        self, initial: Configuration, drafts: Sequence[Draft], budget: Budget, *, window: Window | None = None
+    ) -> Ledger:
+        """Hold one trial at once: of the first draft that can be tried, else of what the search proposes.
+
+        Parameters
+        ----------
+        initial : Configuration
+            In force now.
+        drafts : sequence of Draft
+        budget : Budget
+            Nothing is proven at the end.
+        window : Window, optional
+            The load as it is now, for the model and the search; without it only the drafts count.
+
+        Returns
+        -------
+        Ledger
+            With the one trial; with none where nothing could be tried.
+
+        Raises
+        ------
+        TargetError, JournalError
+            As `run` does.
+        """
+        self._begin(replace(budget, prove=False))
+        ledger = Ledger(initial, initial)
+        for draft in drafts:
+            if not ledger.trials:
+                ledger = self._try_draft(ledger, draft)
+        if ledger.trials or window is None or not self._has_time(ledger):
+            return ledger
+        self._learn(window, initial)
+        return self._ask_and_try(ledger)
 
     def _begin(self, budget: Budget) -> None:
         # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
@@ -134,6 +168,11 @@ class Controller:
         self._most_trials = math.inf if budget.trials is None else budget.trials
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
+
+    def _learn(self, window: Window, initial: Configuration) -> None:
+        """Let the search know the load, and what was learned under similar ones."""
+        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        self._ask_model(window, initial)
 
     def _ask_model(self, window: Window, initial: Configuration) -> None:
         """Let the search begin with what the model expects most of."""
@@ -155,18 +194,21 @@ class Controller:
             if draft.is_alternative and was_promoted:
                 continue
             incumbent = ledger.incumbent
-            proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
-            change = Change(incumbent, proposal.configuration)
-            if change.knobs and len(ledger.trials) < self._most_trials and self._has_time(ledger, change):
-                ledger = self._try(ledger, proposal)
+            ledger = self._try_draft(ledger, draft)
             was_promoted = ledger.incumbent != incumbent
         return ledger
+
+    def _try_draft(self, ledger: Ledger, draft: Draft) -> Ledger:
+        incumbent = ledger.incumbent
+        proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
+        change = Change(incumbent, proposal.configuration)
+        may_try = change.knobs and len(ledger.trials) < self._most_trials and self._has_time(ledger, change)
+        return self._try(ledger, proposal) if may_try else ledger
 
     def _search(self, ledger: Ledger, budget: Budget) -> Ledger:
         failures = 0
         while self._is_worth_it(failures, budget) and self._has_trials(ledger) and self._has_time(ledger):
-            asked = self._study.ask(ledger.incumbent)
-            after = self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
+            after = self._ask_and_try(ledger)
             failures = failures + 1 if after.incumbent == ledger.incumbent else 0
             ledger = after
         return ledger
@@ -189,6 +231,10 @@ class Controller:
             return True
         self._tell(Stage.QUIET, f"the budget of {self._most_trials:.0f} trials is used up")
         return False
+
+    def _ask_and_try(self, ledger: Ledger) -> Ledger:
+        asked = self._study.ask(ledger.incumbent)
+        return self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""

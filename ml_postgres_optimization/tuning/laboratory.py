@@ -64,14 +64,32 @@ class Laboratory:
     load: Load | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
 
-    def watch(self, seconds: float, configuration: Configuration) -> Window:
-        """Observe what is in force, after telling our load how many connections that means."""
-        if self.load and CONCURRENCY in configuration:
+    def watch(
+        self,
+        seconds: float,
+        configuration: Configuration,
+        *,
+        anew: bool = True,
+        labels: Mapping[str, str] | None = None,
+    ) -> Window:
+        """Observe what is in force, after telling our load how many connections that means.
+
+        Parameters
+        ----------
+        seconds : float
+        configuration : Configuration
+            In force now.
+        anew : bool
+            Whether to begin a new window now, rather than where the last one ended.
+        labels : mapping of str to str, optional
+            On the window, beside our own.
+        """
+        if anew and self.load and CONCURRENCY in configuration:
             self.load.set_connections(int(configuration[CONCURRENCY]))
-        self.recorder.discard()
-        return self.recorder.record(
-            seconds, configuration_id=configuration.id, labels={**self.labels, "phase": "watch"}
-        )
+        if anew:
+            self.recorder.discard()
+        labelled = {**self.labels, "phase": "watch", **(labels or {})}
+        return self.recorder.record(seconds, configuration_id=configuration.id, labels=labelled)
 
     def new_trial_id(self) -> str:
         """Return the time as a name: it sorts by time, and is unique while one optimiser works on the server."""

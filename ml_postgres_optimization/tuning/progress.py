@@ -12,7 +12,7 @@ from ml_postgres_optimization.trials import Interval, Proposal, Trial
 
 
 class Stage(StrEnum):
-    """Where the controller is."""
+    """Where the controller is; the last four come from a continuous run."""
 
     WATCHED = "watched"
     PROPOSED = "proposed"
@@ -22,6 +22,10 @@ class Stage(StrEnum):
     PROVING = "proving"
     PROVEN = "proven"
     QUIET = "quiet"
+    STEADY = "steady"
+    FORECAST = "forecast"
+    WOKEN = "woken"
+    ADVISED = "advised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Progress:
     message : str
         A sentence for the user.
     remaining_seconds : float
-        Of the budget.
+        Of the budget; infinite where a continuous run has no end.
     proposal : Proposal or None
         What it is about, from ``proposed`` to ``proven``.
     interval : Interval or None
@@ -43,7 +47,7 @@ class Progress:
     trial : Trial or None
         The whole trial, once decided: the one to keep.
     window : Window or None
-        What was seen before the first trial, with ``watched``.
+        What was seen before the first trial, with ``watched``; each window without an event, with ``steady``.
     """
 
     stage: Stage

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ml_postgres_optimization.interfaces.commands.offline.artefacts import sql_text, texts_of, write_artefacts
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
-from ml_postgres_optimization.interfaces.commands.optimization import listener, require_something_to_tune
+from ml_postgres_optimization.interfaces.commands.optimization import Listener, require_something_to_tune
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import changes_text, interval_text, shown, trial_json
@@ -59,7 +59,7 @@ def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: f
     study = open_study(
         workbench.laboratory,
         ground.initial,
-        folder=session.home.of_server(session.server) / "studies",
+        folder=session.home.studies_of(session.server),
         workload=f"tune-{brought.workload.name}",
         seed=session.settings.seed,
         elsewhere=session.home.studies_of_others(session.server),
@@ -69,7 +69,7 @@ def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: f
         workbench.laboratory,
         study,
         plan,
-        subscribers=[listener(session, workbench.observer)],
+        subscribers=[Listener(session, workbench.observer)],
     )
     return tuner.run(ground.initial, offline_drafts(ground), Budget(seconds, prove=prove))
 
