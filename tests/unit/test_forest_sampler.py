@@ -221,7 +221,7 @@ def test_no_two_proposals_differ_in_parameters_without_effect_only():
         found.append(space.configuration(trial.params, over))
         study.tell(trial, 0.1 * trial.params["jit"] + 0.01 * (trial.number % 3))
     # drawn at random may be what was tried before
-    assert len({one.id for one in found}) >= 22
+    assert len({one.id for one in found}) >= 20
 
 
 # ---- leaving alone what does not matter ----------------------------------------------------------------------------
