@@ -22,6 +22,10 @@ SHORTEST = {
     "transfer": ("--seeds", "1", "--stored-trials", "3", "--most-trials", "3", "--known-trials", "20"),
     "trial_statistics": ("--trials", "10"),
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
+    "tuners": (
+        *("--minutes", "0.2", "--pairs", "1", "--seeds", "1", "--scale", "1"),
+        *("--workloads", "tpcb", "--methods", "rules", "random"),
+    ),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
