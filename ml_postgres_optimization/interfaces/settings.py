@@ -19,7 +19,7 @@ LARGEST_SCALE = 10_000
 # Options that are not called as their setting.
 _OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-timeout"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
-Objective = Literal["mean", "p95", "p99"]
+Objective = Literal["mean", "p95", "p99", "throughput"]
 
 
 def _positive(value: float) -> float:
@@ -103,6 +103,9 @@ class Settings(BaseSettings):
         Users of that workload; as many as it usually has where None.
     query_timeout_seconds : float
         How long a statement of a script of the user's may take.
+    study : str or None
+        The storage of Optuna's, as a URL, in which several servers that are tuned for the same workload share what
+        they learn; None where each has its own.
     output : Path or None
         Where `tune` writes its files; the log folder where None.
     retention_days : int or None
@@ -132,6 +135,7 @@ class Settings(BaseSettings):
     workload: str = "genesis"
     clients: Clients | None = None
     query_timeout_seconds: Positive = 60.0
+    study: str | None = None
     output: Path | None = None
     retention_days: Days | None = None
     seed: Seed = 1

@@ -91,7 +91,7 @@ class TestCommandLine:
             (("setup", "--retention-days", "1e9"), ("--retention-days is '1e9'",)),
             (("test", "--minimum-success-ratio", "1.5"), ("'1.5'", "between 0 and 1")),
             (("test", "--maximum-mean-milliseconds", "-5"), ("'-5'", "above 0")),
-            (("optimize", "--objective", "median"), ("'median'", "'mean', 'p95' or 'p99'")),
+            (("optimize", "--objective", "median"), ("'median'", "'mean', 'p95', 'p99' or 'throughput'")),
             (("optimize", "--memory-limit-bytes", "8GB"), ("'8GB'", "valid integer")),
         ],
         ids=lambda value: named(value) if value and isinstance(value, tuple) else None,

@@ -133,7 +133,8 @@ def test_tuning_writes_what_it_found_and_leaves_only_what_is_proven(here, folder
     ended = here("tune", "--simulate", "--workload", folder, "--output", output, "--json", *SHORT).done(0, 1)
     document = ended.document
     assert document["workload"] == "shop"
-    assert set(document["files"]) == {"sql", "conf", "json"}
+    assert set(document["files"]) == {"sql", "conf", "json", "html"}
+    assert "<!DOCTYPE html>" in (output / document["files"]["html"]).read_text()[:100]
     sql = (output / document["files"]["sql"]).read_text()
     assert sql.startswith("-- genesis-pg tune")
     assert sql.rstrip().endswith("SELECT pg_reload_conf();")
@@ -194,6 +195,7 @@ def test_a_query_that_never_ends_is_stopped_and_named(here, tmp_path):
         (("--simulate", "--workload", "tpcb", "--scale", "1", "--clients", "5000"), 2, ["5000 clients", "--clients"]),
         (("--simulate", "--workload", "tpcb", "--scale", "0.5"), 2, ["0.5", "scale"]),
         (("--simulate", "--workload", "tpcb", "--query-timeout", "soon"), 2, ["--query-timeout"]),
+        (("--simulate", "--study", "nonsense://here"), 2, ["nonsense"]),
         (("--simulate", "--allow-restart"), 2, ["--restart-command"]),
         (("--simulate", "--allow-restart", "--restart-command", "pg_ctl 'x"), 2, ["--restart-command"]),
     ],

@@ -111,9 +111,7 @@ def optimize(
     scale: options.Scale = None,
     seed: options.Seed = None,
     memory_limit_bytes: options.Memory = None,
-    objective: Annotated[
-        str | None, typer.Option(help="What a trial compares: mean, p95 or p99 response.", metavar="MEASURE")
-    ] = None,
+    objective: options.Objective = None,
     continuous: Annotated[
         bool,
         typer.Option(
@@ -168,9 +166,8 @@ def tune(
     query_timeout: Annotated[
         str | None, typer.Option(help="What a statement of a script may take; 60 by default.", metavar="SECONDS")
     ] = None,
-    objective: Annotated[
-        str | None, typer.Option(help="What a trial compares: mean, p95 or p99 response.", metavar="MEASURE")
-    ] = None,
+    objective: options.Objective = None,
+    study: options.Study = None,
     output: Annotated[
         Path | None, typer.Option(help="Where the configuration is written; the log folder by default.")
     ] = None,

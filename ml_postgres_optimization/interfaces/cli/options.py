@@ -39,6 +39,14 @@ LevelOption = Annotated[
     str | None,
     typer.Option("--level", help="Offered load of our own: BASIC, MEDIUM, HIGH or EXTREME.", metavar="LEVEL"),
 ]
+Objective = Annotated[
+    str | None,
+    typer.Option(help="What a trial compares: mean, p95 or p99 response, or throughput.", metavar="MEASURE"),
+]
+Study = Annotated[
+    str | None,
+    typer.Option(help="A storage of Optuna's that servers share which are tuned for the same.", metavar="URL"),
+]
 Seed = Annotated[str | None, typer.Option(help="Seed of everything drawn at random.", metavar="NUMBER")]
 Memory = Annotated[
     str | None,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ml_postgres_optimization.interfaces.commands.offline.artefacts import sql_text, texts_of, write_artefacts
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
+from ml_postgres_optimization.interfaces.commands.offline.tuned_page import tuned_page
 from ml_postgres_optimization.interfaces.commands.optimization import Listener, require_something_to_tune
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
@@ -59,9 +60,10 @@ def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: f
     study = open_study(
         workbench.laboratory,
         ground.initial,
-        folder=session.home.studies_of(session.server),
+        folder=session.settings.study or session.home.studies_of(session.server),
         workload=f"tune-{brought.workload.name}",
         seed=session.settings.seed,
+        worker=session.run if session.settings.study else "",
         elsewhere=session.home.studies_of_others(session.server),
         names=_searched(ground, plan, seconds),
     )
@@ -143,11 +145,13 @@ def _preview(session: Session, workload: str) -> Result:
 def _told(session: Session, catalogue: Catalogue, workload: str, tuned: Tuned, csv: str) -> Result:
     heading = f"genesis-pg tune, run {session.run}, workload {workload}, on {session.connection.display}"
     document = _document(workload, tuned) | {"csv": csv}
-    folder = session.settings.output or session.home.logs
-    files = write_artefacts(folder, f"tuned-{session.run}", texts_of(tuned, catalogue, heading, document))
+    tables = (_trials_table(tuned, catalogue), _changed_table(tuned, catalogue))
+    story, now = list(_story(tuned)), session.clock.now()
+    page = tuned_page(tuned, catalogue, heading=heading, story=story, tables=tables, made_at=now)
+    texts = texts_of(tuned, catalogue, heading, document) | {"html": page}
+    files = write_artefacts(session.settings.output or session.home.logs, f"tuned-{session.run}", texts)
     document["files"] = {suffix: str(path) for suffix, path in files.items()}
-    tables = [_trials_table(tuned, catalogue), _changed_table(tuned, catalogue)]
-    lines = [*_story(tuned), *(f"Written: {path}" for path in files.values())]
+    lines = [*story, *(f"Written: {path}" for path in files.values())]
     return Result(document, tables, lines, 0 if tuned.is_proven else 1)
 
 
