@@ -35,7 +35,7 @@ from scipy.stats import binom
 
 from ml_postgres_optimization.errors import ChangeRefused, TargetError
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
-from ml_postgres_optimization.interfaces.commands.offline.tune import plan_for, tune_on
+from ml_postgres_optimization.interfaces.commands.offline.tune import measured_round, plan_for, tune_on
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.reporter import Silence
 from ml_postgres_optimization.interfaces.session import Session, open_session
@@ -139,7 +139,8 @@ def bench_on(home: Home, workload: str, arguments: argparse.Namespace, seed: int
                 brought = replace(brought, offer=same_offer(home, brought))
             observer = Observer(session)
             with open_workbench(session, journal, observer, brought.offer, is_offline=True) as workbench:
-                plan = plan_for(session, arguments.minutes * 60, brought)
+                round_seconds = measured_round(workbench, brought)
+                plan = plan_for(session, arguments.minutes * 60, round_seconds=round_seconds)
                 yield Bench(session, workbench, brought, plan)
         reset(session)
 

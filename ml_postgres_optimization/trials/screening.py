@@ -29,8 +29,18 @@ class Noise:
     The conjugate update of a normal's variance: A. Gelman et al., "Bayesian Data Analysis", 3rd ed., section 2.6.
     """
 
-    deviation: float = 0.1
-    weight: float = 4.0
+    deviation: float = 0.15
+    weight: float = 2.0
+
+    @classmethod
+    def of_blocks(cls, seconds: Sequence[float]) -> Noise:
+        """Return the noise of a pair, from the objective in blocks of one configuration that follow each other."""
+        start = cls()
+        logs = [math.log(block) for block in seconds if block > 0]
+        # the difference of two blocks varies twice as much as each
+        squares = 2 * sum((log - fmean(logs)) ** 2 for log in logs) if logs else 0.0
+        weight = start.weight + max(0, len(logs) - 1)
+        return cls(math.sqrt((start.weight * start.deviation**2 + squares) / weight), weight)
 
     def after(self, log_ratios: Sequence[float]) -> Noise:
         """Return it after the pairs of one more trial; a single pair tells nothing."""
@@ -56,8 +66,8 @@ class Screening:
         Of a pair.
     expected_log_ratio, expected_deviation : float
         What is thought of the candidate before its first pair.
-    max_pairs : int
-        By then it is decided either way.
+    min_pairs, max_pairs : int
+        Not given up before so many pairs, and decided either way by so many.
     hopeless, sure : float
         Probabilities of being better, below and above which no further pair is needed.
     likely : float
@@ -73,6 +83,7 @@ class Screening:
     noise: Noise
     expected_log_ratio: float = 0.0
     expected_deviation: float = 0.2
+    min_pairs: int = 1
     max_pairs: int = 4
     hopeless: float = 0.25
     sure: float = 0.9
@@ -98,7 +109,7 @@ class Screening:
         mean, deviation = self.estimate(log_ratios)
         better = _STANDARD.cdf(-mean / deviation)
         told = f"with {better:.0%} it is faster, given {len(log_ratios)} pairs"
-        if better < self.hopeless:
+        if better < self.hopeless and len(log_ratios) >= self.min_pairs:
             return Decision(Outcome.REJECTED, told)
         if len(log_ratios) >= self.max_pairs:
             return Decision(Outcome.PREFERRED if better > self.likely else Outcome.REJECTED, told)

@@ -74,3 +74,16 @@ def screened(effect, rng):
     while (decision := screening.decide(seen)) is None:
         seen.append(rng.gauss(effect, 0.1))
     return decision.outcome
+
+
+def test_the_noise_of_pairs_is_known_from_blocks_before_the_first_pair():
+    rng = random.Random(3)
+    blocks = [math.exp(rng.gauss(0, 0.2)) for _ in range(400)]
+    assert Noise.of_blocks(blocks).deviation == pytest.approx(0.2 * math.sqrt(2), rel=0.1)
+    assert Noise.of_blocks([]) == Noise.of_blocks([1.0]) == Noise()
+
+
+def test_what_is_trusted_is_not_given_up_by_a_single_pair():
+    trusted = Screening(Noise(0.1), expected_log_ratio=-0.1, expected_deviation=0.3, min_pairs=2)
+    assert trusted.decide([0.5]) is None
+    assert trusted.decide([0.5, 0.4]).outcome is Outcome.REJECTED

@@ -10,7 +10,17 @@ from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Deadline, Interval, Noise, OnPair, Proposal, Screening, Trial, TrialPlan
+from ml_postgres_optimization.trials import (
+    Deadline,
+    Interval,
+    Noise,
+    OnPair,
+    Proposal,
+    Screening,
+    Trial,
+    TrialPlan,
+    paired_objective,
+)
 from ml_postgres_optimization.tuning.controller import Budget, described, described_so_far
 from ml_postgres_optimization.tuning.drafting import Draft
 from ml_postgres_optimization.tuning.laboratory import Laboratory
@@ -20,11 +30,12 @@ from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 _PROOF_SHARE = 1 / 3
-_PROOF_PAIRS = 10
+# Blocks of the configuration at the start, by which the noise is known before the first candidate.
+_FIRST_BLOCKS = 3
 # What is thought of a candidate before it is tried. The rules are the experience of many servers, and see what blocks
 # of seconds do not (checkpoints, growth): they are gone on with unless they seem worse. What the search comes up with
 # is as likely worse as better. Own judgement.
-_RULES = Screening(Noise(), expected_log_ratio=math.log(0.9), expected_deviation=0.3, likely=0.5)
+_RULES = Screening(Noise(), expected_log_ratio=math.log(0.9), expected_deviation=0.3, min_pairs=2, likely=0.5)
 _SEARCH = Screening(Noise(), expected_log_ratio=0.0, expected_deviation=0.15)
 
 
@@ -83,8 +94,7 @@ class OfflineTuner:
             If the server or the journal fails; the initial configuration is in force, or will be at the next start.
         """
         self._begin(budget)
-        window = self._laboratory.watch(self._plan.block_seconds, initial)
-        self._tell(Stage.WATCHED, _seen(window), window=window)
+        window = self._watched(initial)
         if not window.operations_total:
             self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
             return Tuned(initial, initial)
@@ -100,6 +110,16 @@ class OfflineTuner:
         self._noise, self._trials, self._accumulated = Noise(), [], 0.0
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._search_ends_seconds = self._end_seconds - (budget.seconds * _PROOF_SHARE if budget.prove else 0.0)
+
+    def _watched(self, initial: Configuration) -> Window:
+        """Watch a few blocks, learn from them how much blocks differ, and return the last."""
+        windows = [self._laboratory.watch(self._plan.block_seconds, initial) for _ in range(_FIRST_BLOCKS)]
+        last = windows[-1]
+        seconds = [paired_objective(one, last, reference=last, measure=self._plan.measure)[0] for one in windows]
+        self._noise = Noise.of_blocks(seconds)
+        told = f"{_seen(last)}; pairs of blocks differ by {self._noise.deviation:.0%}"
+        self._tell(Stage.WATCHED, told, window=last)
+        return last
 
     def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft]) -> None:
         was_preferred = False

@@ -23,7 +23,8 @@ from ml_postgres_optimization.tuning.offline import OfflineTuner, Tuned
 
 # How many blocks the time is cut into, the shortest and the longest: enough for a score of candidates.
 _BLOCKS, _SHORTEST_BLOCK_SECONDS, _LONGEST_BLOCK_SECONDS = 96, 4.0, 20.0
-_WARM_UP_OF_BLOCK = 0.8
+_WARM_UP_OF_BLOCK, _LONGEST_WARM_UP_SECONDS = 0.8, 10.0
+_ROUNDS = 2
 _LEAST_RESTARTED = 20
 _MOST_PAIRS = 60
 
@@ -56,7 +57,8 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
 
 def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: float, *, prove: bool = True) -> Tuned:
     """Run the offline tuner for `seconds` on an open workbench, telling the user and the repository what happens."""
-    ground, plan = workbench.ground, plan_for(session, seconds, brought)
+    ground = workbench.ground
+    plan = plan_for(session, seconds, round_seconds=measured_round(workbench, brought))
     study = open_study(
         workbench.laboratory,
         ground.initial,
@@ -86,13 +88,26 @@ def _searched(ground: Ground, plan: TrialPlan, seconds: float) -> list[str]:
     return [name for name in ground.initial if has_time or ground.catalogue[name].scope is not Scope.RESTART]
 
 
-def plan_for(session: Session, seconds: float, brought: Brought) -> TrialPlan:
-    """Choose the length of a block: so that a score of candidates fits in, and a round of all scripts does."""
+def measured_round(workbench: Workbench, brought: Brought) -> float:
+    """Return how long a round of all scripts takes as they run beside each other; 0 where there is but one."""
+    cards = len(brought.workload.mix.deck)
+    if cards <= 1:
+        return 0.0
+    window = workbench.laboratory.watch(max(_SHORTEST_BLOCK_SECONDS, brought.round_seconds), workbench.ground.initial)
+    per_second = window.operations_total / window.duration_seconds
+    return cards / per_second if per_second else brought.round_seconds
+
+
+def plan_for(session: Session, seconds: float, *, round_seconds: float) -> TrialPlan:
+    """Choose the length of a block: so that a score of candidates fits in, and every script ends in it.
+
+    Each client process plays rounds of its own, so that within two of them hardly a script is missing.
+    """
     wanted = min(_LONGEST_BLOCK_SECONDS, max(_SHORTEST_BLOCK_SECONDS, seconds / _BLOCKS))
-    block_seconds = max(wanted, brought.round_seconds)
+    block_seconds = max(wanted, _ROUNDS * round_seconds)
     return TrialPlan(
         block_seconds=block_seconds,
-        warm_up_seconds=_WARM_UP_OF_BLOCK * block_seconds,
+        warm_up_seconds=min(_WARM_UP_OF_BLOCK * block_seconds, _LONGEST_WARM_UP_SECONDS),
         max_pairs=_MOST_PAIRS,
         measure=Measure(session.settings.objective),
     )
