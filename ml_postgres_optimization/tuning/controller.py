@@ -11,7 +11,17 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Deadline, Design, Interval, Proposal, Trial, TrialPlan, uneven
+from ml_postgres_optimization.trials import (
+    NO_GUARDS,
+    Deadline,
+    Design,
+    Interval,
+    Proposal,
+    Trial,
+    TrialPlan,
+    uneven,
+    unsettled,
+)
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -81,7 +91,7 @@ class Controller:
         self._model = model
         self._subscribers = tuple(subscribers)
         self._end_seconds = math.inf
-        self._last_trial_ends_seconds = math.inf
+        self._budget = Budget(math.inf)
         self._is_late = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
@@ -117,13 +127,20 @@ class Controller:
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def _begin(self, budget: Budget) -> None:
-        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
-        least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 2)
-        wanted = min(self._plan.seconds_for(_PROOF_PAIRS), max(least, budget.seconds * _PROOF_SHARE))
-        proof_seconds = min(wanted, budget.seconds * _LARGEST_PROOF_SHARE)
         self._is_late = False
+        self._budget = budget
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
-        self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
+
+    @property
+    def _proof_seconds(self) -> float:
+        """What is kept for the proof."""
+        if not self._budget.prove:
+            return 0.0
+        plan, seconds = self._known_plan, self._budget.seconds
+        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
+        least = plan.seconds_for(plan.thresholds.min_pairs + 2)
+        wanted = min(plan.seconds_for(_PROOF_PAIRS), max(least, seconds * _PROOF_SHARE))
+        return min(wanted, seconds * _LARGEST_PROOF_SHARE)
 
     def _ask_model(self, window: Window, initial: Configuration) -> None:
         """Let the search begin with what the model expects most of."""
@@ -165,7 +182,7 @@ class Controller:
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""
-        return self._last_trial_ends_seconds if ledger.promoted else self._end_seconds
+        return self._end_seconds - (self._proof_seconds if ledger.promoted else 0.0)
 
     def _has_time(self, ledger: Ledger, change: Change | None = None) -> bool:
         """Tell whether a trial of `change`, or of any where none is given, can still be decided in time."""
@@ -183,7 +200,7 @@ class Controller:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         change = Change(ledger.incumbent, ledger.initial)
         design = self._laboratory.design_of(change, may_divide=False)
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+        needed_seconds = self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
         if self._seconds_until(self._end_seconds) >= needed_seconds:
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
@@ -191,7 +208,12 @@ class Controller:
 
     def _least_seconds(self, change: Change | None) -> float:
         design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
-        return self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+        return self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+
+    @property
+    def _known_plan(self) -> TrialPlan:
+        """The plan, with what trials have shown of how long the response takes to settle."""
+        return self._laboratory.settling.applied_to(self._plan)
 
     def _deadline_of(self, ledger: Ledger, change: Change) -> Deadline:
         """Give a trial half of what is left for trials, or twice what it takes at least, whichever is more."""
@@ -298,7 +320,8 @@ def described(trial: Trial) -> str:
     verdict = trial.verdict
     interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
     told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
-    return f"{told}; {note}" if (note := uneven(trial.figures)) else told
+    notes = (note for note in (uneven(trial.figures), unsettled(trial.figures)) if note)
+    return "; ".join((told, *notes))
 
 
 def _proven(ledger: Ledger) -> str:

@@ -168,7 +168,8 @@ class OfflineTuner:
     def _has_time(self, change: Change | None) -> bool:
         """Tell whether a pair of `change`, or of any that needs no restart, still fits into the search's time."""
         design = None if change is None else self._laboratory.design_of(change)
-        needed = self._plan.seconds_for(1, change, *(() if design is None else (design,)))
+        plan = self._laboratory.settling.applied_to(self._plan)
+        needed = plan.seconds_for(1, change, *(() if design is None else (design,)))
         return self._search_ends_seconds - self._laboratory.clock.monotonic_seconds() >= needed
 
     def _listener(self, proposal: Proposal) -> OnPair:
