@@ -126,7 +126,8 @@ class Recorder:
 
         Notes
         -----
-        Each step costs a snapshot and a look at the activity.
+        Each step costs a snapshot and a look at the activity. Where the server goes away, the operations of the steps
+        before are lost with them.
 
         Raises
         ------
