@@ -1,7 +1,7 @@
 """How often a transient after a switch is seen that is there, and how often one that is not.
 
-Pairs of traces in windows of half a second, as a trial looks into them (`transient_steps`), beside MSER on the same
-(K. P. White 1997): the number of first windows without which the standard error of the mean is the smallest. Stationary
+Pairs of traces in windows of half a second, as a trial looks into them (`transient_steps`), beside MSER
+(K. P. White 1997): the number of first windows without which the standard error of the mean is least. Stationary
 noise of five kinds, where nothing should be found; then one arm that starts off twice or one and a half times as slow
 and decays. "Twice" says how often two pairs in a row show it, which is what it takes before more is discarded.
 
@@ -111,9 +111,7 @@ def main() -> None:
         print(f"{name:<48}" + "".join(f"  {one:>4.0%} {other:>4.0%}" for one, other in shares.values()))
     quiet = 1 - max(max(result[name]["twice"]) for name in STATIONARY if name != DRIFTING)
     met = "met" if quiet >= GOAL_QUIET_RATIO else "MISSED"
-    print(
-    print(f"nothing to settle, and nothing changed: {quiet:.1%} at least, goal {GOAL_QUIET_RATIO:.0%}: {met}")
-    )
+    print(print(f"nothing to settle, and nothing changed: {quiet:.1%} at least, goal {GOAL_QUIET_RATIO:.0%}: {met}"))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def transient_steps(traces: Sequence[Sequence[float]]) -> int:
 
     Examples
     --------
-    >>> transient_steps([[0.030, 0.020, 0.0101, 0.0100, 0.0099, 0.0100], [0.010, 0.0101, 0.01, 0.0099, 0.01, 0.01]])
+    >>> transient_steps([[0.030, 0.020, 0.010, 0.010, 0.010, 0.010], [0.010, 0.010, 0.010, 0.010, 0.010, 0.010]])
     2
 
     References
