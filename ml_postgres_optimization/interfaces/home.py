@@ -36,6 +36,15 @@ class Home:
         """Return the folder of one server's journal, models and studies."""
         return self.state / "servers" / system_identifier
 
+    def studies_of(self, system_identifier: str) -> Path:
+        """Return the folder of one server's studies."""
+        return self.of_server(system_identifier) / "studies"
+
+    def studies_of_others(self, system_identifier: str) -> list[Path]:
+        """Return the folders of the studies of all other servers that we have worked on."""
+        own = self.studies_of(system_identifier)
+        return sorted(folder for folder in (self.state / "servers").glob("*/studies") if folder != own)
+
     def prepare(self) -> None:
         """Make the folders, for us alone, and prove that they can be written.
 

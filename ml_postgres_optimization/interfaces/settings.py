@@ -82,6 +82,10 @@ class Settings(BaseSettings):
         Offered load of ours, by the mission's levels.
     objective : str
         What a trial compares.
+    continuous : bool
+        Whether an optimisation goes on watching after it is done; without a duration until it is stopped.
+    objective_limit_milliseconds : float or None
+        A response that must not be exceeded, by the objective's measure; only a continuous run acts on it.
     window_seconds : float
     minimum_success_ratio : float
     maximum_mean_milliseconds : float
@@ -116,6 +120,8 @@ class Settings(BaseSettings):
     scale: Scale | None = None
     level: LevelName = "HIGH"
     objective: Objective = "mean"
+    continuous: bool = False
+    objective_limit_milliseconds: Positive | None = None
     window_seconds: Positive = 10.0
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
     maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
@@ -139,6 +145,16 @@ class Settings(BaseSettings):
     def duration_seconds(self) -> float:
         """The chosen duration."""
         return self.duration_hours * 3600.0
+
+    @property
+    def watching_seconds(self) -> float:
+        """How long a continuous run goes on: for ever, unless a duration was chosen."""
+        return self.duration_seconds if "duration_hours" in self.model_fields_set else math.inf
+
+    @property
+    def objective_limit_seconds(self) -> float:
+        """The limit of the objective; infinite where none was chosen."""
+        return math.inf if self.objective_limit_milliseconds is None else self.objective_limit_milliseconds / 1000
 
 
 def load_settings(chosen: Mapping[str, object]) -> Settings:

@@ -21,7 +21,7 @@ from ml_postgres_optimization.knobs.confrontation import (
     narrowed,
     parsed_bounds,
 )
-from ml_postgres_optimization.knobs.knob import Knob, KnobValue, Scope, Setting
+from ml_postgres_optimization.knobs.knob import Condition, Knob, KnobValue, Scope, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.memory import MEMORY_RULES, MEMORY_SETTINGS
 from ml_postgres_optimization.knobs.rendering import parse
@@ -160,7 +160,19 @@ class Catalogue(Mapping[str, Knob]):
                 fit[name] = narrowed(confronted(knob, settings.get(name), major), *limits.get(name, (None, None)))
             except Unfit as reason:
                 unfit[name] = str(reason)
-        return replace(self, knobs=fit, left_out={**self.left_out, **unfit})
+        remaining = replace(self, knobs=fit, left_out={**self.left_out, **unfit})
+        return remaining.without(remaining._idle_for_good(settings))
+
+    def _idle_for_good(self, settings: Mapping[str, Setting]) -> dict[str, str]:
+        """Return the knobs without effect, since what they depend on is as it is, and cannot be changed online."""
+        conditions = {name: knob.only_if for name, knob in self.items() if knob.only_if}
+        return {
+            name: f"it has no effect while {only_if.knob} is {_spelled(settings[only_if.knob].value)}"
+            for name, only_if in conditions.items()
+            if only_if.knob not in self.online
+            and only_if.knob in settings
+            and not only_if.holds(settings[only_if.knob].value)
+        }
 
     def configuration_of(
         self, settings: Mapping[str, Setting], client: Mapping[str, KnobValue] | None = None
@@ -190,6 +202,8 @@ class _KnobEntry(BaseModel):
     since: int | None = None
     until: int | None = None
     advice_only: bool = False
+    only_if: _Text | None = None
+    searched: bool = True
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
@@ -212,6 +226,8 @@ class _KnobEntry(BaseModel):
             raise ValueError("only a range above 0 can be searched on a log scale")
         if self.memory_rule not in {None, *MEMORY_RULES}:
             raise ValueError(f"memory_rule may be {', '.join(sorted(MEMORY_RULES))}")
+        if self.only_if:
+            Condition.parse(self.only_if)
         return self
 
     def knob(self) -> Knob:
@@ -233,6 +249,8 @@ class _KnobEntry(BaseModel):
             since_version=self.since,
             until_version=self.until,
             is_advice_only=self.advice_only,
+            only_if=Condition.parse(self.only_if) if self.only_if else None,
+            is_searched=self.searched,
         )
 
 
@@ -272,6 +290,7 @@ def load_catalogue(path: Path | None = None, *, allowed_by_owner: Iterable[str] 
         knobs = [entry.knob() for entry in _entries(tables, "knob", _KnobEntry)]
         forbidden = tuple(entry.forbidden() for entry in _entries(tables, "forbidden", _ForbiddenEntry))
         _refuse_doubles(knobs)
+        _refuse_conditions_on_nothing(knobs)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"The catalogue {source} cannot be used: {error}.", "Correct the file, or do without it to take ours."
@@ -316,6 +335,13 @@ def _refuse_doubles(knobs: list[Knob]) -> None:
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"[[knob]] {name} stands there {names.count(name)} times")
+
+
+def _refuse_conditions_on_nothing(knobs: list[Knob]) -> None:
+    names = {knob.name for knob in knobs}
+    for knob in knobs:
+        if knob.only_if and knob.only_if.knob not in names:
+            raise ValueError(f"[[knob]] {knob.name} only_if: there is no [[knob]] {knob.only_if.knob}")
 
 
 def _refuse_what_no_owner_may_allow(allowed: frozenset[str], forbidden: tuple[Forbidden, ...]) -> None:

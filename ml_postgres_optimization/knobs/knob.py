@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,6 +18,61 @@ class Scope(IntEnum):
     DATABASE = 3
     RELOAD = 4
     RESTART = 5
+
+
+_COMPARISONS = {"=": operator.eq, "!=": operator.ne, ">": operator.gt}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold of another knob's value for a knob to have any effect.
+
+    Parameters
+    ----------
+    knob : str
+        Name of the other one.
+    comparison : str
+        ``=``, ``!=`` or ``>``.
+    value : str
+        A number in the other knob's base unit, ``on`` or ``off``, or a choice.
+
+    Examples
+    --------
+    >>> condition = Condition.parse("commit_delay > 0")
+    >>> condition.holds(10), condition.holds(0)
+    (True, False)
+    >>> Condition.parse("jit = on").holds(True)
+    True
+    """
+
+    knob: str
+    comparison: str
+    value: str
+
+    @classmethod
+    def parse(cls, text: str) -> Condition:
+        """Read it as the catalogue writes it.
+
+        Raises
+        ------
+        ValueError
+            If it is not a name, a comparison and a value, or if no number stands behind ``>``.
+        """
+        words = text.split()
+        if len(words) != 3 or words[1] not in _COMPARISONS:
+            raise ValueError(f"{text!r} is not a knob, one of {', '.join(_COMPARISONS)}, and a value")
+        if words[1] == ">":
+            float(words[2])
+        return cls(*words)
+
+    def holds(self, value: KnobValue | None) -> bool:
+        """Tell whether it holds for the other knob's `value`; where that is not known, it may."""
+        if value is None:
+            return True
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return bool(_COMPARISONS[self.comparison](float(value), float(self.value)))
+        spelled = ("off", "on")[value] if isinstance(value, bool) else value
+        return bool(_COMPARISONS[self.comparison](spelled, self.value))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +105,10 @@ class Knob:
     is_advice_only : bool
         Whether it is never searched, not even where the server may be restarted: the application relies on it, or the
         server works it out from others.
+    only_if : Condition or None
+        Without which it has no effect on anything that a trial can see.
+    is_searched : bool
+        Whether a trial of minutes can see what it does; otherwise only the rules speak of it.
     summary, source : str
         What it does, in a sentence; where its range comes from.
     """
@@ -68,6 +128,8 @@ class Knob:
     since_version: int | None = None
     until_version: int | None = None
     is_advice_only: bool = False
+    only_if: Condition | None = None
+    is_searched: bool = True
 
 
 @dataclass(frozen=True, slots=True)

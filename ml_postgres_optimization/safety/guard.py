@@ -67,7 +67,7 @@ class Guard:
         self.catalogue = catalogue
         self.journal = journal
         self.capabilities = capabilities
-        self._machine = machine
+        self.machine = machine
         self._connections = connections
         self._active = active
         self._is_sole = is_sole
@@ -89,7 +89,7 @@ class Guard:
         """
         settings = self.actuator.settings({*self.catalogue.settings_needed, *CONSTRAINING_SETTINGS, *configuration})
         return Circumstances(
-            self.catalogue, settings, self._machine, self.capabilities, self._connections, self._active
+            self.catalogue, settings, self.machine, self.capabilities, self._connections, self._active
         )
 
     def review(self, configuration: Configuration, *, before: Configuration | None = None) -> None:
@@ -251,11 +251,13 @@ class GuardedChange:
             try:
                 self._put_back()
                 self._journal(RecordKind.REVERTED, foreign=self.foreign_changes)
-                self._close()
+                self._is_open = False
             except GenesisError as failure:
                 if error is None:
                     raise
                 error.add_note(f"Trial {self._trial_id} stays unfinished, and the next start undoes it: {failure}")
+            finally:
+                self._guard.closed(self._trial_id)
 
     def apply(self) -> None:
         """Put the candidate in force and see that a fresh session has it; all of it or, on any failure, nothing.
@@ -327,11 +329,8 @@ class GuardedChange:
             live = self._live()
             self._note_foreign({knob.name: says(live.get(knob.name)) for knob in self._not_ours(live)})
             self._journal(RecordKind.CONFIRMED, foreign=self.foreign_changes)
-            self._close()
-
-    def _close(self) -> None:
-        self._is_open = False
-        self._guard.closed(self._trial_id)
+            self._is_open = False
+            self._guard.closed(self._trial_id)
 
     def _write(self) -> None:
         self._may_be_written = True

@@ -19,14 +19,12 @@ from ml_postgres_optimization.trials import (
     Proposal,
     Trial,
     TrialPlan,
-    uneven,
-    unsettled,
 )
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
-from ml_postgres_optimization.tuning.search import Asked, TuningStudy
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 # What the issue asks of a final comparison.
 _PROOF_PAIRS = 10
@@ -46,6 +44,11 @@ class Budget:
     patience : int
         Proposals of the search in a row that may come to nothing. On TUNA's released single-node runs, to stop after
         10 of them kept 73 to 97 % of the final gain, for less than half of the trials (our calculation).
+    trials : int or None
+        That may be held before the proof; None leaves their number to the time.
+    least_gain : float
+        Log ratio that a trial must be expected to gain: the search stops where its surrogate expects less of every
+        candidate, as soon as it has learned from enough trials to expect anything.
     prove : bool
         Whether to try the initial configuration once more at the end; as soon as something was promoted, a third of
         the time is kept for it where ten pairs need that, and up to half where six do.
@@ -53,6 +56,8 @@ class Budget:
 
     seconds: float
     patience: int = 10
+    trials: int | None = None
+    least_gain: float = 0.005
     prove: bool = True
 
 
@@ -92,6 +97,7 @@ class Controller:
         self._subscribers = tuple(subscribers)
         self._end_seconds = math.inf
         self._budget = Budget(math.inf)
+        self._most_trials = math.inf
         self._is_late = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
@@ -122,13 +128,49 @@ class Controller:
         if not (window.operations_total or window.statements):
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
-        self._ask_model(window, initial)
-        ledger = self._search(self._try_drafts(ledger, drafts), budget.patience)
+        self._learn(window, initial)
+        ledger = self._search(self._try_drafts(ledger, drafts), budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
+
+    def try_one(
+        self, initial: Configuration, drafts: Sequence[Draft], budget: Budget, *, window: Window | None = None
+    ) -> Ledger:
+        """Hold one trial at once: of the first draft that can be tried, else of what the search proposes.
+
+        Parameters
+        ----------
+        initial : Configuration
+            In force now.
+        drafts : sequence of Draft
+        budget : Budget
+            Nothing is proven at the end.
+        window : Window, optional
+            The load as it is now, for the model and the search; without it only the drafts count.
+
+        Returns
+        -------
+        Ledger
+            With the one trial; with none where nothing could be tried.
+
+        Raises
+        ------
+        TargetError, JournalError
+            As `run` does.
+        """
+        self._begin(replace(budget, prove=False))
+        ledger = Ledger(initial, initial)
+        for draft in drafts:
+            if not ledger.trials:
+                ledger = self._try_draft(ledger, draft)
+        if ledger.trials or window is None or not self._has_time(ledger):
+            return ledger
+        self._learn(window, initial)
+        return self._ask_and_try(ledger)
 
     def _begin(self, budget: Budget) -> None:
         self._is_late = False
         self._budget = budget
+        self._most_trials = math.inf if budget.trials is None else budget.trials
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
 
     @property
@@ -141,6 +183,11 @@ class Controller:
         least = plan.seconds_for(plan.thresholds.min_pairs + 2)
         wanted = min(plan.seconds_for(_PROOF_PAIRS), max(least, seconds * _PROOF_SHARE))
         return min(wanted, seconds * _LARGEST_PROOF_SHARE)
+
+    def _learn(self, window: Window, initial: Configuration) -> None:
+        """Let the search know the load, and what was learned under similar ones."""
+        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        self._ask_model(window, initial)
 
     def _ask_model(self, window: Window, initial: Configuration) -> None:
         """Let the search begin with what the model expects most of."""
@@ -162,23 +209,47 @@ class Controller:
             if draft.is_alternative and was_promoted:
                 continue
             incumbent = ledger.incumbent
-            proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
-            change = Change(incumbent, proposal.configuration)
-            if change.knobs and self._has_time(ledger, change):
-                ledger = self._try(ledger, proposal)
+            ledger = self._try_draft(ledger, draft)
             was_promoted = ledger.incumbent != incumbent
         return ledger
 
-    def _search(self, ledger: Ledger, patience: int) -> Ledger:
+    def _try_draft(self, ledger: Ledger, draft: Draft) -> Ledger:
+        incumbent = ledger.incumbent
+        proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
+        change = Change(incumbent, proposal.configuration)
+        may_try = change.knobs and len(ledger.trials) < self._most_trials and self._has_time(ledger, change)
+        return self._try(ledger, proposal) if may_try else ledger
+
+    def _search(self, ledger: Ledger, budget: Budget) -> Ledger:
         failures = 0
-        while failures < patience and self._has_time(ledger):
-            asked = self._study.ask(ledger.incumbent)
-            after = self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
+        while self._is_worth_it(failures, budget) and self._has_trials(ledger) and self._has_time(ledger):
+            after = self._ask_and_try(ledger)
             failures = failures + 1 if after.incumbent == ledger.incumbent else 0
             ledger = after
-        if failures == patience:
-            self._tell(Stage.QUIET, f"the last {patience} proposals brought nothing; no other seems worth a trial")
         return ledger
+
+    def _is_worth_it(self, failures: int, budget: Budget) -> bool:
+        """Tell whether another trial may still bring something."""
+        if failures >= budget.patience:
+            message = f"the last {budget.patience} proposals brought nothing; no other seems worth a trial"
+            self._tell(Stage.QUIET, message)
+            return False
+        gain = self._study.expected_gain()
+        if gain is None or gain >= budget.least_gain:
+            return True
+        self._tell(Stage.QUIET, f"the next trial is expected to gain {gain:.2%}, less than what is worth one")
+        return False
+
+    def _has_trials(self, ledger: Ledger) -> bool:
+        """Tell whether the budget has another trial."""
+        if len(ledger.trials) < self._most_trials:
+            return True
+        self._tell(Stage.QUIET, f"the budget of {self._most_trials:.0f} trials is used up")
+        return False
+
+    def _ask_and_try(self, ledger: Ledger) -> Ledger:
+        asked = self._study.ask(ledger.incumbent)
+        return self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""
@@ -306,22 +377,6 @@ def _seen(window: Window) -> str:
         f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
         f"{window.response.mean_seconds * 1000:.2f} ms on average"
     )
-
-
-def described_so_far(pairs: int, interval: Interval) -> str:
-    """Say in a few words what the pairs show."""
-    if interval.low == 0 and interval.high == math.inf:
-        return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} (too few for an interval)"
-    return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def described(trial: Trial) -> str:
-    """Say in a sentence how a trial ended, and why."""
-    verdict = trial.verdict
-    interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
-    told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
-    notes = (note for note in (uneven(trial.figures), unsettled(trial.figures)) if note)
-    return "; ".join((told, *notes))
 
 
 def _proven(ledger: Ledger) -> str:

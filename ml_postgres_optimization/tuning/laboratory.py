@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ml_postgres_optimization.errors import ChangeRefused
@@ -32,7 +31,7 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     run_trial,
 )
-from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy
+from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy, Where
 
 _Layout = Callable[[ServerArena, TrialPlan, Change, Mapping[str, str], Settling], Blocks]
 _LAYOUTS: Mapping[Design, _Layout] = {
@@ -69,14 +68,32 @@ class Laboratory:
     labels: Mapping[str, str] = field(default_factory=dict)
     settling: Settling = field(default_factory=Settling)
 
-    def watch(self, seconds: float, configuration: Configuration) -> Window:
-        """Observe what is in force, after telling our load how many connections that means."""
-        if self.load and CONCURRENCY in configuration:
+    def watch(
+        self,
+        seconds: float,
+        configuration: Configuration,
+        *,
+        anew: bool = True,
+        labels: Mapping[str, str] | None = None,
+    ) -> Window:
+        """Observe what is in force, after telling our load how many connections that means.
+
+        Parameters
+        ----------
+        seconds : float
+        configuration : Configuration
+            In force now.
+        anew : bool
+            Whether to begin a new window now, rather than where the last one ended.
+        labels : mapping of str to str, optional
+            On the window, beside our own.
+        """
+        if anew and self.load and CONCURRENCY in configuration:
             self.load.set_connections(int(configuration[CONCURRENCY]))
-        self.recorder.discard()
-        return self.recorder.record(
-            seconds, configuration_id=configuration.id, labels={**self.labels, "phase": "watch"}
-        )
+        if anew:
+            self.recorder.discard()
+        labelled = {**self.labels, "phase": "watch", **(labels or {})}
+        return self.recorder.record(seconds, configuration_id=configuration.id, labels=labelled)
 
     def new_trial_id(self) -> str:
         """Return the time as a name: it sorts by time, and is unique while one optimiser works on the server."""
@@ -155,7 +172,15 @@ class Laboratory:
 
 
 def open_study(
-    laboratory: Laboratory, initial: Configuration, *, folder: Path | None, workload: str, seed: int
+    laboratory: Laboratory,
+    initial: Configuration,
+    *,
+    folder: Where,
+    workload: str,
+    seed: int,
+    worker: str = "",
+    elsewhere: Sequence[Where] = (),
+    names: Collection[str] | None = None,
 ) -> TuningStudy:
     """Open the study of this server and workload, whose sampler proposes only what the guard lets pass.
 
@@ -163,22 +188,36 @@ def open_study(
     ----------
     laboratory : Laboratory
     initial : Configuration
-        In force now; its knobs are the ones that are searched.
-    folder : Path or None
-        Of the server's state; None keeps the study in memory.
+        In force now; its knobs are the ones that are searched, as far as a trial can see what they do.
+    folder : Path, str, optuna.storages.BaseStorage or None
+        The folder of the server's state, or any storage of Optuna's or its URL; None keeps the study in memory.
     workload : str
         Name of what the server is tuned for.
     seed : int
+    worker : str
+        Name of this server among several that share a storage.
+    elsewhere : sequence
+        Folders or storages with studies of other servers, to learn from.
+    names : collection of str, optional
+        Search no others.
 
     Raises
     ------
     StateError
-        If the folder cannot be used.
+        If the folder or storage cannot be used, or a study in it is of a later version.
     """
-    space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial))
+    space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial if names is None else names))
 
     def feasible(parameters: Mapping[str, Any]) -> bool:
         return laboratory.allows(space.configuration(parameters, initial), initial)
 
-    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, feasible=feasible)
-    return TuningStudy.open(folder, workload=workload, space=space, initial=initial, sampler=sampler)
+    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, idle=space.idle, feasible=feasible)
+    return TuningStudy.open(
+        folder,
+        workload=workload,
+        space=space,
+        initial=initial,
+        sampler=sampler,
+        worker=worker,
+        elsewhere=elsewhere,
+    )

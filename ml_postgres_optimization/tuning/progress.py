@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Interval, Proposal, Trial
+from ml_postgres_optimization.trials import Interval, Proposal, Trial, uneven, unsettled
 
 
 class Stage(StrEnum):
-    """Where the controller is."""
+    """Where the controller is; the last four come from a continuous run."""
 
     WATCHED = "watched"
     PROPOSED = "proposed"
@@ -22,6 +23,10 @@ class Stage(StrEnum):
     PROVING = "proving"
     PROVEN = "proven"
     QUIET = "quiet"
+    STEADY = "steady"
+    FORECAST = "forecast"
+    WOKEN = "woken"
+    ADVISED = "advised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,7 @@ class Progress:
     message : str
         A sentence for the user.
     remaining_seconds : float
-        Of the budget.
+        Of the budget; infinite where a continuous run has no end.
     proposal : Proposal or None
         What it is about, from ``proposed`` to ``proven``.
     interval : Interval or None
@@ -43,7 +48,7 @@ class Progress:
     trial : Trial or None
         The whole trial, once decided: the one to keep.
     window : Window or None
-        What was seen before the first trial, with ``watched``.
+        What was seen before the first trial, with ``watched``; each window without an event, with ``steady``.
     """
 
     stage: Stage
@@ -57,3 +62,19 @@ class Progress:
 
 
 Subscriber = Callable[[Progress], None]
+
+
+def described_so_far(pairs: int, interval: Interval) -> str:
+    """Say in a few words what the pairs show."""
+    if interval.low == 0 and interval.high == math.inf:
+        return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} (too few for an interval)"
+    return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def described(trial: Trial) -> str:
+    """Say in a sentence how a trial ended, and why."""
+    verdict = trial.verdict
+    interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
+    told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
+    notes = (note for note in (uneven(trial.figures), unsettled(trial.figures)) if note)
+    return "; ".join((told, *notes))

@@ -102,7 +102,7 @@ def _analytic_rows(scale: float) -> Mapping[str, int]:
         "stores": 200,
         "products": max(100, round(10_000 * scale)),
         "customers": max(100, round(20_000 * scale)),
-        "sales": max(1_000, round(600_000 * scale)),
+        "sales": max(1_000, round(700_000 * scale)),
     }
 
 

@@ -20,8 +20,10 @@ SHORTEST = {
     "prediction": ("--windows", "1500"),
     "settle_length": ("--pairs", "20"),
     "stall": ("--pairs", "1", "--seconds", "5"),
+    "transfer": ("--seeds", "1", "--stored-trials", "3", "--most-trials", "3", "--known-trials", "20"),
     "trial_statistics": ("--trials", "10"),
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
+    "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 

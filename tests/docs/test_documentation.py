@@ -204,7 +204,9 @@ def words_of(command: str, *, dsn: str | None = None, embedded: Iterable[str] = 
             words[i + 1] = SHORT_HOURS.get(words[1], "0.01")
         if word in {"--dsn", "--repository"}:
             words[i + 1] = dsn
-    return [*words, *embedded, *(["--scale", "0.02"] if words[1] in HAVE_TABLES else [])]
+    endless = "--continuous" in words and not {"--duration", "-d"} & {*words}
+    bounded = ["--duration", SHORT_HOURS["optimize"]] if endless else []
+    return [*words, *bounded, *embedded, *(["--scale", "0.02"] if words[1] in HAVE_TABLES else [])]
 
 
 def run(program: str, name: str, arguments: list[str], home: Path) -> str:

@@ -1,6 +1,8 @@
 r"""Scripts on a real server, through the driver of the load."""
 
 import asyncio
+import re
+from pathlib import Path
 from random import Random
 
 import asyncpg
@@ -164,3 +166,17 @@ def test_routines_and_rules_are_one_statement_each(table, binaries):
             "SELECT CASE WHEN true THEN 7 END; END;\nSELECT f() AS f \\gset\nUPDATE t SET word = ':f' WHERE id = 1;",
         )
         assert rows(table)[1] == "7"
+
+
+def test_the_example_of_the_documentation(database):
+    page = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
+    example = next(block for block in re.findall(r"```text\n(.*?)```", page, re.DOTALL) if "\\set" in block)
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE customers (id int PRIMARY KEY, balance int)")
+        connection.execute("INSERT INTO customers SELECT id, 1000 FROM generate_series(1, 10000) AS id")
+        connection.execute("CREATE TABLE orders (customer int, amount int)")
+        for seed in range(5):
+            run(database, example, seed=seed)
+        spent = connection.execute("SELECT sum(1000 - balance) FROM customers").fetchone()
+        assert spent == connection.execute("SELECT sum(amount) FROM orders").fetchone()
+        assert spent[0] > 0

@@ -257,7 +257,8 @@ def test_a_simulation_varies_what_it_says_and_puts_everything_back(ground):
     assert {window.labels["phase"] for window in windows} == {"simulate"}
     assert {window.labels["level"] for window in windows} <= set(LEVELS)
     assert len({window.labels["level"] for window in windows}) > 1
-    assert len({configuration["bgwriter_delay"] for configuration in seen.values()}) > 1
+    settings = [{**configuration, CONCURRENCY: 0} for configuration in seen.values()]
+    assert any(one != settings[0] for one in settings)
     assert len({configuration[CONCURRENCY] for configuration in seen.values()}) > 1
     assert ground.in_force() == ground.initial
     assert not ground.journal.state.unfinished

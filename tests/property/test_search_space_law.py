@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -131,3 +131,68 @@ def test_what_has_one_value_only_or_needs_a_restart_is_not_searched():
 def test_knobs_outside_the_space_stay_as_they_are():
     over = Configuration({"other": 7, "k": 20.0})
     assert SPECIAL.decode([0.0, 0.0], over)["other"] == 7
+
+
+# ---- knobs without effect ----------------------------------------------------------------------------------------
+
+STOCK = Configuration(
+    {
+        "jit": True,
+        "jit_above_cost": 100_000.0,
+        "commit_delay": 0,
+        "commit_siblings": 5,
+        "bgwriter_lru_maxpages": 100,
+        "bgwriter_delay": 200,
+        "bgwriter_lru_multiplier": 2.0,
+    }
+)
+
+
+@settings(deadline=None)
+@given(POINTS, POINTS)
+def test_equal_configurations_are_one_point(point, other):
+    """Whatever idle knobs are set to, and whatever lies under a special value, the forest sees the same."""
+    one = SPACE.decode(point, NOTHING)
+    idle = {name: value for name, value in SPACE.decode(other, NOTHING).items() if name not in one}
+    assert (SPACE.encode(one.replaced(idle)) == SPACE.encode(one)).all()
+
+
+@settings(deadline=None)
+@given(POINTS)
+def test_a_settled_point_stays_and_means_the_same(point):
+    settled = SPACE.cube.settled(np.array([point]))
+    assert (SPACE.cube.settled(settled) == settled).all()
+    assert SPACE.decode(settled[0], NOTHING) == SPACE.decode(point, NOTHING)
+
+
+@settings(deadline=None)
+@given(POINTS)
+def test_canonical_parameters_lie_at_settled_points(point):
+    parameters = SPACE.parameters(SPACE.decode(point, NOTHING))
+    assert SPACE.canonical(parameters) == parameters
+    (settled,) = SPACE.cube.settled(SPACE.cube.points([parameters]))
+    assert SPACE.cube.parameters(settled) == SPACE.canonical(SPACE.cube.parameters(settled))
+
+
+@settings(deadline=None)
+@given(POINTS)
+def test_a_knob_without_effect_stays_as_it_is(point):
+    found = SPACE.decode(point, STOCK)
+    if not found["jit"]:
+        assert found["jit_above_cost"] == STOCK["jit_above_cost"]
+    if found["commit_delay"] == 0:
+        assert found["commit_siblings"] == STOCK["commit_siblings"]
+    if found["bgwriter_lru_maxpages"] == 0:
+        assert {found["bgwriter_delay"], found["bgwriter_lru_multiplier"]} == {200, 2.0}
+
+
+def test_every_condition_of_the_catalogue_makes_something_idle():
+    conditional = {name for name, knob in SPACE.knobs.items() if knob.only_if and knob.only_if.knob in SPACE.knobs}
+    assert {"commit_siblings", "bgwriter_delay"} <= conditional
+    for name in conditional:
+        condition = SPACE.knobs[name].only_if
+        off = {"jit": False}.get(condition.knob, 0)
+        assert not condition.holds(off)
+        without = Configuration({**dict.fromkeys(SPACE.knobs, 1), condition.knob: off})
+        points = [SPACE.encode(without.replaced({name: value})) for value in (200, 9000)]
+        assert (points[0] == points[1]).all()

@@ -7,7 +7,7 @@ import pytest
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.knobs.knob import Scope, Setting
+from ml_postgres_optimization.knobs.knob import Condition, Scope, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 
 GIB = 1 << 30
@@ -286,3 +286,48 @@ def test_the_settings_needed_are_named_without_those_on_our_own_side(catalogue):
     needed = catalogue.settings_needed
     assert {"work_mem", "temp_buffers", "wal_segment_size"} <= needed
     assert not [name for name in needed if "." in name]
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "holds"),
+    [
+        ("jit = on", True, True),
+        ("jit = on", False, False),
+        ("commit_delay > 0", 0, False),
+        ("commit_delay > 0", 10.0, True),
+        ("a != 0", 0.0, False),
+        ("a != 0", -1, True),
+        ("io_method = worker", "worker", True),
+        ("io_method = worker", "sync", False),
+        ("io_method = worker", None, True),
+    ],
+)
+def test_a_condition_says_whether_a_knob_has_any_effect(text, value, holds):
+    assert Condition.parse(text).holds(value) is holds
+
+
+@pytest.mark.parametrize("text", ["jit", "jit is on", "jit > on", "jit = on off"])
+def test_a_condition_that_is_none_is_refused(text):
+    with pytest.raises(ValueError):
+        Condition.parse(text)
+
+
+def test_a_condition_on_a_knob_that_is_not_there_is_refused(tmp_path):
+    entry = '[[knob]]\nname = "a"\nkind = "bool"\nscope = "reload"\nsummary = "s"\nsource = "s"\n'
+    path = tmp_path / "catalogue.toml"
+    path.write_text(entry + 'only_if = "missing = on"\n')
+    with pytest.raises(UsageError, match="missing"):
+        load_catalogue(path)
+
+
+IO_WORKERS = Setting("io_workers", 3, "integer", None, "sighup", "default", 1, 32)
+
+
+@pytest.mark.parametrize(("method", "is_there"), [("worker", True), ("sync", False)])
+def test_a_knob_that_the_server_as_started_makes_nothing_of_is_left_out(catalogue, method, is_there):
+    io_method = Setting(
+        "io_method", method, "enum", None, "postmaster", "default", enumvals=("sync", "worker", "io_uring")
+    )
+    there = confronted(catalogue, IO_WORKERS, io_method, major=18)
+    assert ("io_workers" in there) is is_there
+    assert is_there or there.left_out["io_workers"] == "it has no effect while io_method is sync"

@@ -59,3 +59,15 @@ def test_the_window_before_is_known_only_where_training_would_have_joined_it(
     assert (asked.configuration, asked.window, asked.following) == (configuration, second, None)
     assert asked.previous is (first if is_known else None)
     assert prediction.window_started_at == second.ended_at
+
+
+@pytest.mark.parametrize("beats_naive", [True, False])
+def test_only_a_forecast_that_beats_the_naive_one_is_given_to_be_acted_on(model, beats_naive):
+    model.score = SimpleNamespace(beats_naive=beats_naive)
+    forecaster = forecasting.Forecaster(SimpleNamespace(clock=VirtualClock()))
+    first, second = window(0), window(1)
+    assert forecaster.next_mean(first) is None
+    (record,) = forecaster.predictions(first, STOCK)
+    given = forecaster.next_mean(first)
+    assert (given is not None and given.value == record.value) is beats_naive
+    assert forecaster.next_mean(second) is None, "of another window than the last"

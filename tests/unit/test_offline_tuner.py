@@ -80,7 +80,7 @@ def test_a_failure_takes_every_rung_down(bench, at):
 
     bench.on_window_do = fail
     with pytest.raises(ServerUnreachable):
-        tuner(bench).run(bench.initial, rules(bench), Budget(3600, patience=100))
+        tuner(bench).run(bench.initial, rules(bench), Budget(3600, patience=100, least_gain=0.0))
     assert bench.in_force() == bench.initial
     assert not bench.journal.state.unfinished
 

@@ -3,6 +3,7 @@
 import math
 import pickle
 from collections import Counter
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -441,3 +442,12 @@ def test_draws_stay_in_the_widest_ranges(text):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 16, 100, 1000])
 def test_permute_is_a_permutation(size):
     assert sorted(evaluate(f"permute({number}, {size}, 3)") for number in range(size)) == [*range(size)]
+
+
+def test_every_function_is_documented():
+    page = (Path(__file__).parents[2] / "docs" / "workloads.md").read_text()
+    with pytest.raises(UsageError) as caught:
+        evaluate("nosuch(1)")
+    functions = caught.value.next_step.removeprefix("There are ").removesuffix(".").split(", ")
+    assert len(functions) == 21
+    assert [name for name in functions if f"`{name}(" not in page] == []

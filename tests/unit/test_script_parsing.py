@@ -260,3 +260,5 @@ def test_the_statements_of_a_setup():
     )
     with pytest.raises(UsageError, match=r"^setup\.sql, line 2, column 1: there is a meta command"):
         split_statements("SELECT 1;\n\\set x 1", origin="setup.sql")
+    with pytest.raises(UsageError, match=r"^setup\.sql, line 2, column 8: there is a NUL character"):
+        split_statements("SELECT 1;\nSELECT \0;", origin="setup.sql")

@@ -92,12 +92,12 @@ def test_a_sleep_that_makes_no_sense(value):
 
 
 def test_rows_become_variables():
-    row = {"a": 5, "b": "it's", "c": None, "d": True, "e": 2.5, "f": Decimal("1E+3"), "g": 3.0}
-    text = "SELECT x \\gset p_\nSELECT :p_a, ':p_b', ':p_c', :p_d, :p_e, :p_f, :p_g, :p_z_;"
+    row = {"a": 5, "b": "it's", "c": None, "d": True, "e": 2.5, "f": Decimal("1E+3"), "g": 3.0, "h": float("-inf")}
+    text = "SELECT x \\gset p_\nSELECT :p_a, ':p_b', ':p_c', :p_d, :p_e, :p_f, :p_g, ':p_h', :p_z_;"
     with pytest.raises(UsageError, match="the variable :p_z_ is not set"):
         run(text, Recorder([row]))
     sent = run(text.replace(", :p_z_", ""), Recorder([row]))
-    assert sent[-1] == "SELECT 5, 'it's', '', t, 2.5, 1000, 3"
+    assert sent[-1] == "SELECT 5, 'it's', '', t, 2.5, 1000, 3, '-Infinity'"
 
 
 def test_rows_of_other_types_become_text():
@@ -122,7 +122,9 @@ def test_the_last_of_several_rows_is_kept_where_that_is_asked_for():
         ([], r"\\gset stands behind a query that returns 0 rows"),
         ([{"a": 1}, {"a": 2}], r"\\gset stands behind a query that returns 2 rows"),
         ([{"?column?": 1}], r"'\?column\?' cannot be the name of a variable"),
-        ([{"a": [1, 2]}], "the column a has a type that cannot be stored"),
+        ([{"a": [1, 2]}], "the column a has a type or value that cannot be stored"),
+        ([{"a": datetime.date.max}], "the column a has a type or value that cannot be stored"),
+        ([{"a": datetime.datetime.min}], "the column a has a type or value that cannot be stored"),
     ],
 )
 def test_rows_that_cannot_be_stored(rows, what):

@@ -1,6 +1,7 @@
 """What can be chosen from outside, where things are kept, and what stands in the log."""
 
 import json
+import math
 import os
 
 import pytest
@@ -44,6 +45,16 @@ class TestSettings:
     @pytest.mark.parametrize("hours", ["0.002", "1e-3", " 2 ", "8784"])
     def test_a_duration_that_is_one(self, hours):
         assert load_settings({"duration_hours": hours}).duration_seconds == float(hours) * 3600
+
+    def test_a_continuous_run_ends_only_where_a_duration_was_chosen(self, monkeypatch):
+        assert load_settings({}).watching_seconds == math.inf
+        assert load_settings({"duration_hours": "1"}).watching_seconds == 3600.0
+        monkeypatch.setenv("GENESIS_DURATION_HOURS", "2")
+        assert load_settings({}).watching_seconds == 7200.0
+
+    def test_a_limit_is_given_in_milliseconds_and_there_is_none_without(self):
+        assert load_settings({}).objective_limit_seconds == math.inf
+        assert load_settings({"objective_limit_milliseconds": "5"}).objective_limit_seconds == 0.005
 
     def test_who_chose_in_the_environment_is_told_of_the_variable(self, monkeypatch):
         monkeypatch.setenv("GENESIS_DURATION_HOURS", "abc")
@@ -110,6 +121,13 @@ class TestHome:
         assert home.state.stat().st_mode & 0o777 == 0o700
         assert [path.name for path in home.state.iterdir()] == ["logs"]
         assert list(home.logs.iterdir()) == []
+
+    def test_studies_of_other_servers_are_found(self, tmp_path):
+        home = Home(tmp_path, tmp_path / "logs")
+        for server in ("1", "2", "3"):
+            home.studies_of(server).mkdir(parents=True)
+        home.of_server("4").mkdir()
+        assert home.studies_of_others("2") == [home.studies_of("1"), home.studies_of("3")]
 
     def test_servers_do_not_share_a_folder(self, tmp_path):
         home = Home(tmp_path, tmp_path / "logs")

@@ -110,8 +110,7 @@ def test_what_an_earlier_run_enqueued_and_never_tried_is_not_asked_by_the_next(t
     other = STOCK.replaced({"jit": False})
     opened(tmp_path).enqueue([BETTER, other], reason="a model that is not valid any more")
     again = opened(tmp_path)
-    states = [found.state for found in again.study.trials]
-    assert states == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+    assert [found.state for found in again.study.trials] == [TrialState.COMPLETE]
     asked = again.ask(STOCK)
     assert asked.configuration not in (BETTER, other)
     assert "model" not in asked.reason

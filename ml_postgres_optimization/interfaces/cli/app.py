@@ -114,6 +114,18 @@ def optimize(
     objective: Annotated[
         str | None, typer.Option(help="What a trial compares: mean, p95 or p99 response.", metavar="MEASURE")
     ] = None,
+    continuous: Annotated[
+        bool,
+        typer.Option(
+            "--continuous", help="Go on watching, and wake when something is worth a trial; until stopped, or HOURS."
+        ),
+    ] = False,
+    objective_limit_milliseconds: Annotated[
+        str | None,
+        typer.Option(
+            help="A response that must not be exceeded: acted on before it is, if so forecast.", metavar="MS"
+        ),
+    ] = None,
     allow_knob: Annotated[
         list[str] | None,
         typer.Option(

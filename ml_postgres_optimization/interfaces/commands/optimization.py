@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
@@ -25,10 +29,11 @@ from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Budget, Controller
-from ml_postgres_optimization.tuning.drafting import rule_drafts
+from ml_postgres_optimization.tuning.drafting import Draft, rule_drafts
 from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.watching import Chronicle, ContinuousController, Pace
 
 # How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are
 # stalls, and they come as often in a long block as in several short ones: of 30 pairs of 7.7 s the log-ratios spread
@@ -38,11 +43,15 @@ _OUR_BLOCKS = (200, 1.5, 5.0)
 _THEIR_BLOCKS = (70, 1.5, 10.0)
 # A quarter of an hour at most for one trial of the longest blocks of ours.
 _MOST_PAIRS = 60
-_TOLD = {Stage.WATCHED, Stage.PROPOSED, Stage.REFUSED, Stage.DECIDED, Stage.PROVING, Stage.PROVEN, Stage.QUIET}
+_NOT_TOLD = {Stage.COMPARED, Stage.STEADY}
+# A quiet run says now and then that it lives; each window is in the log.
+_STEADY_EVERY_SECONDS = 600.0
+_CAMPAIGN_SECONDS = 3600.0
+_REST_SHARE = 1 / 4
 
 
 def optimize(session: Session, *, dry_run: bool = False) -> Result:
-    """Try one change at a time for the session's duration, and keep what is proven better.
+    """Try one change at a time, and keep what is proven better: for the session's duration, or continuously.
 
     Returns
     -------
@@ -53,48 +62,130 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     ------
     GenesisError
         Of the kind that fits. The proven configuration is in force then, or will be at the next start.
+    UsageError
+        If a limit is given that nobody would act on.
     """
+    settings = session.settings
+    if settings.objective_limit_milliseconds is not None and not settings.continuous:
+        raise UsageError(
+            f"A limit of {settings.objective_limit_milliseconds:g} ms is acted on by a continuous run only.",
+            "Add --continuous, or leave --objective-limit-milliseconds away.",
+        )
     if dry_run:
         return advise(session)
-    observer = Observer(session)
+    observer = Observer(session, keeps_rows=not (settings.continuous and math.isinf(settings.watching_seconds)))
     with session.sole_optimizer() as journal, observer.saving():
         offer = own_load(session) if session.may_load else None
         with open_workbench(session, journal, observer, offer) as workbench:
-            ledger = optimize_on(session, workbench, session.settings.duration_seconds)
-    csv = observer.write_csv()
+            if settings.continuous:
+                whole, ledgers = optimize_continuously(session, workbench, settings.watching_seconds)
+            else:
+                whole = optimize_on(session, workbench, settings.duration_seconds)
+                ledgers = (whole,)
+    return _reported(workbench, whole, ledgers, observer.write_csv())
+
+
+def _reported(workbench: Workbench, whole: Ledger, ledgers: Sequence[Ledger], csv: Path | None) -> Result:
+    """Show all trials together, and what was measured in each campaign that kept something."""
     catalogue = workbench.ground.catalogue
-    document = ledger_json(ledger) | {"advice": dict(workbench.ground.advice().restart_advice), "csv": str(csv or "")}
-    tables = [measured_table(ledger), changed_table(ledger, catalogue), trials_table(ledger, catalogue)]
-    tables += slower_tables(ledger)
+    document = ledger_json(whole) | {"advice": dict(workbench.ground.advice().restart_advice), "csv": str(csv or "")}
+    if len(ledgers) > 1:
+        document["campaigns"] = [ledger_json(ledger) for ledger in ledgers]
+    compared = [ledger for ledger in ledgers if ledger.comparison is not None] or [whole]
+    tables = [*map(measured_table, compared), changed_table(whole, catalogue), trials_table(whole, catalogue)]
+    tables += slower_tables(whole)
     return Result(document, [*tables, *restart_tables(workbench.ground)], [f"Windows as CSV: {csv}"] if csv else [])
 
 
 def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledger:
     """Run the controller for `seconds`, telling the user and the repository what happens."""
-    ground = workbench.ground
-    require_something_to_tune(session, ground)
+    initial = _require_ground(session, workbench)
+    plan = plan_for(session, seconds, is_ours=workbench.load is not None)
+    listener = Listener(session, workbench.observer)
+    controller = _open_controller(session, workbench, plan, [listener])("", initial)
+    return controller.run(initial, _drafts(workbench, initial), Budget(seconds))
+
+
+def optimize_continuously(session: Session, workbench: Workbench, seconds: float) -> tuple[Ledger, Sequence[Ledger]]:
+    """Go on for `seconds`, or until stopped; return all trials in one ledger, and the ledger of each campaign.
+
+    Ctrl-C is how a run without an end is ended; what was on trial is put back then, as always.
+    """
+    initial = _require_ground(session, workbench)
+    settings, chronicle = session.settings, Chronicle(initial)
+    campaign_seconds = min(_CAMPAIGN_SECONDS, seconds / 2)
+    plan = plan_for(session, campaign_seconds, is_ours=workbench.load is not None)
+    subscribers: list[Subscriber] = [chronicle, Listener(session, workbench.observer)]
+    controller = ContinuousController(
+        workbench.laboratory,
+        _open_controller(session, workbench, plan, subscribers),
+        lambda incumbent: _drafts(workbench, incumbent),
+        plan,
+        chronicle,
+        pace=Pace(
+            window_seconds=settings.window_seconds,
+            campaign_seconds=campaign_seconds,
+            rest_seconds=campaign_seconds * _REST_SHARE,
+        ),
+        limit_seconds=settings.objective_limit_seconds,
+        forecast=workbench.observer.next_mean,
+        advice=_restart_advice(workbench.ground),
+        subscribers=subscribers,
+    )
+    try:
+        controller.run(seconds)
+    except KeyboardInterrupt as stopped:
+        # a note says that something could not be put back: no good end
+        if math.isfinite(seconds) or getattr(stopped, "__notes__", None):
+            raise
+        session.reporter.say("Stopped: what is proven stays in force.")
+    return chronicle.whole, chronicle.ledgers
+
+
+def _restart_advice(ground: Ground) -> str:
+    advice = ground.advice().restart_advice
+    named = (f"{name} = {shown(name, value, ground.catalogue)}" for name, value in advice.items())
+    text = ", ".join(named)
+    return (
+        f"What is left is yours: a restart ({text}), queries and indexes, or the machine."
+        if text
+        else ("What is left is yours: queries and indexes, or the machine.")
+    )
+
+
+def _require_ground(session: Session, workbench: Workbench) -> Configuration:
+    """Return what is in force, where there is something to tune and to compare."""
+    require_something_to_tune(session, workbench.ground)
     if workbench.load is None:
         _require_something_to_compare(session)
-    initial = ground.initial
-    study = open_study(
-        workbench.laboratory,
-        initial,
-        folder=session.home.of_server(session.server) / "studies",
-        workload=f"level-{session.settings.level}" if workbench.offer else "own",
-        seed=session.settings.seed,
-    )
-    learned = load_forest(session, KnobForest)
-    model = learned.model if learned else None
+    return workbench.ground.initial
 
-    controller = Controller(
-        workbench.laboratory,
-        study,
-        plan_for(session, seconds, is_ours=workbench.load is not None),
-        model=model,
-        subscribers=[listener(session, workbench.observer)],
-    )
-    apart = ground.catalogue.sessions_own if workbench.load else ()
-    return controller.run(initial, rule_drafts(ground.advised, initial, apart=apart), Budget(seconds))
+
+def _drafts(workbench: Workbench, incumbent: Configuration) -> Sequence[Draft]:
+    ground = workbench.ground
+    return rule_drafts(ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ())
+
+
+def _open_controller(
+    session: Session, workbench: Workbench, plan: TrialPlan, subscribers: Sequence[Subscriber]
+) -> Callable[[str, Configuration], Controller]:
+    """Return who opens a controller with the study of a load; that of the first one has no name."""
+    learned = load_forest(session, KnobForest)
+    workload = f"level-{session.settings.level}" if workbench.offer else "own"
+
+    def opened(load: str, incumbent: Configuration) -> Controller:
+        study = open_study(
+            workbench.laboratory,
+            incumbent,
+            folder=session.home.studies_of(session.server),
+            workload=f"{workload}-{load}" if load else workload,
+            seed=session.settings.seed,
+            elsewhere=session.home.studies_of_others(session.server),
+        )
+        model = learned.model if learned else None
+        return Controller(workbench.laboratory, study, plan, model=model, subscribers=subscribers)
+
+    return opened
 
 
 def require_something_to_tune(session: Session, ground: Ground) -> None:
@@ -145,19 +236,30 @@ def plan_for(session: Session, seconds: float, *, is_ours: bool) -> TrialPlan:
     return TrialPlan(block_seconds=block_seconds, max_pairs=_MOST_PAIRS, measure=Measure(session.settings.objective))
 
 
-def listener(session: Session, observer: Observer) -> Subscriber:
-    """Return what tells the user and the repository of every step of a controller."""
-    return lambda progress: _tell(session, observer, progress)
+class Listener:
+    """Tell the user and the log what a controller does, and have the repository keep its trials."""
 
+    def __init__(self, session: Session, observer: Observer) -> None:
+        self._session = session
+        self._observer = observer
+        self._steady_told_seconds = -math.inf
 
-def _tell(session: Session, observer: Observer, progress: Progress) -> None:
-    session.log.info("optimize", stage=str(progress.stage), message=progress.message)
-    if progress.stage in _TOLD:
-        session.reporter.say(f"{progress.stage}: {progress.message}")
-    if progress.proposal and progress.stage is Stage.PROPOSED:
-        observer.know(progress.proposal.configuration, progress.proposal.origin)
-    if (trial := progress.trial) is not None:
-        observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
+    def __call__(self, progress: Progress) -> None:
+        """Take one step of a controller."""
+        self._session.log.info("optimize", stage=str(progress.stage), message=progress.message)
+        if progress.stage not in _NOT_TOLD or self._is_time_for(progress.stage):
+            self._session.reporter.say(f"{progress.stage}: {progress.message}")
+        if progress.proposal and progress.stage is Stage.PROPOSED:
+            self._observer.know(progress.proposal.configuration, progress.proposal.origin)
+        if (trial := progress.trial) is not None:
+            self._observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
+
+    def _is_time_for(self, stage: Stage) -> bool:
+        now = self._session.clock.monotonic_seconds()
+        if stage is not Stage.STEADY or now - self._steady_told_seconds < _STEADY_EVERY_SECONDS:
+            return False
+        self._steady_told_seconds = now
+        return True
 
 
 def advise(session: Session) -> Result:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import read_journal
+from ml_postgres_optimization.safety.records import JournalState
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
@@ -37,6 +38,7 @@ def status(session: Session) -> Result:
     catalogue = load_catalogue()
     settings = session.target.settings(catalogue.settings_needed)
     ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    watched = _continuous_run(windows)
     document = {
         "server": session.connection.display,
         "version": capabilities.version,
@@ -44,22 +46,37 @@ def status(session: Session) -> Result:
         "settings": {name: settings[name].value for name in sorted(catalogue) if name in settings},
         "trials_in_force": [trial.intent.trial_id for trial in journal.confirmed],
         "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
+        "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
     }
     rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
-    lines = [
-        f"{session.connection.display}: PostgreSQL {capabilities.version}",
-        f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}",
-    ]
-    if journal.unfinished:
-        lines.append(
-            "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
-        )
+    lines = [f"{session.connection.display}: PostgreSQL {capabilities.version}", *_state_lines(journal, watched)]
     tables = [
         Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
     return Result(document, tables, lines)
+
+
+def _state_lines(journal: JournalState, watched: Mapping[str, str] | None) -> list[str]:
+    """Say which trials are in force, and what a continuous run is doing."""
+    lines = [f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}"]
+    if journal.unfinished:
+        lines.append(
+            "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
+        )
+    if watched:
+        lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
+    return lines
+
+
+def _continuous_run(windows: Sequence[Window]) -> dict[str, str] | None:
+    """Return what a continuous run was doing in the last window; None where that is of something else."""
+    last = max(windows, key=lambda window: window.ended_at, default=None)
+    state = None if last is None else last.labels.get("state")
+    if last is None or state is None:
+        return None
+    return {"state": state, "at": f"{last.ended_at:%Y-%m-%d %H:%M:%S %Z}"}
 
 
 _WINDOW_COLUMNS = ("ended", "phase", "per s", "mean", "p99", "failed", "configuration")

@@ -50,12 +50,20 @@ class Forecaster:
         self._latency = load_forest(session, LatencyForest)
         self._errors = load_forest(session, ErrorForest)
         self._previous: Window | None = None
+        self._next: tuple[Window, Prediction] | None = None
+
+    def next_mean(self, window: Window) -> Prediction | None:
+        """Return what was predicted after `window`, by a model that beats the naive forecast; None without one."""
+        if self._next is None or self._next[0] is not window or self._latency is None:
+            return None
+        return self._next[1] if self._latency.model.score.beats_naive else None
 
     def predictions(self, window: Window, configuration: Configuration) -> Iterator[PredictionRecord]:
         """Yield what is to be expected of the window after `window`, if the configuration stays."""
         observation = self._observed(window, configuration)
         if self._latency and window.operations_total:
             predicted = self._latency.model.predict(observation)
+            self._next = window, predicted
             naive = window.response.mean_seconds
             yield self._record("latency_seconds", self._latency.path.stem, window, predicted, naive)
         if self._errors:

@@ -61,8 +61,9 @@ class Ground:
         )
 
     def advised(self, in_force: Configuration) -> Configuration:
-        """Return `in_force` as the rules would have it."""
-        return self.advice(in_force).configuration
+        """Return `in_force` as the rules would have it; what they say nothing of stays, whoever has found it."""
+        told = self.advice(in_force).configuration
+        return in_force.replaced({name: told[name] for name in told.difference(self.initial) if name in told})
 
     @property
     def refused(self) -> Mapping[str, ChangeRefused]:

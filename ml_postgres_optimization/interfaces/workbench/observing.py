@@ -12,6 +12,7 @@ from ml_postgres_optimization.errors import GenesisError, ServerUnreachable, Tar
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
 from ml_postgres_optimization.telemetry.export import WindowRows, write_csv
@@ -27,6 +28,9 @@ class Observer:
     Parameters
     ----------
     session : Session
+    keeps_rows : bool
+        Whether windows are kept in memory for the CSV; a run without an end has no room for that, and `export`
+        reads them from the repository.
 
     Notes
     -----
@@ -35,7 +39,7 @@ class Observer:
     it does not hold up the rest. What could not be stored stands in the CSV, and the user is told.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, keeps_rows: bool = True) -> None:
         self._session = session
         self._repository: Repository | None = session.repository()
         self._unstored: deque[Callable[[Repository], None]] = deque()
@@ -44,11 +48,13 @@ class Observer:
         self._configurations: dict[str, Configuration] = {}
         self._forecaster = Forecaster(session)
         self._texts_known: set[StatementKey] = set()
+        self._keeps_rows = keeps_rows
         self._rows = WindowRows()
 
     def __call__(self, window: Window) -> None:
         """Take one finished window."""
-        self._rows.append(window)
+        if self._keeps_rows:
+            self._rows.append(window)
         self._session.log.info(
             "window",
             labels=dict(window.labels),
@@ -63,6 +69,10 @@ class Observer:
         if window.configuration_id in self._configurations:
             for prediction in self._forecaster.predictions(window, self._configurations[window.configuration_id]):
                 self.keep(partial(Repository.add_prediction, prediction=prediction))
+
+    def next_mean(self, window: Window) -> Prediction | None:
+        """Return the mean response that is forecast after `window`; None where no model beats the naive forecast."""
+        return self._forecaster.next_mean(window)
 
     def learn_anew(self) -> None:
         """Forecast by the models that are stored now."""

@@ -134,10 +134,10 @@ class ServerArena:
             self._load.pause()
             self._clock.sleep(_LEAVE_SECONDS)
         try:
-            if configuration == self._in_force:
+            is_restarted = configuration != self._in_force and self._guarded.needs_restart
+            self.switch(configuration)
+            if not is_restarted:
                 self._guarded.renew()
-            else:
-                self.switch(configuration)
         finally:
             if self._load:
                 self._load.resume()

@@ -8,15 +8,16 @@ from dataclasses import replace
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import Deadline, Interval, Noise, OnPair, Proposal, Screening, Trial, TrialPlan
-from ml_postgres_optimization.tuning.controller import Budget, described, described_so_far
+from ml_postgres_optimization.tuning.controller import Budget
 from ml_postgres_optimization.tuning.drafting import Draft
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
-from ml_postgres_optimization.tuning.search import Asked, TuningStudy
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 _PROOF_SHARE = 1 / 3
 _PROOF_PAIRS = 10
@@ -87,9 +88,10 @@ class OfflineTuner:
         if not window.operations_total:
             self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
             return Tuned(initial, initial)
+        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
         with Ladder(self._laboratory, initial, window) as ladder:
             self._try_drafts(ladder, drafts)
-            self._search(ladder, budget.patience)
+            self._search(ladder, budget)
             best = ladder.incumbent
         proof = self._prove(initial, best) if budget.prove and best != initial else None
         return Tuned(initial, best, tuple(self._trials), proof)
@@ -111,16 +113,26 @@ class OfflineTuner:
                 self._screen(ladder, proposal, screening)
             was_preferred = ladder.incumbent != before
 
-    def _search(self, ladder: Ladder, patience: int) -> None:
+    def _search(self, ladder: Ladder, budget: Budget) -> None:
         failures = 0
-        while failures < patience and self._has_time(None):
+        while self._is_worth_it(failures, budget) and self._has_time(None):
             before = ladder.incumbent
             asked = self._study.ask(before)
             screening = replace(_SEARCH, noise=self._noise)
             self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), screening, asked)
             failures = 0 if ladder.incumbent != before else failures + 1
-        if failures == patience:
-            self._tell(Stage.QUIET, f"the last {patience} proposals brought nothing; no other seems worth a trial")
+
+    def _is_worth_it(self, failures: int, budget: Budget) -> bool:
+        """Tell whether another screening may still bring something, and say why not."""
+        if budget.trials is not None and len(self._trials) >= budget.trials:
+            self._tell(Stage.QUIET, f"the budget of {budget.trials} trials is used up")
+        elif failures >= budget.patience:
+            self._tell(Stage.QUIET, f"the last {failures} proposals brought nothing; no other seems worth a trial")
+        elif (gain := self._study.expected_gain()) is not None and gain < budget.least_gain:
+            self._tell(Stage.QUIET, f"the next trial is expected to gain {gain:.2%}, less than what is worth one")
+        else:
+            return True
+        return False
 
     def _screen(self, ladder: Ladder, proposal: Proposal, screening: Screening, asked: Asked | None = None) -> None:
         """Screen `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,9 +42,14 @@ class Axis:
         middle: Floats = (self.edges[:-1] + self.edges[1:]) / 2
         return middle
 
+    @property
+    def canonical(self) -> Any:
+        """The level that stands for all where the parameter has no effect: the middle, or the first choice."""
+        return self.levels[0] if self.is_categorical else self.decode(0.5)
+
     def decode(self, unit: float) -> Any:
         """Return the level at `unit`."""
-        return self.levels[int(self._level_of(np.array([unit]))[0])]
+        return self.levels[int(self.level_of(np.array([unit]))[0])]
 
     def encode(self, value: Any) -> float:
         """Return the place of `value`: a level's middle, in proportion between two, else the nearest end."""
@@ -54,11 +59,96 @@ class Axis:
 
     def snapped(self, units: Floats) -> Floats:
         """Return the middles of the levels at `units`."""
-        snapped: Floats = self.centres[self._level_of(units)]
+        snapped: Floats = self.centres[self.level_of(units)]
         return snapped
 
-    def _level_of(self, units: Floats) -> NDArray[np.intp]:
+    def level_of(self, units: Floats) -> NDArray[np.intp]:
+        """Return the positions of the levels at `units`."""
         return np.clip(np.searchsorted(self.edges, units, side="right") - 1, 0, len(self.levels) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """When a parameter has no effect.
+
+    Parameters
+    ----------
+    parameter : str
+    when : tuple of pairs of str and callable
+        Other parameters, and what must be true of the value of each.
+    """
+
+    parameter: str
+    when: tuple[tuple[str, Callable[[Any], bool]], ...]
+
+
+class Cube:
+    """The unit cube that parameters span, with one point for all parameters that come to the same.
+
+    Parameters
+    ----------
+    distributions : mapping of str to optuna.distributions.BaseDistribution
+    weights : mapping of str to sequence of float, optional
+        The share of each choice of a categorical parameter.
+    idle : sequence of Idle
+        Parameters without effect lie at a level that stands for all; later rules see what earlier ones did.
+    """
+
+    def __init__(
+        self,
+        distributions: Mapping[str, BaseDistribution],
+        weights: Weights | None = None,
+        idle: Sequence[Idle] = (),
+    ) -> None:
+        self.axes = axes_of(distributions, weights)
+        self.ordered = np.array([not axis.is_categorical for axis in self.axes.values()], dtype=bool)
+        self._column = {name: column for column, name in enumerate(self.axes)}
+        self._pins = [
+            self._pin(rule) for rule in idle if {rule.parameter, *(name for name, _ in rule.when)} <= self.axes.keys()
+        ]
+
+    def __len__(self) -> int:
+        return len(self.axes)
+
+    def points(self, parameters: Sequence[Mapping[str, Any]]) -> Floats:
+        """Return where each of `parameters` lies, in shape (n, n_parameters); those without effect at their level."""
+        units = [[axis.encode(given[name]) for name, axis in self.axes.items()] for given in parameters]
+        return self._pinned(np.array(units, dtype=np.float64).reshape(len(parameters), len(self.axes)))
+
+    def parameters(self, point: Floats) -> dict[str, Any]:
+        """Return the parameters at a point, those without effect included."""
+        return {name: axis.decode(unit) for (name, axis), unit in zip(self.axes.items(), point, strict=True)}
+
+    def settled(self, points: Floats) -> Floats:
+        """Return the middles of the levels at `points`, one point for all that come to the same."""
+        columns = [axis.snapped(points[:, column]) for column, axis in enumerate(self.axes.values())]
+        return self._pinned(np.column_stack(columns)) if columns else points
+
+    def _pin(self, rule: Idle) -> _Pin:
+        axis = self.axes[rule.parameter]
+        when = tuple(
+            (self._column[name], self.axes[name], np.array([holds(level) for level in self.axes[name].levels]))
+            for name, holds in rule.when
+        )
+        return _Pin(self._column[rule.parameter], axis.encode(axis.canonical), when)
+
+    def _pinned(self, points: Floats) -> Floats:
+        pinned = points.copy()
+        for pin in self._pins:
+            rows = np.ones(len(pinned), dtype=bool)
+            for column, axis, holds in pin.when:
+                rows &= holds[axis.level_of(pinned[:, column])]
+            pinned[rows, pin.column] = pin.unit
+        return pinned
+
+
+@dataclass(frozen=True, slots=True)
+class _Pin:
+    """An `Idle` in columns, units, and the levels of which it holds."""
+
+    column: int
+    unit: float
+    when: tuple[tuple[int, Axis, NDArray[np.bool_]], ...]
 
 
 def axis_of(distribution: BaseDistribution, weights: Sequence[float] | None = None) -> Axis:

@@ -8,25 +8,30 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator, default_rng
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
-from optuna.study import Study, StudyDirection
-from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import qmc  # type: ignore[import-untyped]
+from optuna.study import Study
+from optuna.trial import FrozenTrial
 
-from ml_postgres_optimization.tuning.search.encoding import Axis, Floats, Weights, axes_of
-from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate, log_expected_improvement
+from ml_postgres_optimization.tuning.search.candidates import MOST_CHECKED, Candidates, TrustRegion, fresh
+from ml_postgres_optimization.tuning.search.encoding import Cube, Floats, Idle, Weights
+from ml_postgres_optimization.tuning.search.history import Context, Evidence, History, Lesson, beside
+from ml_postgres_optimization.tuning.search.surrogate import (
+    ForestSurrogate,
+    log_expected_improvement,
+    log_feasibility,
+    matters,
+)
 
 Feasible = Callable[[Mapping[str, Any]], bool]
 
-_CANDIDATES = 1000
-_SEARCHES = 8
-_SEARCH_ROUNDS = 4
-_NEIGHBOURS = 24
-_NEIGHBOUR_DEVIATION = 0.1
-_MOST_CHANGED = 6
-_MOST_CHECKED = 200
+# From so many own trials on, axes that seem not to matter stay where they are in most proposals; in the others they
+# move, so that a judgement that was wrong can be found out.
+_PRUNED_FROM = 20
+_PRUNED_SHARE = 0.75
+_TAUGHT_POINTS = 20
 
 _AT_THE_START = "the search spreads its first trials over the space"
 _AT_RANDOM = "drawn at random, so that the search does not settle too soon"
@@ -34,69 +39,42 @@ _EXPECTED = "the search expects most of it"
 _STAYS = "nothing else that the search thought of may be tried"
 
 
-@dataclass(frozen=True, slots=True)
-class TrustRegion:
-    """How far from the best trial candidates are looked for, as a share of each axis.
-
-    Parameters
-    ----------
-    radius, smallest, largest : float
-        At the start, and its limits; 1 reaches everywhere.
-    growth : float
-        By which it grows after a success, and shrinks after `patience` failures in a row.
-
-    References
-    ----------
-    D. Eriksson et al., "Scalable Global Optimization via Local Bayesian Optimization" (TuRBO), NeurIPS 2019;
-    OnlineTune (SIGMOD 2022) shrinks by 1.5 as well.
-    """
-
-    radius: float = 0.4
-    smallest: float = 0.05
-    largest: float = 1.0
-    growth: float = 1.5
-    patience: int = 3
-
-    def after(self, losses: Sequence[float]) -> float:
-        """Return the radius after trials with these losses, oldest first."""
-        radius, failures, best = self.radius, 0, np.inf
-        for position, loss in enumerate(losses):
-            if loss < best:
-                grown = radius * self.growth if position else radius
-                radius, failures, best = min(grown, self.largest), 0, loss
-            else:
-                failures += 1
-                if failures % self.patience == 0:
-                    radius = max(radius / self.growth, self.smallest)
-        return radius
-
-
 class ForestSampler(BaseSampler):
     """Sample where a random forest expects most improvement.
 
     The first trials are a Latin hypercube in the trust region around the best trial known (everywhere, where there is
-    none). Then a forest learns from all finished trials, and the candidate with the greatest log expected improvement
-    is taken out of: random points, points in the trust region that differ from the best trial in a few parameters,
-    and what a local search finds from the most promising of both. A share of the trials stays random.
+    none). Then a forest learns from all finished trials, and the candidate with the greatest log expected
+    improvement, plus the log of its probability to violate nothing, is taken out of: random points, points in the
+    trust region that differ from the best trial in a few parameters, and what a local search finds from the most
+    promising of both. As data grow, parameters that are not seen to matter stay at the best trial's values in most
+    proposals. A share of the trials stays random.
 
     Parameters
     ----------
     seed : int, optional
         The same seed and history give the same samples, so that an interrupted study goes on as if it had not been.
     startup_trials : int
-        Finished trials before the forest is asked.
+        Finished trials before the forest is asked; those of other studies count by their weight.
     random_share : float
         Share of the later trials that are random; MLOS takes 0.1.
     region : TrustRegion
     choice_weights : mapping of str to sequence of float
         How often each choice of a categorical parameter is taken where nothing is known.
+    idle : sequence of Idle
+        When parameters have no effect; no two proposals differ in such parameters only.
     feasible : callable, optional
         Tells whether parameters may be tried at all; those that may not are passed over.
+    prunes : bool
+        Whether parameters that are not seen to matter are left alone as data grow.
 
     Notes
     -----
     One objective only. An ask takes about 0.3 s after 200 trials of 40 parameters on one core. Uses Optuna's public
-    interface only.
+    interface only. Of a trial it reads the user attributes ``violation`` (from 0, nothing is violated, to 1) and
+    ``context`` (features of the load, a mapping of str to float).
+
+    Several processes may share one study: what is being tried elsewhere is not proposed again, and counts as mediocre
+    until it is told. A number of a trial belongs to one process, so the proposals of two differ.
 
     Examples
     --------
@@ -116,21 +94,66 @@ class ForestSampler(BaseSampler):
         random_share: float = 0.1,
         region: TrustRegion | None = None,
         choice_weights: Weights | None = None,
+        idle: Sequence[Idle] = (),
         feasible: Feasible | None = None,
+        prunes: bool = True,
     ) -> None:
         self._seed = _fresh_seed() if seed is None else seed
         self._startup_trials = startup_trials
         self._random_share = random_share
         self._region = region or TrustRegion()
         self._choice_weights = choice_weights or {}
+        self._idle = tuple(idle)
         self._feasible = feasible or _anything
+        self._prunes = prunes
+        self._lessons: tuple[Lesson, ...] = ()
+        self._context: Context = {}
         self._independent = RandomSampler(seed=seed)
         self._intersection = IntersectionSearchSpace()
         self._reasons: dict[int, str] = {}
+        self._gains: dict[int, float] = {}
 
     def reason_of(self, number: int) -> str:
         """Say in a sentence how this sampler came to the trial of this number."""
         return self._reasons.get(number, _AT_RANDOM)
+
+    def learn_from(self, lessons: Sequence[Lesson], context: Context) -> None:
+        """Take what other studies have learned for evidence from now on, under the load of now.
+
+        Parameters
+        ----------
+        lessons : sequence of Lesson
+        context : mapping of str to float
+            Features of the load and the machine of the trials to come; finite numbers.
+        """
+        self._lessons = tuple(lesson for lesson in lessons if lesson.parameters)
+        self._context = dict(sorted(context.items()))
+
+    def expected_gain(self, study: Study) -> float | None:
+        """Return by how much a trial of the most promising candidate is expected to lower the loss.
+
+        The trees are optimists, and cannot tell noise from what is not known. So their word counts as far as earlier
+        trials have kept what was expected of them, where their user attribute ``expected_gain`` says so.
+
+        Returns
+        -------
+        float or None
+            None as long as the forest is not asked.
+        """
+        space = self._space(study)
+        search = self._search(study, space, len(study.get_trials(deepcopy=False)), stream=1) if space else None
+        if search is None or not search.has_begun(self._startup_trials):
+            return None
+        points, gains = search.promising(prunes=False)
+        position = self._first_feasible(search.cube, points)
+        if position is None:
+            return 0.0
+        gain = float(gains[position])
+        return gain * search.history.kept_promise(gain)
+
+    def gain_of(self, number: int) -> float | None:
+        """Return by how much the trial of this number was expected to lower the loss; None where nothing was."""
+        return self._gains.get(number)
 
     def reseed_rng(self) -> None:
         """Draw other random numbers from now on, as Optuna asks of the copies of one sampler."""
@@ -139,6 +162,9 @@ class ForestSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the parameters that all finished trials have, those with one value left out."""
+        return self._space(study)
+
+    def _space(self, study: Study) -> dict[str, BaseDistribution]:
         inferred = self._intersection.calculate(study)
         return {name: distribution for name, distribution in inferred.items() if not distribution.single()}
 
@@ -156,26 +182,38 @@ class ForestSampler(BaseSampler):
         _refuse_several_objectives(study)
         if not search_space:
             return {}
-        axes = axes_of(search_space, self._choice_weights)
-        search = _Search(axes, _History.of(study, axes), self._region, default_rng([self._seed, trial.number]))
-        points, self._reasons[trial.number] = self._ranked(search, trial.number)
-        for point in points:
-            parameters = {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), point, strict=True)}
-            if self._feasible(parameters):
-                return parameters
-        # stay where it is known to work
-        self._reasons[trial.number] = _STAYS
-        return {name: axis.decode(unit) for (name, axis), unit in zip(axes.items(), search.centre, strict=True)}
+        search = self._search(study, search_space, trial.number)
+        points, gains, self._reasons[trial.number] = self._ranked(search, trial.number)
+        position = self._first_feasible(search.cube, points)
+        if position is None:
+            # stay where it is known to work
+            self._reasons[trial.number] = _STAYS
+            return search.cube.parameters(search.centre)
+        if gains is not None:
+            self._gains[trial.number] = float(gains[position])
+        return search.cube.parameters(points[position])
 
-    def _ranked(self, search: _Search, number: int) -> tuple[Floats, str]:
-        """Return points to try, the most promising first, and what they are."""
-        if len(search.history.losses) < self._startup_trials:
+    def _search(
+        self, study: Study, space: Mapping[str, BaseDistribution], number: int, *, stream: int = 0
+    ) -> _Search:
+        cube = Cube(space, self._choice_weights, self._idle)
+        history = History.of(study, cube)
+        evidence = history.evidence(cube, self._lessons, self._context)
+        rng = default_rng([self._seed, number, stream])
+        return _Search(cube, history, evidence, self._context, self._region.after(history.losses.tolist()), rng)
+
+    def _ranked(self, search: _Search, number: int) -> tuple[Floats, Floats | None, str]:
+        """Return points to try, the most promising first, what they are expected to gain, and what they are."""
+        if not search.has_begun(self._startup_trials):
             # by the trial's number, so that a point that came to nothing is not proposed again at once
             position = number % self._startup_trials
-            return search.designed(self._startup_trials, position, self._seed), _AT_THE_START
+            return search.designed(self._startup_trials, position, self._seed), None, _AT_THE_START
         if search.rng.random() < self._random_share:
-            return search.anywhere(_MOST_CHECKED), _AT_RANDOM
-        return search.promising(), _EXPECTED
+            return search.anywhere(), None, _AT_RANDOM
+        return *search.promising(prunes=self._prunes), _EXPECTED
+
+    def _first_feasible(self, cube: Cube, points: Floats) -> int | None:
+        return next((row for row, point in enumerate(points) if self._feasible(cube.parameters(point))), None)
 
 
 def _fresh_seed() -> int:
@@ -191,97 +229,80 @@ def _anything(_parameters: Mapping[str, Any]) -> bool:
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """The finished trials: shapes (n_trials, n_parameters) and (n_trials,); lower losses are better."""
-
-    points: Floats
-    losses: Floats
-
-    @classmethod
-    def of(cls, study: Study, axes: Mapping[str, Axis]) -> _History:
-        sign = -1.0 if study.direction is StudyDirection.MAXIMIZE else 1.0
-        finished = [
-            trial
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if trial.value is not None and np.isfinite(trial.value) and axes.keys() <= trial.params.keys()
-        ]
-        points = [[axis.encode(trial.params[name]) for name, axis in axes.items()] for trial in finished]
-        losses = [sign * (trial.value or 0.0) for trial in finished]
-        return cls(np.array(points).reshape(len(finished), len(axes)), np.array(losses))
-
-
+@dataclass(slots=True)
 class _Search:
     """One search for the next point."""
 
-    def __init__(self, axes: Mapping[str, Axis], history: _History, region: TrustRegion, rng: Generator) -> None:
-        self.history = history
-        self.rng = rng
-        self._axes = list(axes.values())
-        self._ordered = np.array([not axis.is_categorical for axis in self._axes])
-        self._radius = region.after(history.losses.tolist())
+    cube: Cube
+    history: History
+    evidence: Evidence
+    context: Context
+    radius: float
+    rng: Generator
 
     @property
     def centre(self) -> Floats:
-        """The best point so far, else the middle of the cube."""
+        """The best point so far that violates nothing, else the middle of the cube."""
         if not len(self.history.losses):
-            return np.full(len(self._axes), 0.5)
-        best: Floats = self.history.points[int(np.argmin(self.history.losses))]
+            return np.full(len(self.cube), 0.5)
+        best: Floats = self.history.points[self.history.best]
         return best
 
-    def anywhere(self, count: int) -> Floats:
-        return self._snapped(self.rng.random((count, len(self._axes))))
+    def has_begun(self, startup_trials: int) -> bool:
+        """Tell whether there is enough to learn from: own trials, and those of other studies by their weight."""
+        known = self.evidence.weights[np.isfinite(self.evidence.losses)].sum() - len(self.history.running)
+        return len(self.history.losses) > 0 and bool(known >= startup_trials)
 
     def designed(self, count: int, position: int, seed: int) -> Floats:
-        """Return the design's next point first, then random ones in its place should it not be feasible."""
-        design = qmc.LatinHypercube(len(self._axes), rng=default_rng(seed)).random(count)
-        cube = np.vstack([design[position : position + 1], self.rng.random((_MOST_CHECKED, len(self._axes)))])
-        return self._snapped(self._in_region(cube) if len(self.history.losses) else cube)
+        return self._candidates().designed(count, position, seed, in_region=len(self.history.losses) > 0)
 
-    def promising(self) -> Floats:
-        """Return candidates by log expected improvement, the greatest first; none that was tried already."""
-        surrogate = ForestSurrogate(self.history.points, self.history.losses, seed=int(self.rng.integers(2**31)))
-        known, _ = surrogate.predict(self.history.points)
-        best = float(known.min())
+    def anywhere(self) -> Floats:
+        return self._candidates().anywhere(MOST_CHECKED)
+
+    def promising(self, *, prunes: bool) -> tuple[Floats, Floats]:
+        """Return candidates, the most promising first, and what each is expected to gain; none that was met."""
+        free = self._free() if prunes else None
+        gain = self._gain(free)
+        points, gains = self._candidates(free).improved(gain, self._taught())
+        new = fresh(points, self.cube.settled(self.history.met))
+        chosen = np.flatnonzero(new if new.any() else ~new)[:MOST_CHECKED]
+        return points[chosen], np.exp(gains[chosen])
+
+    def _gain(self, free: NDArray[np.bool_] | None) -> Callable[[Floats], Floats]:
+        """Return what is expected of points, as a log; by the axes that are `free` alone, where some are not."""
+        known, judged = np.isfinite(self.evidence.losses), np.isfinite(self.evidence.violations)
+        columns = np.arange(self.evidence.inputs.shape[1])
+        seen = columns if free is None else columns[np.concatenate([free, np.ones(len(self.context), dtype=bool)])]
+        surrogate = self._forest(self.evidence.losses, known, seen)
+        allowed = beside(self.history.points[self.history.allowed], self.context)
+        best = float(surrogate.predict(allowed[:, seen])[0].min())
+        violated = self.evidence.violations[judged].any()
+        feasibility = self._forest(self.evidence.violations, judged, columns) if violated else None
 
         def gain(points: Floats) -> Floats:
-            return log_expected_improvement(*surrogate.predict(points), best)
+            rows = beside(points, self.context)
+            gains = log_expected_improvement(*surrogate.predict(rows[:, seen]), best)
+            return gains + log_feasibility(feasibility, rows) if feasibility else gains
 
-        points = np.vstack([self.anywhere(_CANDIDATES), self._nearby(_CANDIDATES)])
-        gains = gain(points)
-        for _ in range(_SEARCH_ROUNDS):
-            start = points[np.argsort(gains)[::-1][:_SEARCHES]]
-            neighbours = self._neighbours(start)
-            points, gains = np.vstack([points, neighbours]), np.concatenate([gains, gain(neighbours)])
-        ranked = points[np.argsort(gains, kind="stable")[::-1]]
-        return self._untried(ranked)[:_MOST_CHECKED]
+        return gain
 
-    def _in_region(self, cube: Floats) -> Floats:
-        """Squeeze points of the whole cube into the box around the centre; categorical axes stay whole."""
-        low, high = np.maximum(self.centre - self._radius, 0.0), np.minimum(self.centre + self._radius, 1.0)
-        return np.where(self._ordered, low + cube * (high - low), cube)
+    def _forest(self, targets: Floats, known: NDArray[np.bool_], columns: NDArray[np.intp]) -> ForestSurrogate:
+        seed, weights = int(self.rng.integers(2**31)), self.evidence.weights[known]
+        inputs = self.evidence.inputs[known][:, columns]
+        return ForestSurrogate(inputs, targets[known], weights=weights, seed=seed)
 
-    def _nearby(self, count: int) -> Floats:
-        """Return points in the region that differ from the best one in a few parameters only."""
-        width = len(self._axes)
-        most = min(_MOST_CHANGED, width)
-        rank = self.rng.random((count, width)).argsort(axis=1)
-        changed = rank < self.rng.integers(1, most + 1, size=(count, 1))
-        return self._snapped(np.where(changed, self._in_region(self.rng.random((count, width))), self.centre))
+    def _candidates(self, free: NDArray[np.bool_] | None = None) -> Candidates:
+        return Candidates(self.cube, self.centre, self.radius, self.rng, free=free)
 
-    def _neighbours(self, start: Floats) -> Floats:
-        """Return, for each point, some that differ in one parameter: a small step, or another choice."""
-        rows = np.repeat(start, _NEIGHBOURS, axis=0)
-        column = self.rng.integers(rows.shape[1], size=len(rows))
-        here = rows[np.arange(len(rows)), column]
-        step = np.clip(here + _NEIGHBOUR_DEVIATION * self.rng.standard_normal(len(rows)), 0.0, 1.0)
-        rows[np.arange(len(rows)), column] = np.where(self._ordered[column], step, self.rng.random(len(rows)))
-        return self._snapped(rows)
+    def _free(self) -> NDArray[np.bool_] | None:
+        """Return the axes along which to search; None for all."""
+        if len(self.history.losses) < _PRUNED_FROM or self.rng.random() >= _PRUNED_SHARE:
+            return None
+        free = matters(self.history.points, self.history.losses, seed=int(self.rng.integers(2**31)))
+        return free if free.any() else None
 
-    def _snapped(self, points: Floats) -> Floats:
-        return np.column_stack([axis.snapped(points[:, column]) for column, axis in enumerate(self._axes)])
-
-    def _untried(self, points: Floats) -> Floats:
-        tried = {row.tobytes() for row in self._snapped(self.history.points)}
-        fresh = np.array([row.tobytes() not in tried for row in points])
-        return points[fresh] if fresh.any() else points
+    def _taught(self) -> Floats:
+        """Return the points that were best elsewhere."""
+        own = len(self.history.met)
+        order = np.argsort(self.evidence.losses[own:], kind="stable")[:_TAUGHT_POINTS]
+        return self.cube.settled(self.evidence.inputs[own:][order][:, : len(self.cube)])

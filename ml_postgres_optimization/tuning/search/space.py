@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,18 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import Knob, KnobValue
 from ml_postgres_optimization.knobs.rendering import rounded
-from ml_postgres_optimization.tuning.search.encoding import Axis, Floats, axes_of
+from ml_postgres_optimization.tuning.search.encoding import Axis, Cube, Floats, Idle, axis_of
 
 # A knob with special values has a second parameter, which says whether one of them is taken.
 _SPECIAL = ".special"
 _ORDINARY = "no"
+_When = tuple[tuple[str, Callable[[Any], bool]], ...]
 # LlamaTune's best of 5, 10, 20 and 30 % (K. Kanellis et al., VLDB 2022, arXiv:2203.05128).
 SPECIAL_SHARE = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+# no slots, since what follows from the knobs is asked for thousands of times in a search, and is kept
+@dataclass(frozen=True)
 class SearchSpace:
     """The knobs that may be searched on this server.
 
@@ -39,10 +42,11 @@ class SearchSpace:
     @classmethod
     def of(cls, catalogue: Catalogue, *, names: Sequence[str] | None = None) -> SearchSpace:
         """Take the tunable knobs of a confronted catalogue, or those of them that are in `names`."""
-        chosen = {name: knob for name, knob in catalogue.tunable.items() if names is None or name in names}
+        searched = {name: knob for name, knob in catalogue.tunable.items() if knob.is_searched}
+        chosen = {name: knob for name, knob in searched.items() if names is None or name in names}
         return cls({name: knob for name, knob in sorted(chosen.items()) if not _distribution(knob).single()})
 
-    @property
+    @cached_property
     def distributions(self) -> dict[str, BaseDistribution]:
         """Each knob as an Optuna parameter of its name; special values as a second one, ``<name>.special``."""
         distributions: dict[str, BaseDistribution] = {}
@@ -53,7 +57,7 @@ class SearchSpace:
                 distributions[name + _SPECIAL] = CategoricalDistribution(choices)
         return distributions
 
-    @property
+    @cached_property
     def choice_weights(self) -> dict[str, tuple[float, ...]]:
         """How often special values are taken in all, and each of them, where nothing is known yet."""
         weights = {}
@@ -63,10 +67,37 @@ class SearchSpace:
                 weights[name + _SPECIAL] = (1 - SPECIAL_SHARE, *(each for _ in knob.special_values))
         return weights
 
-    @property
+    @cached_property
+    def idle(self) -> tuple[Idle, ...]:
+        """When parameters have no effect: a special value is taken instead, or what the knob depends on is off."""
+        specials = [
+            Idle(name, ((name + _SPECIAL, _is_special),)) for name, knob in self.knobs.items() if _has_specials(knob)
+        ]
+        return (*specials, *(rule for name in self.knobs for rule in self._idle_by_condition(name)))
+
+    def _idle_by_condition(self, name: str) -> list[Idle]:
+        only_if = self.knobs[name].only_if
+        if only_if is None or only_if.knob not in self.knobs:
+            return []
+        other = self.knobs[only_if.knob]
+        ordinary: _When = ((other.name, lambda value: not only_if.holds(rounded(value, other.kind))),)
+        cases: list[_When] = [ordinary]
+        if _has_specials(other):
+            off = {str(value) for value in other.special_values if not only_if.holds(value)}
+            special = other.name + _SPECIAL
+            cases = [((special, off.__contains__),), ((special, _ORDINARY.__eq__), *ordinary)]
+        own = [name, name + _SPECIAL] if _has_specials(self.knobs[name]) else [name]
+        return [Idle(parameter, case) for parameter in own for case in cases]
+
+    @cached_property
     def axes(self) -> dict[str, Axis]:
         """The axes of the unit cube, one for each parameter."""
-        return axes_of(self.distributions, self.choice_weights)
+        return self.cube.axes
+
+    @cached_property
+    def cube(self) -> Cube:
+        """The unit cube, with one point for all configurations that come to the same."""
+        return Cube(self.distributions, self.choice_weights, self.idle)
 
     def parameters(self, configuration: Configuration) -> dict[str, Any]:
         """Return the Optuna parameters that stand for `configuration`; what lies outside goes to the nearest end."""
@@ -77,26 +108,59 @@ class SearchSpace:
             parameters[name] = _nearest(value if special == _ORDINARY else None, knob)
             if _has_specials(knob):
                 parameters[name + _SPECIAL] = special
-        return parameters
+        return self.canonical(parameters)
+
+    def canonical(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return parameters with those that have no effect at the value that stands for all."""
+        canonical = dict(parameters)
+        for rule in self.idle:
+            if all(holds(canonical[name]) for name, holds in rule.when):
+                canonical[rule.parameter] = self.axes[rule.parameter].canonical
+        return canonical
+
+    def adapted(self, parameters: Mapping[str, Any], over: Configuration) -> dict[str, Any]:
+        """Return the parameters nearest to those of another space; what that one lacks is as in `over`."""
+        known = {name: knob for name, knob in self.knobs.items() if _fits(knob, parameters.get(name))}
+        return self.parameters(over.replaced({name: _value(knob, parameters) for name, knob in known.items()}))
 
     def configuration(self, parameters: Mapping[str, Any], over: Configuration) -> Configuration:
-        """Return `over` with the values that Optuna parameters stand for."""
-        return over.replaced({name: _value(knob, parameters) for name, knob in self.knobs.items()})
+        """Return `over` with the values that Optuna parameters stand for; knobs without effect stay as they are."""
+        values = {name: _value(knob, parameters) for name, knob in self.knobs.items()}
+        found = over.replaced(values)
+        idle = {
+            name
+            for name, knob in self.knobs.items()
+            if knob.only_if and not knob.only_if.holds(found.get(knob.only_if.knob))
+        }
+        return over.replaced({name: value for name, value in values.items() if name not in idle})
 
     def encode(self, configuration: Configuration) -> Floats:
         """Return the point of `configuration`, an array of shape (n_parameters,)."""
-        parameters = self.parameters(configuration)
-        return np.array([axis.encode(parameters[name]) for name, axis in self.axes.items()])
+        point: Floats = self.cube.points([self.parameters(configuration)])[0]
+        return point
 
     def decode(self, point: ArrayLike, over: Configuration) -> Configuration:
         """Return `over` with the values that lie at a point of the unit cube."""
-        units = np.asarray(point, dtype=np.float64)
-        parameters = {name: axis.decode(unit) for (name, axis), unit in zip(self.axes.items(), units, strict=True)}
-        return self.configuration(parameters, over)
+        return self.configuration(self.cube.parameters(np.asarray(point, dtype=np.float64)), over)
 
 
 def _has_specials(knob: Knob) -> bool:
     return bool(knob.special_values)
+
+
+def _fits(knob: Knob, value: Any) -> bool:
+    """Tell whether `value` is of the knob's kind, and one of its choices; the range does not matter."""
+    if knob.kind == "enum":
+        return value in knob.choices
+    return isinstance(value, bool) if knob.kind == "bool" else _is_number(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_special(choice: str) -> bool:
+    return choice != _ORDINARY
 
 
 def _distribution(knob: Knob) -> BaseDistribution:
@@ -113,14 +177,14 @@ def _distribution(knob: Knob) -> BaseDistribution:
 
 
 def _nearest(value: KnobValue | None, knob: Knob) -> Any:
-    """Return the parameter nearest to `value`; the lowest or first one where there is nothing to go by."""
+    """Return the parameter nearest to `value`; where there is nothing to go by, the one that stands for all."""
     distribution = _distribution(knob)
     if isinstance(distribution, CategoricalDistribution):
-        return value if value in distribution.choices else distribution.choices[0]
+        return next((choice for choice in distribution.choices if choice == value), distribution.choices[0])
     if not isinstance(distribution, IntDistribution | FloatDistribution):
         raise TypeError(f"a distribution of a kind that is not known: {distribution!r}")
     if value is None or isinstance(value, str):
-        return distribution.low
+        return axis_of(distribution).canonical
     bounded = min(max(value, distribution.low), distribution.high)
     return round(bounded) if isinstance(distribution, IntDistribution) else float(bounded)
 
@@ -128,5 +192,10 @@ def _nearest(value: KnobValue | None, knob: Knob) -> Any:
 def _value(knob: Knob, parameters: Mapping[str, Any]) -> KnobValue:
     special = parameters.get(knob.name + _SPECIAL, _ORDINARY)
     if special != _ORDINARY:
-        return next(value for value in knob.special_values if str(value) == special)
+        # a special value that this server does not accept, from a study of another one, is left for the ordinary one
+        return next((value for value in knob.special_values if str(value) == special), _ordinary(knob, parameters))
+    return _ordinary(knob, parameters)
+
+
+def _ordinary(knob: Knob, parameters: Mapping[str, Any]) -> KnobValue:
     return rounded(parameters[knob.name], knob.kind)

@@ -17,7 +17,7 @@ from ml_postgres_optimization.workload.script.source import printable
 SETUP = "setup.sql"
 MAXIMUM_SCRIPTS = 1_000
 MAXIMUM_BYTES = 1_000_000
-MAXIMUM_SETUP_BYTES = 64_000_000
+MAXIMUM_SETUP_BYTES = 8_000_000
 _SUFFIX = ".sql"
 _PGBENCH_SPELLING = re.compile(r"(?P<stem>.+)\.sql@(?P<weight>.*)", re.DOTALL)
 
@@ -30,15 +30,13 @@ class Setup:
     ----------
     path : Path
     text : str
+    statements : tuple of str
+        Of the text, each to be executed by itself: VACUUM and the like stand in no transaction.
     """
 
     path: Path
     text: str
-
-    @property
-    def statements(self) -> tuple[str, ...]:
-        """Its statements, each to be executed by itself: VACUUM and the like stand in no transaction."""
-        return split_statements(self.text, origin=printable(self.path.name))
+    statements: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,10 +163,11 @@ def _setup(paths: Iterable[Path]) -> Setup | None:
     path = next((path for path in paths if path.name == SETUP), None)
     if path is None:
         return None
-    setup = Setup(path, _text(path, MAXIMUM_SETUP_BYTES))
-    if not setup.statements:
+    text = _text(path, MAXIMUM_SETUP_BYTES)
+    statements = split_statements(text, origin=SETUP)
+    if not statements:
         raise UsageError(f"{SETUP}: there is no statement in it", "Write what makes the tables, or remove it.")
-    return setup
+    return Setup(path, text, statements)
 
 
 def _text(path: Path, maximum_bytes: int) -> str:

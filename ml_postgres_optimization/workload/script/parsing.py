@@ -84,11 +84,9 @@ def parse_script(
     >>> [type(command).__name__ for command in script.commands]
     ['Assignment', 'Statement']
     """
-    source = Source(origin or f"script {printable(name)}", text)
+    source = _source(origin or f"script {printable(name)}", text)
     if isinstance(weight, bool) or not 0 <= weight <= MAXIMUM_WEIGHT:
         raise UsageError(f"{source.name}: the weight is {weight}", f"Give a whole number from 0 to {MAXIMUM_WEIGHT}.")
-    if "\0" in text:
-        raise source.refuse(text.index("\0"), "there is a NUL character", "Save it as plain text in UTF-8.")
     commands = _Parser(source, BUILT_IN.union(variables)).commands()
     if not commands:
         raise UsageError(f"{source.name}: there is no command in it", r"Write SQL statements, each ended by ;.")
@@ -103,7 +101,8 @@ def split_statements(text: str, *, origin: str) -> tuple[str, ...]:
     UsageError
         If it has a meta command, or a quote, comment or parenthesis is not closed.
     """
-    source, lexer, offset, found = Source(origin, text), SqlLexer(Source(origin, text)), 0, []
+    source, offset, found = _source(origin, text), 0, []
+    lexer = SqlLexer(source)
     while offset < len(text):
         fragment = lexer.fragment(offset)
         if fragment.cut == "\\":
@@ -112,6 +111,13 @@ def split_statements(text: str, *, origin: str) -> tuple[str, ...]:
             found.append(text[fragment.offset : fragment.end].removesuffix(";").rstrip())
         offset = fragment.end
     return tuple(found)
+
+
+def _source(name: str, text: str) -> Source:
+    source = Source(name, text)
+    if "\0" in text:
+        raise source.refuse(text.index("\0"), "there is a NUL character", "Save it as plain text in UTF-8.")
+    return source
 
 
 @dataclass(slots=True)
@@ -130,7 +136,7 @@ class _Block:
         self.commands = []
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Line:
     r"""A meta command.
 
@@ -155,7 +161,7 @@ class _Parser:
     def __init__(self, source: Source, known: frozenset[str]) -> None:
         self._source = source
         self._known = set(known)
-        self._prefixes: list[str] = []
+        self._prefixes: set[str] = set()
         self._blocks = [_Block(0)]
 
     def commands(self) -> tuple[Command, ...]:
@@ -197,7 +203,7 @@ class _Parser:
 
     def _may_be_set(self, name: str) -> bool:
         # the names of a result's columns are known when it comes
-        return name in self._known or any(name.startswith(prefix) for prefix in self._prefixes)
+        return name in self._known or any(name[:end] in self._prefixes for end in range(len(name) + 1))
 
     def _meta(self, offset: int) -> int:
         """Read the meta command whose backslash is behind `offset`, and return where it ends."""
@@ -324,7 +330,7 @@ class _Parser:
                 "It has letters, digits and underscores, and begins with no digit.",
             )
         commands[-1] = replace(before, storing=Storing(prefix, needs_one_row))
-        self._prefixes.append(prefix)
+        self._prefixes.add(prefix)
         return end
 
     def _expression(self, offset: int) -> Parsed:

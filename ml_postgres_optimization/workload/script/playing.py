@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,16 @@ from ml_postgres_optimization.workload.script.command import (
     Statement,
     Storing,
 )
-from ml_postgres_optimization.workload.script.expression import NAME_PATTERN, Scope, Stored, read, truth, unset, whole
+from ml_postgres_optimization.workload.script.expression import (
+    NAME_PATTERN,
+    Scope,
+    Stored,
+    read,
+    shown,
+    truth,
+    unset,
+    whole,
+)
 from ml_postgres_optimization.workload.script.parsing import MAXIMUM_SLEEP_SECONDS
 from ml_postgres_optimization.workload.script.source import printable
 
@@ -201,7 +211,7 @@ def _name(name: str) -> str:
 
 
 def _text(column: str, value: Any) -> Stored:
-    """Return the text that the server would have sent; numbers and booleans may stay what they are.
+    """Return the text that the server would have sent, or an equal one; an integer may stay what it is.
 
     A NULL is an empty text, as in pgbench.
     """
@@ -210,12 +220,14 @@ def _text(column: str, value: Any) -> Stored:
     if type(value) is bool:
         return "t" if value else "f"
     if type(value) is float:
-        return repr(value).removesuffix(".0")
+        return repr(value).removesuffix(".0") if math.isfinite(value) else shown(value)
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if isinstance(value, _AS_WRITTEN):
+    # asyncpg has no infinite dates: they come as the last and the first day of its calendar
+    is_infinite = isinstance(value, date) and value.year in {date.min.year, date.max.year}
+    if isinstance(value, _AS_WRITTEN) and not is_infinite:
         return value if type(value) is int else str(value)
     raise UsageError(
-        f"the column {printable(column)} has a type that cannot be stored as text here",
+        f"the column {printable(column)} has a type or value that cannot be stored as text here",
         f"Cast it in the query: {printable(column)}::text.",
     )

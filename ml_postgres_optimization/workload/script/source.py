@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from bisect import bisect_right
 
 from ml_postgres_optimization.errors import UsageError
 
 
-@dataclass(frozen=True, slots=True)
 class Source:
     """A text, and what errors call it.
 
@@ -17,17 +17,22 @@ class Source:
     text : str
     """
 
-    name: str
-    text: str
+    __slots__ = ("_lines", "name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+        self._lines = [0, *(found.end() for found in re.finditer("\n", text))]
 
     def line(self, offset: int) -> int:
         """Return the line of a position, from 1."""
-        return self.text.count("\n", 0, offset) + 1
+        return bisect_right(self._lines, offset)
 
     def refuse(self, offset: int, what: str, next_step: str) -> UsageError:
         """Return the error that says what is wrong at a position."""
-        column = offset - (self.text.rfind("\n", 0, offset) + 1) + 1
-        return UsageError(f"{self.name}, line {self.line(offset)}, column {column}: {what}", next_step)
+        line = self.line(offset)
+        column = offset - self._lines[line - 1] + 1
+        return UsageError(f"{self.name}, line {line}, column {column}: {what}", next_step)
 
 
 def printable(text: str, limit: int = 60) -> str:

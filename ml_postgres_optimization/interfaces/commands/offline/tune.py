@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ml_postgres_optimization.interfaces.commands.offline.artefacts import sql_text, texts_of, write_artefacts
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
-from ml_postgres_optimization.interfaces.commands.optimization import listener, require_something_to_tune
+from ml_postgres_optimization.interfaces.commands.optimization import Listener, require_something_to_tune
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import changes_text, interval_text, shown, trial_json
@@ -16,13 +16,14 @@ from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import Scope
-from ml_postgres_optimization.trials import Interval, Measure, TrialPlan
+from ml_postgres_optimization.trials import Design, Interval, Measure, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Draft, open_study
 from ml_postgres_optimization.tuning.offline import OfflineTuner, Tuned
 
 # How many blocks the time is cut into, the shortest and the longest: enough for a score of candidates.
-_BLOCKS, _SHORTEST_BLOCK_SECONDS, _LONGEST_BLOCK_SECONDS = 50, 4.0, 30.0
+_BLOCKS, _SHORTEST_BLOCK_SECONDS, _LONGEST_BLOCK_SECONDS = 96, 4.0, 20.0
 _WARM_UP_OF_BLOCK = 0.8
+_LEAST_RESTARTED = 20
 _MOST_PAIRS = 60
 
 
@@ -54,21 +55,33 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
 
 def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: float, *, prove: bool = True) -> Tuned:
     """Run the offline tuner for `seconds` on an open workbench, telling the user and the repository what happens."""
-    ground = workbench.ground
+    ground, plan = workbench.ground, plan_for(session, seconds, brought)
     study = open_study(
         workbench.laboratory,
         ground.initial,
-        folder=session.home.of_server(session.server) / "studies",
+        folder=session.home.studies_of(session.server),
         workload=f"tune-{brought.workload.name}",
         seed=session.settings.seed,
+        elsewhere=session.home.studies_of_others(session.server),
+        names=_searched(ground, plan, seconds),
     )
     tuner = OfflineTuner(
         workbench.laboratory,
         study,
-        plan_for(session, seconds, brought),
-        subscribers=[listener(session, workbench.observer)],
+        plan,
+        subscribers=[Listener(session, workbench.observer)],
     )
     return tuner.run(ground.initial, offline_drafts(ground), Budget(seconds, prove=prove))
+
+
+def _searched(ground: Ground, plan: TrialPlan, seconds: float) -> list[str]:
+    """Return the knobs to search: those that need a restart only where there is time for a score of such trials.
+
+    Almost every proposal would differ in one of them, and take as long as two that need no restart; what the rules
+    say of them is tried in any case.
+    """
+    has_time = seconds >= _LEAST_RESTARTED * plan.seconds_for(1, design=Design.RESTART)
+    return [name for name in ground.initial if has_time or ground.catalogue[name].scope is not Scope.RESTART]
 
 
 def plan_for(session: Session, seconds: float, brought: Brought) -> TrialPlan:

@@ -1,0 +1,1 @@
+"""Other tuners, behind one small interface: ask for parameters, tell what came of them."""
