@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.telemetry.clock import Clock
 from ml_postgres_optimization.telemetry.sample import SampleBatch
 from ml_postgres_optimization.telemetry.snapshot import ActivitySample, Collector, Snapshot
-from ml_postgres_optimization.telemetry.window import Window, between
+from ml_postgres_optimization.telemetry.window import Window, between, merge
 
 Subscriber = Callable[[Window], None]
 SampleSource = Callable[[], Sequence[SampleBatch]]
@@ -116,8 +117,26 @@ class Recorder:
             If the server goes away. The window is lost; its operations, the failed ones above all, are counted in
             the next one.
         """
-        span = self._observed(duration_seconds)
-        return self._published(span, configuration_id, labels)
+        return self.trace(duration_seconds, 1, configuration_id=configuration_id, labels=labels)[0]
+
+    def trace(
+        self, duration_seconds: float, steps: int, *, configuration_id: str, labels: Mapping[str, str] | None = None
+    ) -> list[Window]:
+        """Record as `record` does, in `steps` windows without gaps; subscribers receive them merged into one.
+
+        Notes
+        -----
+        Each step costs a snapshot and a look at the activity. Where the server goes away, the operations of the steps
+        before are lost with them.
+
+        Raises
+        ------
+        ServerUnreachable
+            As `record` does.
+        """
+        windows = [span.window(configuration_id, labels) for span in self._spans(duration_seconds, steps)]
+        self._publish(windows)
+        return windows
 
     def record_arms(
         self, duration_seconds: float, *, configuration_ids: Mapping[str, str], labels: Mapping[str, str]
@@ -140,10 +159,29 @@ class Recorder:
         ServerUnreachable
             As `record` does.
         """
-        span = self._observed(duration_seconds)
-        self._published(span, next(iter(configuration_ids.values())), labels)
+        traces = self.trace_arms(duration_seconds, 1, configuration_ids=configuration_ids, labels=labels)
+        return {arm: window for arm, (window,) in traces.items()}
+
+    def trace_arms(
+        self,
+        duration_seconds: float,
+        steps: int,
+        *,
+        configuration_ids: Mapping[str, str],
+        labels: Mapping[str, str],
+    ) -> dict[str, list[Window]]:
+        """Record as `record_arms` does, in `steps` windows of each arm; subscribers receive one for all.
+
+        Raises
+        ------
+        ServerUnreachable
+            As `record` does.
+        """
+        spans = self._spans(duration_seconds, steps)
+        of_both = next(iter(configuration_ids.values()))
+        self._publish([span.window(of_both, labels) for span in spans])
         return {
-            arm: span.window(configuration_id, {**labels, "arm": arm}, arm=arm)
+            arm: [span.window(configuration_id, {**labels, "arm": arm}, arm=arm) for span in spans]
             for arm, configuration_id in configuration_ids.items()
         }
 
@@ -160,10 +198,16 @@ class Recorder:
         after = self._last_snapshot()
         return between(self._last or after, after, configuration_id=configuration_id, labels=labels, batches=batches)
 
-    def _observed(self, duration_seconds: float) -> _Span:
+    def _spans(self, duration_seconds: float, steps: int) -> list[_Span]:
+        """Observe in steps whose ends are fixed beforehand, so that their snapshots do not make the whole longer."""
+        self._last = self._last or self._first_snapshot()
+        began_seconds = self._last.monotonic_seconds
+        return [self._observed(began_seconds + duration_seconds * step / steps) for step in range(1, steps + 1)]
+
+    def _observed(self, until_seconds: float) -> _Span:
         before, self._last = self._last or self._first_snapshot(), None
         try:
-            activity = self._observe(before.monotonic_seconds + duration_seconds)
+            activity = self._observe(until_seconds)
             after = self._collector.snapshot()
             self._wait_for_reports(after.monotonic_seconds)
         except KeyboardInterrupt:
@@ -172,11 +216,10 @@ class Recorder:
         self._last = after
         return _Span(before, after, activity, self._told_until(after.monotonic_seconds))
 
-    def _published(self, span: _Span, configuration_id: str, labels: Mapping[str, str] | None) -> Window:
-        window = span.window(configuration_id, labels)
+    def _publish(self, windows: Sequence[Window]) -> None:
+        window = reduce(merge, windows)
         for subscriber in self._subscribers:
             subscriber(window)
-        return window
 
     def _first_snapshot(self) -> Snapshot:
         first = self._collector.snapshot()

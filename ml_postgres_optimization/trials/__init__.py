@@ -1,6 +1,6 @@
 """Trials that can be believed: design, sequential test, verdict."""
 
-from ml_postgres_optimization.trials.figures import uneven
+from ml_postgres_optimization.trials.figures import uneven, unsettled
 from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
 from ml_postgres_optimization.trials.layout.blocks import (
     Arena,
@@ -11,7 +11,8 @@ from ml_postgres_optimization.trials.layout.blocks import (
     Restarting,
     Switchback,
 )
-from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, TrialPlan
+from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, Switch, TrialPlan
+from ml_postgres_optimization.trials.layout.settling import Settling
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
@@ -68,6 +69,8 @@ __all__ = [
     "Restarting",
     "Screening",
     "ServerArena",
+    "Settling",
+    "Switch",
     "Switchback",
     "Thresholds",
     "Trial",
@@ -81,4 +84,5 @@ __all__ = [
     "response_with_mix",
     "run_trial",
     "uneven",
+    "unsettled",
 ]

@@ -66,3 +66,13 @@ def uneven(figures: Mapping[str, float]) -> str:
         if in_all >= _FEWEST and abs(candidate - in_all * share) > limit:
             notes.append(f"{name}: {candidate:.0f} under the candidate, {baseline:.0f} under the baseline")
     return "; ".join(notes)
+
+
+def unsettled(figures: Mapping[str, float]) -> str:
+    """Say what was found of the time that the response takes to settle after a switch; empty where nothing was."""
+    seconds = figures.get("settle_seconds", math.nan)
+    if figures.get("settle_is_cut_off"):
+        return f"the response takes longer to settle after a switch than the {seconds:.1f} s that may be discarded"
+    if pairs := figures.get("settle_pairs_left_out"):
+        return f"{pairs:.0f} pairs that began before the response had settled were left out"
+    return ""

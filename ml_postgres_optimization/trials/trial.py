@@ -11,6 +11,7 @@ from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.figures import figures_of
 from ml_postgres_optimization.trials.layout.blocks import Blocks
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline
+from ml_postgres_optimization.trials.layout.look import Looks, RunPair
 from ml_postgres_optimization.trials.objective import Measure, paired_objective
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
@@ -48,7 +49,8 @@ def run_trial(
     guards compare with; where nothing finished in it, the next baseline block takes its place. Then pairs of blocks
     follow, the arms of each exchanged by a coin. Where a block of a candidate breaches a guard, a baseline block
     follows unless it ran beside it or comes next anyway; unless that is as bad, the trial is aborted, at the second
-    time only where something else may be to blame (`Breach.may_be_a_stall`).
+    time only where something else may be to blame (`Breach.may_be_a_stall`). Pairs of blocks that began before
+    the response had settled are left out, and judged by the guards as far as it had (`Looks`).
 
     Parameters
     ----------
@@ -92,7 +94,7 @@ def run_trial(
         verdict,
         started_at,
         clock.now(),
-        figures_of(course.in_all, blocks.design),
+        course.figures,
         course.effects,
         blocks.design,
         course.slower,
@@ -118,8 +120,14 @@ class _Course:
         self._tests = {measure: PairedTest(alpha=self._plan.alpha) for measure in measures}
         self._parts = Parts(limit_ratio=self._plan.guards.part_ratio, alpha=self._plan.alpha)
         self._pairs: list[Pair] = []
+        self._looks = Looks(blocks)
         self._has_stalled = False
         self.in_all: dict[Arm, Window] = {}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Both arms over all blocks that count, and what was discarded before each."""
+        return figures_of(self.in_all, self._blocks.design) | self._looks.figures
 
     @property
     def effects(self) -> dict[Measure, Interval]:
@@ -137,11 +145,13 @@ class _Course:
 
     def verdict(self, reference: Window | None) -> Verdict:
         self._refer_to(reference or self._baseline())
-        for _ in range(self._plan.max_pairs):
+        settled = 0
+        while settled < self._plan.max_pairs:
             if self._is_late():
                 return self._conclude(Outcome.UNDECIDED, "its time was over before the evidence sufficed")
             candidate_first = self._rng.random() < 0.5
-            windows = self._pair(candidate_first)
+            windows, is_settled = self._pair(candidate_first)
+            settled += is_settled
             if not self._can_refer_to(self._reference):
                 # not this pair's own: its figures would hang on which of its blocks was the baseline
                 self._refer_to(windows[Arm.BASELINE])
@@ -151,7 +161,8 @@ class _Course:
                 if self._has_stalled or not found.may_be_a_stall:
                     return self._aborted(candidate, found.reason)
                 self._has_stalled = True
-            self._add(windows, candidate_first)
+            if is_settled:
+                self._add(windows, candidate_first)
             if decision := self._decision():
                 return self._conclude(decision.outcome, decision.reason)
         return self._conclude(Outcome.UNDECIDED, "the pairs were used up before the evidence sufficed")
@@ -189,11 +200,12 @@ class _Course:
         self._remember(Arm.BASELINE, window)
         return window
 
-    def _pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
-        windows = self._blocks.pair(candidate_first)
-        for arm, window in windows.items():
-            self._remember(arm, window)
-        return windows
+    def _pair(self, candidate_first: bool) -> RunPair:
+        pair = self._looks.pair(candidate_first, self._reference)
+        if pair.is_settled:
+            for arm, window in pair.windows.items():
+                self._remember(arm, window)
+        return pair
 
     def _remember(self, arm: Arm, window: Window) -> None:
         self.in_all[arm] = merge(self.in_all[arm], window) if arm in self.in_all else window

@@ -11,11 +11,19 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import NO_GUARDS, Deadline, Design, Interval, Proposal, Trial, TrialPlan, uneven
+from ml_postgres_optimization.trials import (
+    NO_GUARDS,
+    Deadline,
+    Design,
+    Interval,
+    Proposal,
+    Trial,
+    TrialPlan,
+)
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 # What the issue asks of a final comparison.
@@ -88,7 +96,7 @@ class Controller:
         self._model = model
         self._subscribers = tuple(subscribers)
         self._end_seconds = math.inf
-        self._last_trial_ends_seconds = math.inf
+        self._budget = Budget(math.inf)
         self._most_trials = math.inf
         self._is_late = False
 
@@ -160,14 +168,21 @@ class Controller:
         return self._ask_and_try(ledger)
 
     def _begin(self, budget: Budget) -> None:
-        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
-        least = self._plan.seconds_for(self._plan.thresholds.min_pairs + 2)
-        wanted = min(self._plan.seconds_for(_PROOF_PAIRS), max(least, budget.seconds * _PROOF_SHARE))
-        proof_seconds = min(wanted, budget.seconds * _LARGEST_PROOF_SHARE)
         self._is_late = False
+        self._budget = budget
         self._most_trials = math.inf if budget.trials is None else budget.trials
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
-        self._last_trial_ends_seconds = self._end_seconds - (proof_seconds if budget.prove else 0.0)
+
+    @property
+    def _proof_seconds(self) -> float:
+        """What is kept for the proof."""
+        if not self._budget.prove:
+            return 0.0
+        plan, seconds = self._known_plan, self._budget.seconds
+        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
+        least = plan.seconds_for(plan.thresholds.min_pairs + 2)
+        wanted = min(plan.seconds_for(_PROOF_PAIRS), max(least, seconds * _PROOF_SHARE))
+        return min(wanted, seconds * _LARGEST_PROOF_SHARE)
 
     def _learn(self, window: Window, initial: Configuration) -> None:
         """Let the search know the load, and what was learned under similar ones."""
@@ -238,7 +253,7 @@ class Controller:
 
     def _trials_end_seconds(self, ledger: Ledger) -> float:
         """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""
-        return self._last_trial_ends_seconds if ledger.promoted else self._end_seconds
+        return self._end_seconds - (self._proof_seconds if ledger.promoted else 0.0)
 
     def _has_time(self, ledger: Ledger, change: Change | None = None) -> bool:
         """Tell whether a trial of `change`, or of any where none is given, can still be decided in time."""
@@ -256,7 +271,7 @@ class Controller:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         change = Change(ledger.incumbent, ledger.initial)
         design = self._laboratory.design_of(change, may_divide=False)
-        needed_seconds = self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+        needed_seconds = self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
         if self._seconds_until(self._end_seconds) >= needed_seconds:
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
@@ -264,7 +279,12 @@ class Controller:
 
     def _least_seconds(self, change: Change | None) -> float:
         design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
-        return self._plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+        return self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+
+    @property
+    def _known_plan(self) -> TrialPlan:
+        """The plan, with what trials have shown of how long the response takes to settle."""
+        return self._laboratory.settling.applied_to(self._plan)
 
     def _deadline_of(self, ledger: Ledger, change: Change) -> Deadline:
         """Give a trial half of what is left for trials, or twice what it takes at least, whichever is more."""
@@ -357,21 +377,6 @@ def _seen(window: Window) -> str:
         f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
         f"{window.response.mean_seconds * 1000:.2f} ms on average"
     )
-
-
-def described_so_far(pairs: int, interval: Interval) -> str:
-    """Say in a few words what the pairs show."""
-    if interval.low == 0 and interval.high == math.inf:
-        return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} (too few for an interval)"
-    return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
-
-
-def described(trial: Trial) -> str:
-    """Say in a sentence how a trial ended, and why."""
-    verdict = trial.verdict
-    interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
-    told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
-    return f"{told}; {note}" if (note := uneven(trial.figures)) else told
 
 
 def _proven(ledger: Ledger) -> str:

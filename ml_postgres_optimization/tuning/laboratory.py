@@ -25,6 +25,7 @@ from ml_postgres_optimization.trials import (
     Proposal,
     Restarting,
     ServerArena,
+    Settling,
     Switchback,
     Trial,
     TrialPlan,
@@ -32,7 +33,7 @@ from ml_postgres_optimization.trials import (
 )
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy, Where
 
-_Layout = Callable[[ServerArena, TrialPlan, Change, Mapping[str, str]], Blocks]
+_Layout = Callable[[ServerArena, TrialPlan, Change, Mapping[str, str], Settling], Blocks]
 _LAYOUTS: Mapping[Design, _Layout] = {
     Design.SWITCHBACK: Switchback,
     Design.CONCURRENT: Concurrent,
@@ -55,6 +56,8 @@ class Laboratory:
         None where the sessions are not ours.
     labels : mapping of str to str
         Put on every window; ``run`` and ``level`` for two.
+    settling : Settling, optional
+        What its trials have shown of how long the response takes to settle; each goes on from the one before.
     """
 
     guard: Guard
@@ -63,6 +66,7 @@ class Laboratory:
     rng: random.Random
     load: Load | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    settling: Settling = field(default_factory=Settling)
 
     def watch(
         self,
@@ -164,7 +168,7 @@ class Laboratory:
         """Lay out the blocks of a trial whose change is guarded already."""
         arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
         layout = _LAYOUTS[design or self.design_of(change)]
-        return layout(arena, plan, change, {**self.labels, "trial": trial_id})
+        return layout(arena, plan, change, {**self.labels, "trial": trial_id}, self.settling)
 
 
 def open_study(

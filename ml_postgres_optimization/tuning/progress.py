@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Interval, Proposal, Trial
+from ml_postgres_optimization.trials import Interval, Proposal, Trial, uneven, unsettled
 
 
 class Stage(StrEnum):
@@ -61,3 +62,19 @@ class Progress:
 
 
 Subscriber = Callable[[Progress], None]
+
+
+def described_so_far(pairs: int, interval: Interval) -> str:
+    """Say in a few words what the pairs show."""
+    if interval.low == 0 and interval.high == math.inf:
+        return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} (too few for an interval)"
+    return f"{pairs} pairs, candidate over baseline {interval.ratio:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+
+
+def described(trial: Trial) -> str:
+    """Say in a sentence how a trial ended, and why."""
+    verdict = trial.verdict
+    interval = Interval(verdict.ratio, verdict.ratio_low, verdict.ratio_high)
+    told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
+    notes = (note for note in (uneven(trial.figures), unsettled(trial.figures)) if note)
+    return "; ".join((told, *notes))

@@ -140,6 +140,22 @@ def test_a_trial_without_pairs_is_told_without_the_pictures_that_need_them(here,
     assert page.count("<img ") == 1
 
 
+def test_what_was_discarded_after_a_switch_is_told(here):
+    figures = {"settle_seconds": 4.5, "settle_pairs_left_out": 2.0}
+    add(here, replace(PROMOTED, figures=figures))
+    told = "Discarded before each block: 4.5 s; 2 pairs that began before the response had settled were left out."
+    assert told in " ".join(here("explain").done().out.split())
+    document = here("explain", "--json").done().document
+    assert document["settle_seconds"] == 4.5
+    assert document["figures"] == figures
+
+
+def test_a_trial_of_an_earlier_version_does_not_say_what_was_discarded(here):
+    add(here, replace(PROMOTED, figures={}))
+    assert "Discarded" not in here("explain").done().out
+    assert here("explain", "--json").done().document["settle_seconds"] is None
+
+
 def test_the_effect_by_every_measure_is_kept(here):
     test = PairedTest()
     pairs = tuple(Pair(0.010, 0.007 + 0.0001 * number, number % 2 == 0) for number in range(12))

@@ -117,6 +117,24 @@ def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
     assert 0.4 * offered < sum(window.operations_total for window in ground.store.windows()) < 2.5 * offered
 
 
+@pytest.mark.parametrize(
+    ("values", "design"), [({"bgwriter_delay": 100}, "switchback"), ({"jit": False}, "concurrent")]
+)
+def test_blocks_are_looked_into_whether_they_began_too_early_and_are_told_as_one(ground, values, design):
+    candidate = ground.initial.replaced(values)
+    plan = TrialPlan(block_seconds=4.0, client_settle_seconds=0.1, max_pairs=1, guards=NO_GUARDS)
+    trial = ground.laboratory.hold(ground.initial, Proposal(candidate, "user", "to see"), plan)
+    assert trial.design == design
+    assert len(trial.verdict.pairs) == 1
+    least = 2.0 if design == "switchback" else 0.1
+    assert least <= trial.figures["settle_seconds"] <= 8.0
+    windows = ground.store.windows()
+    pairs = 1 + trial.figures.get("settle_pairs_left_out", 0)
+    assert len(windows) == 1 + pairs * (2 if design == "switchback" else 1)
+    assert all(4.0 <= window.duration_seconds < 5.0 for window in windows)
+    assert all(window.operations_total > 0.5 * RATE * window.duration_seconds for window in windows)
+
+
 @pytest.mark.parametrize(("cost", "outcome"), [(1.1, Outcome.PROMOTED), (6.0, Outcome.UNDECIDED)])
 def test_what_sessions_can_set_is_tried_side_by_side_and_the_server_hears_only_of_what_stays(
     own_server, tmp_path, cost, outcome

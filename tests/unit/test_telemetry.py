@@ -266,6 +266,26 @@ class TestRecorder:
         assert window.duration_seconds == 10
         assert window.operations_total == 1234
 
+    def test_a_trace_is_one_window_for_subscribers_and_nothing_falls_between_its_steps(self, recorder, seen):
+        trace = recorder.trace(5, 10, configuration_id="stock", labels={"phase": "trial"})
+        assert len(trace) == 10
+        assert {round(window.duration_seconds, 6) for window in trace} == {0.5}
+        assert [window.started_at for window in trace[1:]] == [window.ended_at for window in trace[:-1]]
+        [whole] = seen
+        assert (whole.duration_seconds, whole.labels) == (5, {"phase": "trial"})
+        assert whole.operations_total == sum(window.operations_total for window in trace) == 617
+
+    def test_snapshots_that_take_their_time_do_not_make_a_trace_longer(self, target, clock):
+        honest = target.snapshot
+
+        def slow():
+            clock.sleep(0.05)
+            return honest()
+
+        target.snapshot = slow
+        trace = Recorder(target, clock, samples=target.samples).trace(5, 10, configuration_id="stock")
+        assert sum(window.duration_seconds for window in trace) == pytest.approx(5.05)
+
     def test_subscribers_are_called_in_their_order(self, target, clock):
         called = []
         subscribers = [lambda _: called.append("first"), lambda _: called.append("second")]

@@ -22,6 +22,7 @@ from ml_postgres_optimization.trials import (
     Outcome,
     Proposal,
     ServerArena,
+    Switch,
     Switchback,
     Thresholds,
     TrialPlan,
@@ -131,8 +132,10 @@ def test_every_block_settles_first():
 
 def test_a_change_on_our_own_side_settles_sooner():
     plan = TrialPlan()
-    assert plan.settle_seconds_for(Change(BASELINE, BASELINE.replaced({CONCURRENCY: 4}))) == 1.0
-    assert plan.settle_seconds_for(Change(BASELINE, CANDIDATE)) == 2.0
+    fewer = Change(BASELINE, BASELINE.replaced({CONCURRENCY: 4}))
+    assert plan.settle_seconds_for(Switch.of(fewer, Design.SWITCHBACK)) == 1.0
+    assert plan.settle_seconds_for(Switch.of(Change(BASELINE, CANDIDATE), Design.SWITCHBACK)) == 2.0
+    assert plan.settle_seconds_for(Switch.of(Change(BASELINE, CANDIDATE), Design.CONCURRENT)) == 1.0
     assert plan.seconds_for(6) == 13 * 7.0
 
 

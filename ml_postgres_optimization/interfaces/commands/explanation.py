@@ -37,7 +37,7 @@ from ml_postgres_optimization.interfaces.workbench.learned import load_forest
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
-from ml_postgres_optimization.trials import Arm, Interval, Measure, uneven
+from ml_postgres_optimization.trials import Arm, Interval, Measure, uneven, unsettled
 
 LAST = "last"
 _MOST_STEPS = 12
@@ -186,6 +186,7 @@ def _facts(record: TrialRecord) -> dict[str, object]:
         "reason": record.reason,
         "predicted": {"ratio": record.predicted_ratio, "low": record.predicted_low, "high": record.predicted_high},
         "design": record.design,
+        "settle_seconds": record.figures.get("settle_seconds"),
         "outcome": record.outcome,
         "because": record.verdict_reason,
         "ratio": record.ratio,
@@ -203,6 +204,9 @@ def _story(record: TrialRecord) -> Iterator[str]:
         yield f"Expected: {interval_text(Interval(record.predicted_ratio, low, high))} in response time."
     yield f"Seen: {interval_text(effect_of(record))} in response time, over {len(record.pairs)} pairs of blocks."
     yield f"Verdict: {record.outcome}, for {record.verdict_reason}."
+    if (seconds := record.figures.get("settle_seconds")) is not None:
+        note = unsettled(record.figures)
+        yield f"Discarded before each block: {seconds:.1f} s{'; ' + note if note else ''}."
     if note := uneven(record.figures):
         yield f"Uneven between the arms: {note}."
 

@@ -169,15 +169,23 @@ class ServerArena:
         Operations that are in flight at its end have not ended in it, so it does not see how long they take; a stall
         is in it as far as its operations end in it.
         """
+        return self.trace(seconds, 1, labels=labels)[0]
+
+    def trace(self, seconds: float, steps: int, *, labels: Mapping[str, str]) -> Sequence[Window]:
+        """Record the same in `steps` short windows; see `Recorder.trace`."""
         self._recorder.discard()
-        return self._recorder.record(seconds, configuration_id=self._in_force.id, labels=labels)
+        return self._recorder.trace(seconds, steps, configuration_id=self._in_force.id, labels=labels)
 
     def measure_arms(self, seconds: float, *, labels: Mapping[str, str]) -> Mapping[Arm, Window]:
         """Record one window for each arm, of the same time; see `Recorder.record_arms`."""
+        return {arm: window for arm, (window,) in self.trace_arms(seconds, 1, labels=labels).items()}
+
+    def trace_arms(self, seconds: float, steps: int, *, labels: Mapping[str, str]) -> Mapping[Arm, Sequence[Window]]:
+        """Record the same in `steps` short windows; see `Recorder.trace_arms`."""
         self._recorder.discard()
         baseline_first: dict[str, str] = {arm: self._arms[arm] for arm in Arm}
-        windows = self._recorder.record_arms(seconds, configuration_ids=baseline_first, labels=labels)
-        return {Arm(arm): window for arm, window in windows.items()}
+        traces = self._recorder.trace_arms(seconds, steps, configuration_ids=baseline_first, labels=labels)
+        return {Arm(arm): trace for arm, trace in traces.items()}
 
     def _tell_load(self) -> None:
         """Have our own sessions take part in what has changed, as new ones would."""

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials.layout.design import TrialPlan
+from ml_postgres_optimization.trials.layout.design import Switch, TrialPlan
+from ml_postgres_optimization.trials.layout.settling import Settling
 from ml_postgres_optimization.trials.proposal import Arm, Design
 
 
@@ -23,6 +24,9 @@ class Arena(Protocol):
 
     def measure(self, seconds: float, *, labels: Mapping[str, str]) -> Window:
         """Observe for `seconds` from now on, and return what happened."""
+
+    def trace(self, seconds: float, steps: int, *, labels: Mapping[str, str]) -> Sequence[Window]:
+        """Observe the same in `steps` windows of the same length, without gaps."""
 
 
 class RestartedArena(Arena, Protocol):
@@ -41,6 +45,9 @@ class DividedArena(Arena, Protocol):
     def measure_arms(self, seconds: float, *, labels: Mapping[str, str]) -> Mapping[Arm, Window]:
         """Observe for `seconds` from now on, and return what happened in each arm."""
 
+    def trace_arms(self, seconds: float, steps: int, *, labels: Mapping[str, str]) -> Mapping[Arm, Sequence[Window]]:
+        """Observe the same in `steps` windows of the same length, without gaps."""
+
 
 class Blocks(Protocol):
     """The blocks of one trial; pairs of them are what the sequential test compares."""
@@ -57,14 +64,31 @@ class Blocks(Protocol):
     def plan(self) -> TrialPlan:
         """Lengths, limits and objective."""
 
+    @property
+    def settling(self) -> Settling | None:
+        """What is known of how long the response takes to settle; None where the plan alone says it."""
+
     def baseline(self) -> Window:
         """Run a block of the baseline, and return what happened in it."""
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run a block of each arm; the coin that exchanges them is the caller's."""
 
+    def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
+        """Run the same, and return each block in `steps` short windows."""
+
     def leave(self, configuration: Configuration) -> None:
         """Leave the baseline or the candidate in force for everybody."""
+
+
+def discarded_seconds(blocks: Blocks) -> float:
+    """Return what is discarded before the next block, of either arm."""
+    plan = blocks.settling.applied_to(blocks.plan) if blocks.settling else blocks.plan
+    return plan.settle_seconds_for(Switch.of(blocks.change, blocks.design))
+
+
+def _in_order(candidate_first: bool) -> tuple[Arm, Arm]:
+    return (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +102,15 @@ class Switchback:
     change : Change
     labels : mapping of str to str
         Put on every window, beside ``phase`` and ``arm``.
+    settling : Settling, optional
+        Says how much more than the plan's length is discarded before a block.
     """
 
     arena: Arena
     plan: TrialPlan
     change: Change
     labels: Mapping[str, str] = field(default_factory=dict)
+    settling: Settling | None = None
     design = Design.SWITCHBACK
 
     def baseline(self) -> Window:
@@ -92,19 +119,28 @@ class Switchback:
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run a block of each arm, the candidate's first or last."""
-        order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
-        return {arm: self._run(arm) for arm in order}
+        return {arm: self._run(arm) for arm in _in_order(candidate_first)}
+
+    def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
+        """Run the same, and return each block in `steps` short windows."""
+        return {arm: self._trace(arm, steps) for arm in _in_order(candidate_first)}
 
     def leave(self, configuration: Configuration) -> None:
         """Leave `configuration` in force."""
         self.arena.switch(configuration)
 
     def _run(self, arm: Arm) -> Window:
+        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
+
+    def _trace(self, arm: Arm, steps: int) -> Sequence[Window]:
+        return self.arena.trace(self.plan.block_seconds, steps, labels=self._begun(arm))
+
+    def _begun(self, arm: Arm) -> dict[str, str]:
         # the settle time passes before every block, switched or not: what differs between the blocks of a pair
         # may hang on the coin only through the arm
         self.arena.switch(self.change.after if arm is Arm.CANDIDATE else self.change.before)
-        self.arena.settle(self.plan.settle_seconds_for(self.change))
-        return self.arena.measure(self.plan.block_seconds, labels={"phase": "trial", **self.labels, "arm": arm})
+        self.arena.settle(discarded_seconds(self))
+        return {"phase": "trial", **self.labels, "arm": arm}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +157,15 @@ class Restarting:
     change : Change
     labels : mapping of str to str
         Put on every window, beside ``phase``, ``design`` and ``arm``.
+    settling : Settling, optional
+        Says how much longer than the plan's the caches are filled before a block.
     """
 
     arena: RestartedArena
     plan: TrialPlan
     change: Change
     labels: Mapping[str, str] = field(default_factory=dict)
+    settling: Settling | None = None
     design = Design.RESTART
 
     def baseline(self) -> Window:
@@ -135,18 +174,26 @@ class Restarting:
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run a block of each arm, the candidate's first or last."""
-        order = (Arm.CANDIDATE, Arm.BASELINE) if candidate_first else (Arm.BASELINE, Arm.CANDIDATE)
-        return {arm: self._run(arm) for arm in order}
+        return {arm: self._run(arm) for arm in _in_order(candidate_first)}
+
+    def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
+        """Run the same, and return each block in `steps` short windows."""
+        return {arm: self._trace(arm, steps) for arm in _in_order(candidate_first)}
 
     def leave(self, configuration: Configuration) -> None:
         """Leave `configuration` in force, by one more restart where it is not."""
         self.arena.switch(configuration)
 
     def _run(self, arm: Arm) -> Window:
+        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
+
+    def _trace(self, arm: Arm, steps: int) -> Sequence[Window]:
+        return self.arena.trace(self.plan.block_seconds, steps, labels=self._begun(arm))
+
+    def _begun(self, arm: Arm) -> dict[str, str]:
         self.arena.renew(self.change.after if arm is Arm.CANDIDATE else self.change.before)
-        self.arena.settle(self.plan.warm_up_seconds)
-        labels = {"phase": "trial", **self.labels, "design": self.design, "arm": arm}
-        return self.arena.measure(self.plan.block_seconds, labels=labels)
+        self.arena.settle(discarded_seconds(self))
+        return {"phase": "trial", **self.labels, "design": self.design, "arm": arm}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +211,15 @@ class Concurrent:
     change : Change
     labels : mapping of str to str
         Put on every window, beside ``phase`` and ``design``.
+    settling : Settling, optional
+        Says how much more than the plan's length is discarded before a block.
     """
 
     arena: DividedArena
     plan: TrialPlan
     change: Change
     labels: Mapping[str, str] = field(default_factory=dict)
+    settling: Settling | None = None
     design = Design.CONCURRENT
 
     def baseline(self) -> Window:
@@ -178,15 +228,25 @@ class Concurrent:
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run both arms at once; the coin says which of the two parts that were drawn is the candidate's."""
-        arms = [(Arm.BASELINE, self.change.before), (Arm.CANDIDATE, self.change.after)]
-        return self._run(arms[::-1] if candidate_first else arms)
+        return self._run(self._arms(candidate_first))
+
+    def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
+        """Run the same, and return each block in `steps` short windows."""
+        labels = self._begun(self._arms(candidate_first))
+        return self.arena.trace_arms(self.plan.block_seconds, steps, labels=labels)
 
     def leave(self, configuration: Configuration) -> None:
         """Leave `configuration` in force for everybody."""
         self.arena.switch(configuration)
 
+    def _arms(self, candidate_first: bool) -> Sequence[tuple[Arm, Configuration]]:
+        arms = {Arm.BASELINE: self.change.before, Arm.CANDIDATE: self.change.after}
+        return [(arm, arms[arm]) for arm in _in_order(candidate_first)]
+
     def _run(self, arms: Sequence[tuple[Arm, Configuration]]) -> Mapping[Arm, Window]:
+        return self.arena.measure_arms(self.plan.block_seconds, labels=self._begun(arms))
+
+    def _begun(self, arms: Sequence[tuple[Arm, Configuration]]) -> dict[str, str]:
         self.arena.divide(arms)
-        self.arena.settle(self.plan.client_settle_seconds)
-        labels = {"phase": "trial", **self.labels, "design": self.design}
-        return self.arena.measure_arms(self.plan.block_seconds, labels=labels)
+        self.arena.settle(discarded_seconds(self))
+        return {"phase": "trial", **self.labels, "design": self.design}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import Change
@@ -13,6 +14,25 @@ from ml_postgres_optimization.trials.screening import Screening
 from ml_postgres_optimization.trials.verdict import Guards, Thresholds
 
 _SHORTEST_RELOAD_SETTLE_SECONDS = 2.0
+# However long a response takes to settle: a third of the time of a trial is measured at least.
+_LONGEST_SETTLE_OF_BLOCK = 2.0
+_LONGEST_SETTLE_SECONDS = 30.0
+
+
+class Switch(StrEnum):
+    """What puts the other arm in force: something of our own side, a reload or a restart."""
+
+    CLIENT = "client"
+    RELOAD = "reload"
+    RESTART = "restart"
+
+    @classmethod
+    def of(cls, change: Change | None, design: Design) -> Switch:
+        """Return what `change` needs; a reload, if unknown."""
+        if design is Design.RESTART:
+            return cls.RESTART
+        is_ours = design is Design.CONCURRENT or (change is not None and change.is_ours)
+        return cls.CLIENT if is_ours else cls.RELOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +76,8 @@ class TrialPlan:
     block_seconds : float
         Length of the measured part of a block.
     settle_seconds : float
-        Discarded before a block, at least 2, whether or not its arm changed: a backend reads new settings after a
-        reload between two commands. Only time passes; a command that runs longer ends under the old ones.
+        Discarded before a block at least, 2 or more, whether or not its arm changed: a backend reads new settings
+        after a reload between two commands. Only time passes; a command that runs longer ends under the old ones.
     client_settle_seconds : float
         The same where only our own side changes, ``client.concurrency`` or what our sessions SET: no backend has to
         hear of it.
@@ -106,15 +126,22 @@ class TrialPlan:
                 "Choose at least one pair, and blocks longer than nothing.",
             )
 
-    def settle_seconds_for(self, change: Change) -> float:
-        """Return what is discarded after a switch that `change` needs."""
-        return self.client_settle_seconds if change.is_ours else self.settle_seconds
+    def settle_seconds_for(self, switch: Switch) -> float:
+        """Return what is discarded after such a switch, at least."""
+        return {
+            Switch.CLIENT: self.client_settle_seconds,
+            Switch.RELOAD: self.settle_seconds,
+            Switch.RESTART: self.warm_up_seconds,
+        }[switch]
+
+    def longest_settle_seconds_for(self, switch: Switch) -> float:
+        """Return what is discarded at most, where the data ask for more."""
+        longest = min(_LONGEST_SETTLE_SECONDS, _LONGEST_SETTLE_OF_BLOCK * self.block_seconds)
+        return max(self.settle_seconds_for(switch), longest)
 
     def seconds_for(self, pairs: int, change: Change | None = None, design: Design = Design.SWITCHBACK) -> float:
         """Return how long `pairs` pairs take, the reference block before them included; a reload's, if unknown."""
-        if design is Design.CONCURRENT:
-            return (pairs + 1) * (self.block_seconds + self.client_settle_seconds)
-        if design is Design.RESTART:
-            return (2 * pairs + 1) * (self.block_seconds + self.restart_seconds + self.warm_up_seconds)
-        settle_seconds = self.settle_seconds if change is None else self.settle_seconds_for(change)
-        return (2 * pairs + 1) * (self.block_seconds + settle_seconds)
+        blocks = pairs + 1 if design is Design.CONCURRENT else 2 * pairs + 1
+        restart_seconds = self.restart_seconds if design is Design.RESTART else 0.0
+        settle_seconds = self.settle_seconds_for(Switch.of(change, design))
+        return blocks * (self.block_seconds + restart_seconds + settle_seconds)

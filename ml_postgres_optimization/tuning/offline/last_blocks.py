@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
-from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Arm, Blocks, Design, TrialPlan
+from ml_postgres_optimization.telemetry import Window, merge
+from ml_postgres_optimization.trials import Arm, Blocks, Design, Settling, TrialPlan
 
 
 class LastBlocks:
@@ -40,6 +41,11 @@ class LastBlocks:
         """Lengths, limits and objective."""
         return self._blocks.plan
 
+    @property
+    def settling(self) -> Settling | None:
+        """What is known of how long the response takes to settle."""
+        return self._blocks.settling
+
     def baseline(self) -> Window:
         """Run a block of the baseline."""
         self.last[Arm.BASELINE] = window = self._blocks.baseline()
@@ -50,6 +56,12 @@ class LastBlocks:
         windows = self._blocks.pair(candidate_first)
         self.last.update(windows)
         return windows
+
+    def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
+        """Run the same, and return each block in `steps` short windows."""
+        traces = self._blocks.traced_pair(candidate_first, steps)
+        self.last.update({arm: reduce(merge, trace) for arm, trace in traces.items()})
+        return traces
 
     def leave(self, configuration: Configuration) -> None:
         """Leave the baseline or the candidate in force for everybody."""

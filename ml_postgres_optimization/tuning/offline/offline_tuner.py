@@ -21,12 +21,12 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     paired_objective,
 )
-from ml_postgres_optimization.tuning.controller import Budget, described, described_so_far
+from ml_postgres_optimization.tuning.controller import Budget
 from ml_postgres_optimization.tuning.drafting import Draft
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 _PROOF_SHARE = 1 / 3
@@ -200,7 +200,8 @@ class OfflineTuner:
     def _has_time(self, change: Change | None) -> bool:
         """Tell whether a pair of `change`, or of any that needs no restart, still fits into the search's time."""
         design = None if change is None else self._laboratory.design_of(change)
-        needed = self._plan.seconds_for(1, change, *(() if design is None else (design,)))
+        plan = self._laboratory.settling.applied_to(self._plan)
+        needed = plan.seconds_for(1, change, *(() if design is None else (design,)))
         return self._search_ends_seconds - self._laboratory.clock.monotonic_seconds() >= needed
 
     def _listener(self, proposal: Proposal) -> OnPair:

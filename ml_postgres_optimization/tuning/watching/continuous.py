@@ -134,7 +134,6 @@ class ContinuousController:
         self._forecast = forecast if plan.measure is Measure.MEAN else None
         self._advice = advice
         self._subscribers = tuple(subscribers)
-        self._least_seconds = plan.seconds_for(plan.thresholds.min_pairs)
         self._recent: deque[Reading] = deque(maxlen=TREND_WINDOWS)
         self._memory = LoadMemory()
         self._limit = LimitWatch(limit_seconds)
@@ -143,6 +142,12 @@ class ContinuousController:
         self._is_idle = False
         self._begins_anew = True
         self._end_seconds = self._rested_seconds = self._next_trial_seconds = -math.inf
+
+    @property
+    def _least_seconds(self) -> float:
+        """What a trial takes at least, by what is known of how long the response takes to settle."""
+        plan = self._laboratory.settling.applied_to(self._plan)
+        return plan.seconds_for(plan.thresholds.min_pairs)
 
     def run(self, seconds: float = math.inf) -> Ledger:
         """Go on for `seconds`, for ever by default.
