@@ -5,6 +5,7 @@ from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drai
 from ml_postgres_optimization.trials.layout.blocks import (
     Arena,
     Blocks,
+    BlocksInTurn,
     Concurrent,
     DividedArena,
     RestartedArena,
@@ -26,7 +27,6 @@ from ml_postgres_optimization.trials.proposal import (
     Trial,
     Verdict,
 )
-from ml_postgres_optimization.trials.screening import Noise, Screening
 from ml_postgres_optimization.trials.sequential import PairedTest
 from ml_postgres_optimization.trials.trial import OnPair, run_trial
 from ml_postgres_optimization.trials.verdict import (
@@ -46,6 +46,7 @@ __all__ = [
     "Arena",
     "Arm",
     "Blocks",
+    "BlocksInTurn",
     "Breach",
     "Concurrent",
     "Deadline",
@@ -57,7 +58,6 @@ __all__ = [
     "Interval",
     "Load",
     "Measure",
-    "Noise",
     "OnPair",
     "Outcome",
     "Pair",
@@ -67,7 +67,6 @@ __all__ = [
     "Proposal",
     "RestartedArena",
     "Restarting",
-    "Screening",
     "ServerArena",
     "Settling",
     "Switch",

@@ -41,7 +41,6 @@ def run_trial(
     trial_id: str,
     deadline: Deadline = NEVER,
     on_pair: OnPair | None = None,
-    reference: Window | None = None,
 ) -> Trial:
     """Try `proposal` against what is in force, and stop as soon as the evidence decides.
 
@@ -65,8 +64,6 @@ def run_trial(
     deadline : Deadline, optional
     on_pair : callable, optional
         Receives the number of pairs and the interval after each pair.
-    reference : Window, optional
-        A block of the same baseline that was measured just before; the reference block is left out then.
 
     Returns
     -------
@@ -82,8 +79,8 @@ def run_trial(
     kept = blocks.change.before
     course = _Course(blocks, clock, rng, deadline, on_pair or _nobody)
     try:
-        verdict = course.verdict(reference)
-        if verdict.outcome.stays:
+        verdict = course.verdict()
+        if verdict.outcome is Outcome.PROMOTED:
             kept = blocks.change.after
     finally:
         blocks.leave(kept)
@@ -143,8 +140,8 @@ class _Course:
     def _test(self) -> PairedTest:
         return self._tests[self._plan.measure]
 
-    def verdict(self, reference: Window | None) -> Verdict:
-        self._refer_to(reference or self._baseline())
+    def verdict(self) -> Verdict:
+        self._refer_to(self._baseline())
         settled = 0
         while settled < self._plan.max_pairs:
             if self._is_late():
@@ -169,8 +166,6 @@ class _Course:
 
     def _decision(self) -> Decision | None:
         """Decide by the objective, unless a single part of the load has a veto, or may have one yet."""
-        if (screening := self._plan.screening) is not None:
-            return screening.decide(self._log_ratios)
         decision = decide(self._test, self._plan.thresholds)
         is_early = len(self._test) < self._plan.thresholds.min_pairs
         if is_early or (decision and decision.outcome is not Outcome.PROMOTED):
@@ -178,16 +173,6 @@ class _Course:
         if veto := self._parts.veto():
             return Decision(Outcome.REJECTED, _too_slow(veto, self._plan.guards.part_ratio))
         return None if decision and self._parts.suspect() else decision
-
-    @property
-    def _log_ratios(self) -> list[float]:
-        return [math.log(pair.candidate_seconds / pair.baseline_seconds) for pair in self._pairs]
-
-    @property
-    def _interval(self) -> Interval:
-        """Candidate over baseline so far, as whatever decides sees it."""
-        screening = self._plan.screening
-        return screening.interval(self._log_ratios) if screening and self._pairs else self._test.interval()
 
     @property
     def _are_ours(self) -> bool:
@@ -249,10 +234,10 @@ class _Course:
                 self._tests[measure].add(pair)
                 if measure is self._plan.measure:
                     self._pairs.append(pair)
-                    self._on_pair(len(self._pairs), self._interval)
+                    self._on_pair(len(self._pairs), self._test.interval())
 
     def _conclude(self, outcome: Outcome, reason: str) -> Verdict:
-        ratio, low, high = self._interval
+        ratio, low, high = self._test.interval()
         if not self._pairs:
             why = (
                 "too little ran in both blocks" if self._can_refer_to(self._reference) else "nothing was seen to run"
@@ -263,7 +248,7 @@ class _Course:
         return Verdict(outcome, ratio, low, high, tuple(self._pairs), reason)
 
     def _aborted(self, candidate: Health, reason: str) -> Verdict:
-        ratio, low, high = self._interval
+        ratio, low, high = self._test.interval()
         if not self._pairs:
             ratio = candidate.mean_seconds / self._worst.mean_seconds
             # what finishes nothing has no mean, and takes for ever

@@ -16,6 +16,7 @@ from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials import (
     NEVER,
     Blocks,
+    BlocksInTurn,
     Concurrent,
     Deadline,
     Design,
@@ -150,7 +151,7 @@ class Laboratory:
         trial_id = self.new_trial_id()
         with self.guard.trial(change, trial_id) as guarded:
             trial = run_trial(
-                self.blocks(guarded, trial_id, change, plan, design),
+                self._blocks(guarded, trial_id, change, plan, design or self.design_of(change)),
                 proposal,
                 clock=self.clock,
                 rng=self.rng,
@@ -162,13 +163,18 @@ class Laboratory:
                 guarded.confirm()
         return trial
 
-    def blocks(
-        self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan, design: Design | None = None
+    def _blocks(
+        self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan, design: Design
     ) -> Blocks:
-        """Lay out the blocks of a trial whose change is guarded already."""
         arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
-        layout = _LAYOUTS[design or self.design_of(change)]
-        return layout(arena, plan, change, {**self.labels, "trial": trial_id}, self.settling)
+        return _LAYOUTS[design](arena, plan, change, {**self.labels, "trial": trial_id}, self.settling)
+
+    def blocks_in_turn(self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan) -> BlocksInTurn:
+        """Lay out the blocks of a change that is guarded already, one after the other."""
+        arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
+        is_restarted = self.design_of(change, may_divide=False) is Design.RESTART
+        labels = {**self.labels, "trial": trial_id}
+        return (Restarting if is_restarted else Switchback)(arena, plan, change, labels, self.settling)
 
 
 def open_study(

@@ -92,11 +92,23 @@ def test_nothing_is_searched_where_nothing_runs(bench):
     assert bench.events[-1].stage is Stage.QUIET
 
 
-def test_a_screening_needs_no_reference_block_of_its_own(bench):
+def test_a_screening_begins_with_the_candidate_beside_blocks_that_are_there(bench):
     tuner(bench).run(bench.initial, [Draft.of({"jit": False}, "user", "to see")], Budget(60, patience=0, prove=False))
     (decided,) = [event.trial for event in bench.events if event.stage is Stage.DECIDED]
     labels = [window.labels for window in bench.store.windows() if window.labels.get("trial") == decided.id]
-    assert len(labels) == 2 * len(decided.verdict.pairs)
+    arms = [str(each["arm"]) for each in labels]
+    assert arms == ["candidate", "baseline"] * (len(arms) // 2) + ["candidate"]
+    assert arms.count("candidate") == len(decided.verdict.pairs)
+
+
+def test_candidates_that_one_block_shows_to_be_slow_share_the_incumbent_s_blocks(bench):
+    drafts = [Draft.of({"work_mem": value}, "forest", "bad") for value in (1024, 1100, 1200, 1300, 1400, 1500)]
+    slow = [Draft(draft.values, "rules", draft.reason) for draft in drafts]
+    tuner(bench).run(bench.initial, slow, Budget(400, patience=0, prove=False))
+    arms = [str(window.labels["arm"]) for window in bench.store.windows() if "arm" in window.labels]
+    assert arms.count("baseline") < arms.count("candidate")
+    longest = max(len(run) for run in "".join(arm[0] for arm in arms).split("b"))
+    assert longest <= 4, "the incumbent is looked at again now and then"
 
 
 @pytest.mark.parametrize("seed", range(6))

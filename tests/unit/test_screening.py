@@ -1,4 +1,4 @@
-"""Screening: a few pairs, and what was thought before."""
+"""Screening: a few blocks, and what was thought before."""
 
 import math
 import random
@@ -7,49 +7,55 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_postgres_optimization.trials import Noise, Outcome, Screening
+from ml_postgres_optimization.trials import Outcome
+from ml_postgres_optimization.tuning.offline import Noise, Screening, Seen
 
-RATIOS = st.lists(st.floats(-0.5, 0.5), min_size=1, max_size=4)
-
-
-def test_without_a_pair_nothing_is_decided():
-    assert Screening(Noise(0.1)).decide([]) is None
+NOISE = 0.1
 
 
-def test_one_pair_may_give_up_a_candidate_and_never_prefers_one():
-    screening = Screening(Noise(0.1), expected_deviation=0.15)
-    assert screening.decide([0.2]).outcome is Outcome.REJECTED
-    assert screening.decide([-0.9]) is None
+def seen(log_ratio, blocks, *, noise=NOISE, incumbent=4):
+    return Seen(log_ratio, noise * math.sqrt(1 / blocks + 1 / incumbent), blocks)
 
 
-def test_two_good_pairs_prefer_it():
-    assert Screening(Noise(0.1)).decide([-0.2, -0.15]).outcome is Outcome.PREFERRED
+def test_one_block_may_give_up_a_candidate_and_never_prefers_one():
+    screening = Screening(expected_deviation=0.15)
+    assert screening.decide(seen(0.2, 1)).outcome is Outcome.REJECTED
+    assert screening.decide(seen(-0.9, 1)) is None
 
 
-def test_the_last_pair_decides_either_way():
-    screening = Screening(Noise(0.3), max_pairs=4)
-    assert screening.decide([-0.2, -0.1, -0.2]) is None
-    assert screening.decide([-0.2, -0.1, -0.2, -0.2]).outcome is Outcome.PREFERRED
-    assert screening.decide([0.05, -0.05, 0.05, -0.05]).outcome is Outcome.REJECTED
+def test_two_good_blocks_prefer_it():
+    assert Screening().decide(seen(-0.25, 2)).outcome is Outcome.PREFERRED
 
 
-@given(RATIOS, st.floats(0.01, 0.5))
-def test_the_estimate_lies_between_what_was_thought_and_what_was_seen(log_ratios, deviation):
-    screening = Screening(Noise(deviation), expected_log_ratio=-0.1)
-    seen = sum(log_ratios) / len(log_ratios)
-    mean, _ = screening.estimate(log_ratios)
-    assert min(-0.1, seen) - 1e-9 <= mean <= max(-0.1, seen) + 1e-9
-    ratio, low, high = screening.interval(log_ratios)
+def test_the_last_block_decides_either_way():
+    screening = Screening(max_blocks=4)
+    assert screening.decide(seen(-0.2, 3, noise=0.3)) is None
+    assert screening.decide(seen(-0.3, 4, noise=0.3)).outcome is Outcome.PREFERRED
+    assert screening.decide(seen(0.0, 4, noise=0.3)).outcome is Outcome.REJECTED
+
+
+def test_what_is_trusted_is_not_given_up_by_a_single_block():
+    trusted = Screening(-0.1, 0.3, min_blocks=2)
+    assert trusted.decide(seen(0.5, 1)) is None
+    assert trusted.decide(seen(0.5, 2)).outcome is Outcome.REJECTED
+
+
+@given(st.floats(-0.5, 0.5), st.integers(1, 4), st.floats(0.01, 0.5))
+def test_the_estimate_lies_between_what_was_thought_and_what_was_seen(log_ratio, blocks, noise):
+    screening, shown = Screening(expected_log_ratio=-0.1), seen(log_ratio, blocks, noise=noise)
+    mean, _ = screening.estimate(shown)
+    assert min(-0.1, log_ratio) - 1e-9 <= mean <= max(-0.1, log_ratio) + 1e-9
+    ratio, low, high = screening.interval(shown)
     assert low < ratio < high
 
 
-@given(RATIOS, st.floats(0.01, 0.5))
-def test_more_noise_lets_a_pair_say_less(log_ratios, deviation):
-    quiet, loud = Screening(Noise(deviation)), Screening(Noise(2 * deviation))
-    assert abs(loud.estimate(log_ratios)[0]) <= abs(quiet.estimate(log_ratios)[0]) + 1e-12
+@given(st.floats(-0.5, 0.5), st.integers(1, 4), st.floats(0.01, 0.5))
+def test_more_noise_lets_a_block_say_less(log_ratio, blocks, noise):
+    quiet, loud = (Screening().estimate(seen(log_ratio, blocks, noise=n))[0] for n in (noise, 2 * noise))
+    assert abs(loud) <= abs(quiet) + 1e-12
 
 
-def test_the_noise_is_learned_from_pairs_of_the_same_two_configurations():
+def test_the_noise_is_learned_from_blocks_of_one_configuration():
     rng = random.Random(1)
     noise = Noise(0.1)
     for trial in range(200):
@@ -65,25 +71,17 @@ def test_equal_candidates_are_preferred_now_and_then_and_better_ones_mostly():
         return sum(screened(effect, rng) is Outcome.PREFERRED for _ in range(1000)) / 1000
 
     assert preferred(0.0) < 0.35
-    assert preferred(math.log(0.8)) > 0.9
-    assert preferred(math.log(1.1)) < 0.05
+    assert preferred(math.log(0.75)) > 0.9
+    assert preferred(math.log(1.1)) < 0.1
 
 
 def screened(effect, rng):
-    screening, seen = Screening(Noise(0.1), expected_deviation=0.15), []
-    while (decision := screening.decide(seen)) is None:
-        seen.append(rng.gauss(effect, 0.1))
-    return decision.outcome
-
-
-def test_the_noise_of_pairs_is_known_from_blocks_before_the_first_pair():
-    rng = random.Random(3)
-    blocks = [math.exp(rng.gauss(0, 0.2)) for _ in range(400)]
-    assert Noise.of_blocks(blocks).deviation == pytest.approx(0.2 * math.sqrt(2), rel=0.1)
-    assert Noise.of_blocks([]) == Noise.of_blocks([1.0]) == Noise()
-
-
-def test_what_is_trusted_is_not_given_up_by_a_single_pair():
-    trusted = Screening(Noise(0.1), expected_log_ratio=-0.1, expected_deviation=0.3, min_pairs=2)
-    assert trusted.decide([0.5]) is None
-    assert trusted.decide([0.5, 0.4]).outcome is Outcome.REJECTED
+    """Screen a candidate of this true effect, against four blocks of the incumbent to begin with."""
+    screening = Screening(0.0, 0.15)
+    incumbent, candidate = [rng.gauss(0, NOISE) for _ in range(4)], []
+    while True:
+        candidate.append(rng.gauss(effect, NOISE))
+        difference = sum(candidate) / len(candidate) - sum(incumbent[-4:]) / 4
+        if decision := screening.decide(seen(difference, len(candidate))):
+            return decision.outcome
+        incumbent.append(rng.gauss(0, NOISE))

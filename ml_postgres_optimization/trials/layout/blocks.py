@@ -81,6 +81,13 @@ class Blocks(Protocol):
         """Leave the baseline or the candidate in force for everybody."""
 
 
+class BlocksInTurn(Blocks, Protocol):
+    """Blocks that can be run one by one."""
+
+    def block(self, arm: Arm) -> Window:
+        """Run a block of one arm, and return what happened in it."""
+
+
 def discarded_seconds(blocks: Blocks) -> float:
     """Return what is discarded before the next block, of either arm."""
     plan = blocks.settling.applied_to(blocks.plan) if blocks.settling else blocks.plan
@@ -115,11 +122,15 @@ class Switchback:
 
     def baseline(self) -> Window:
         """Run a block of the baseline."""
-        return self._run(Arm.BASELINE)
+        return self.block(Arm.BASELINE)
+
+    def block(self, arm: Arm) -> Window:
+        """Run a block of one arm."""
+        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run a block of each arm, the candidate's first or last."""
-        return {arm: self._run(arm) for arm in _in_order(candidate_first)}
+        return {arm: self.block(arm) for arm in _in_order(candidate_first)}
 
     def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
         """Run the same, and return each block in `steps` short windows."""
@@ -128,9 +139,6 @@ class Switchback:
     def leave(self, configuration: Configuration) -> None:
         """Leave `configuration` in force."""
         self.arena.switch(configuration)
-
-    def _run(self, arm: Arm) -> Window:
-        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
 
     def _trace(self, arm: Arm, steps: int) -> Sequence[Window]:
         return self.arena.trace(self.plan.block_seconds, steps, labels=self._begun(arm))
@@ -170,11 +178,15 @@ class Restarting:
 
     def baseline(self) -> Window:
         """Run a block of the baseline."""
-        return self._run(Arm.BASELINE)
+        return self.block(Arm.BASELINE)
+
+    def block(self, arm: Arm) -> Window:
+        """Run a block of one arm."""
+        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
 
     def pair(self, candidate_first: bool) -> Mapping[Arm, Window]:
         """Run a block of each arm, the candidate's first or last."""
-        return {arm: self._run(arm) for arm in _in_order(candidate_first)}
+        return {arm: self.block(arm) for arm in _in_order(candidate_first)}
 
     def traced_pair(self, candidate_first: bool, steps: int) -> Mapping[Arm, Sequence[Window]]:
         """Run the same, and return each block in `steps` short windows."""
@@ -183,9 +195,6 @@ class Restarting:
     def leave(self, configuration: Configuration) -> None:
         """Leave `configuration` in force, by one more restart where it is not."""
         self.arena.switch(configuration)
-
-    def _run(self, arm: Arm) -> Window:
-        return self.arena.measure(self.plan.block_seconds, labels=self._begun(arm))
 
     def _trace(self, arm: Arm, steps: int) -> Sequence[Window]:
         return self.arena.trace(self.plan.block_seconds, steps, labels=self._begun(arm))

@@ -10,7 +10,6 @@ from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.trials.objective import Measure
 from ml_postgres_optimization.trials.proposal import Design
-from ml_postgres_optimization.trials.screening import Screening
 from ml_postgres_optimization.trials.verdict import Guards, Thresholds
 
 _SHORTEST_RELOAD_SETTLE_SECONDS = 2.0
@@ -92,8 +91,6 @@ class TrialPlan:
         Probability that the interval ever misses the truth; an equal candidate is promoted with half of it at most.
     measure : Measure
         The objective.
-    screening : Screening, optional
-        Decides instead of the thresholds, where what is found is proven later.
 
     Raises
     ------
@@ -111,7 +108,6 @@ class TrialPlan:
     measure: Measure = Measure.MEAN
     thresholds: Thresholds = field(default_factory=Thresholds)
     guards: Guards = field(default_factory=Guards)
-    screening: Screening | None = None
 
     def __post_init__(self) -> None:
         if self.settle_seconds < _SHORTEST_RELOAD_SETTLE_SECONDS:

@@ -30,7 +30,7 @@ class Looks:
     A pair in which it has not is left out, and from the second time on more is discarded before every later block,
     of both arms. As the blocks of one pair would say the same if they were exchanged, whether it is left out tells
     nothing about the coin; and the length is fixed before the coins of the pairs that come. So the sequential test
-    holds as it does without. A screening has too few pairs to leave one out; it goes by what was learned.
+    holds as it does without.
 
     Parameters
     ----------
@@ -49,8 +49,7 @@ class Looks:
         self._switch = Switch.of(blocks.change, blocks.design)
         self._steps = min(_MOST_STEPS, int(blocks.plan.block_seconds / _STEP_SECONDS))
         # a switch to the candidate and one back
-        may_look = blocks.settling and not blocks.plan.screening and self._steps >= _FEWEST_STEPS
-        self._switches_to_see = 2 if may_look else 0
+        self._switches_to_see = 2 if blocks.settling and self._steps >= _FEWEST_STEPS else 0
         self._suspected_seconds = 0.0
         self.left_out = 0
         self.is_cut_off = False

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Arm, OnPair, Proposal, Trial, TrialPlan, run_trial
+from ml_postgres_optimization.trials import Arm, BlocksInTurn, Design, Proposal, Trial, TrialPlan
 from ml_postgres_optimization.tuning.laboratory import Laboratory
-from ml_postgres_optimization.tuning.offline.last_blocks import LastBlocks
+from ml_postgres_optimization.tuning.offline.course import Course, Latest, OnBlock
+from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 
 
 class Ladder:
@@ -24,17 +26,25 @@ class Ladder:
     laboratory : Laboratory
     initial : Configuration
         In force now.
-    reference : Window
-        A block of `initial`, measured just now.
+    windows : sequence of Window
+        Blocks of `initial`, measured just now.
+
+    Attributes
+    ----------
+    noise : Noise
+        Of blocks, learned from all so far.
     """
 
-    def __init__(self, laboratory: Laboratory, initial: Configuration, reference: Window) -> None:
+    def __init__(
+        self, laboratory: Laboratory, initial: Configuration, windows: Sequence[Window], noise: Noise
+    ) -> None:
         self._laboratory = laboratory
         self._rungs = ExitStack()
-        self._reference = reference
+        self._latest = Latest(windows)
+        self.noise = noise
         self.incumbent = initial
 
-    def screen(self, proposal: Proposal, plan: TrialPlan, *, on_pair: OnPair | None = None) -> Trial:
+    def screen(self, proposal: Proposal, plan: TrialPlan, screening: Screening, *, on_block: OnBlock) -> Trial:
         """Try `proposal` against the incumbent; where it is preferred, it is the incumbent from now on.
 
         Raises
@@ -45,28 +55,27 @@ class Ladder:
             If the server or the journal fails.
         """
         laboratory, change = self._laboratory, Change(self.incumbent, proposal.configuration)
-        trial_id = laboratory.new_trial_id()
+        trial_id, started_at = laboratory.new_trial_id(), laboratory.clock.now()
         with ExitStack() as rung:
             guarded = rung.enter_context(laboratory.guard.trial(change, trial_id))
-            blocks = LastBlocks(laboratory.blocks(guarded, trial_id, change, plan))
-            trial = run_trial(
-                blocks,
-                proposal,
-                clock=laboratory.clock,
-                rng=laboratory.rng,
-                trial_id=trial_id,
-                on_pair=on_pair,
-                reference=self._reference,
-            )
-            self._remember(blocks, stays=trial.verdict.outcome.stays)
-            if trial.verdict.outcome.stays:
+            blocks = laboratory.blocks_in_turn(guarded, trial_id, change, plan)
+            course = Course(blocks, self._latest_for(blocks), screening, self.noise, on_block)
+            verdict = course.verdict()
+            blocks.leave(change.after if verdict.outcome.stays else change.before)
+            self.noise = self.noise.after(course.logs(course.windows))
+            if verdict.outcome.stays:
                 self._rungs.enter_context(rung.pop_all())
-                self.incumbent = proposal.configuration
-        return trial
+                self._latest, self.incumbent = Latest(course.windows), proposal.configuration
+            self._latest.is_stale |= blocks.design is Design.RESTART
+        return Trial(
+            trial_id, change.before, proposal, verdict, started_at, laboratory.clock.now(), design=blocks.design
+        )
 
-    def _remember(self, blocks: LastBlocks, *, stays: bool) -> None:
-        """Refer the next trial to the latest block of what will be its baseline."""
-        self._reference = blocks.last.get(Arm.CANDIDATE if stays else Arm.BASELINE, self._reference)
+    def _latest_for(self, blocks: BlocksInTurn) -> Latest:
+        """Return the blocks to compare with: after restarts, only those that had one too."""
+        if blocks.design is not Design.RESTART:
+            return self._latest
+        return Latest([blocks.block(Arm.BASELINE)])
 
     def __enter__(self) -> Self:
         return self

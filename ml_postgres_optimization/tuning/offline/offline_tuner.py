@@ -13,10 +13,9 @@ from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import (
     Deadline,
     Interval,
-    Noise,
+    Measure,
     OnPair,
     Proposal,
-    Screening,
     Trial,
     TrialPlan,
     paired_objective,
@@ -25,6 +24,7 @@ from ml_postgres_optimization.tuning.controller import Budget
 from ml_postgres_optimization.tuning.drafting import Draft
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
+from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
@@ -35,14 +35,14 @@ _FIRST_BLOCKS = 3
 # What is thought of a candidate before it is tried. The rules are the experience of many servers, and see what blocks
 # of seconds do not (checkpoints, growth): they are gone on with unless they seem worse. What the search comes up with
 # is as likely worse as better. Own judgement.
-_RULES = Screening(Noise(), expected_log_ratio=math.log(0.9), expected_deviation=0.3, min_pairs=2, likely=0.5)
-_SEARCH = Screening(Noise(), expected_log_ratio=0.0, expected_deviation=0.15)
+_RULES = Screening(math.log(0.9), 0.3, min_blocks=2, likely=0.5)
+_SEARCH = Screening(0.0, 0.15)
 
 
 class OfflineTuner:
     """Tune a server that nobody relies on meanwhile.
 
-    Candidates are screened against the incumbent, a pair or a few each, and the better one is gone on with, unproven
+    Candidates are screened against the incumbent, a block or a few each, and the better one is gone on with, unproven
     (`Screening`). In the last third of the time what was found is tried against what was in force at the start, by
     the always-valid test; only that can leave it in force.
 
@@ -67,7 +67,6 @@ class OfflineTuner:
         self._study = study
         self._plan = plan
         self._subscribers = tuple(subscribers)
-        self._noise = Noise()
         self._trials: list[Trial] = []
         self._accumulated = 0.0
         self._end_seconds = math.inf
@@ -94,12 +93,14 @@ class OfflineTuner:
             If the server or the journal fails; the initial configuration is in force, or will be at the next start.
         """
         self._begin(budget)
-        window = self._watched(initial)
+        windows = [self._laboratory.watch(self._plan.block_seconds, initial) for _ in range(_FIRST_BLOCKS)]
+        window, noise = windows[-1], noise_of(windows, self._plan.measure)
+        self._tell(Stage.WATCHED, f"{_seen(window)}; blocks differ by {noise.deviation:.0%}", window=window)
         if not window.operations_total:
             self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
             return Tuned(initial, initial)
         self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
-        with Ladder(self._laboratory, initial, window) as ladder:
+        with Ladder(self._laboratory, initial, windows, noise) as ladder:
             self._try_drafts(ladder, drafts)
             self._search(ladder, budget)
             best = ladder.incumbent
@@ -107,19 +108,9 @@ class OfflineTuner:
         return Tuned(initial, best, tuple(self._trials), proof)
 
     def _begin(self, budget: Budget) -> None:
-        self._noise, self._trials, self._accumulated = Noise(), [], 0.0
+        self._trials, self._accumulated = [], 0.0
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._search_ends_seconds = self._end_seconds - (budget.seconds * _PROOF_SHARE if budget.prove else 0.0)
-
-    def _watched(self, initial: Configuration) -> Window:
-        """Watch a few blocks, learn from them how much blocks differ, and return the last."""
-        windows = [self._laboratory.watch(self._plan.block_seconds, initial) for _ in range(_FIRST_BLOCKS)]
-        last = windows[-1]
-        seconds = [paired_objective(one, last, reference=last, measure=self._plan.measure)[0] for one in windows]
-        self._noise = Noise.of_blocks(seconds)
-        told = f"{_seen(last)}; pairs of blocks differ by {self._noise.deviation:.0%}"
-        self._tell(Stage.WATCHED, told, window=last)
-        return last
 
     def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft]) -> None:
         was_preferred = False
@@ -128,9 +119,8 @@ class OfflineTuner:
                 continue
             before = ladder.incumbent
             proposal = Proposal(before.replaced(draft.values(before)), draft.origin, draft.reason)
-            screening = replace(_RULES, noise=self._noise)
             if proposal.configuration != before and self._has_time(Change(before, proposal.configuration)):
-                self._screen(ladder, proposal, screening)
+                self._screen(ladder, proposal, _RULES)
             was_preferred = ladder.incumbent != before
 
     def _search(self, ladder: Ladder, budget: Budget) -> None:
@@ -138,8 +128,7 @@ class OfflineTuner:
         while self._is_worth_it(failures, budget) and self._has_time(None):
             before = ladder.incumbent
             asked = self._study.ask(before)
-            screening = replace(_SEARCH, noise=self._noise)
-            self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), screening, asked)
+            self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), _SEARCH, asked)
             failures = 0 if ladder.incumbent != before else failures + 1
 
     def _is_worth_it(self, failures: int, budget: Budget) -> bool:
@@ -158,11 +147,10 @@ class OfflineTuner:
         """Screen `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
         changed = Change(ladder.incumbent, proposal.configuration).knobs
         self._tell(Stage.PROPOSED, f"{proposal.reason}: {', '.join(changed)}", proposal=proposal)
-        plan = replace(self._plan, screening=screening, max_pairs=screening.max_pairs)
         try:
             if not changed:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
-            trial = ladder.screen(proposal, plan, on_pair=self._listener(proposal))
+            trial = ladder.screen(proposal, self._plan, screening, on_block=self._listener(proposal))
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
@@ -173,13 +161,9 @@ class OfflineTuner:
         self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
 
     def _remember(self, trial: Trial) -> None:
-        verdict = trial.verdict
         self._trials.append(trial)
-        self._noise = self._noise.after(
-            [math.log(pair.candidate_seconds / pair.baseline_seconds) for pair in verdict.pairs]
-        )
-        if verdict.outcome.stays:
-            self._accumulated += math.log(verdict.ratio)
+        if trial.verdict.outcome.stays:
+            self._accumulated += math.log(trial.verdict.ratio)
 
     def _prove(self, initial: Configuration, best: Configuration) -> Trial | None:
         """Try what was found against what was in force at the start, as if nothing were known of it."""
@@ -225,6 +209,13 @@ class OfflineTuner:
         progress = Progress(stage, clock.now(), message, remaining_seconds, proposal, interval, trial, window)
         for subscriber in self._subscribers:
             subscriber(progress)
+
+
+def noise_of(windows: Sequence[Window], measure: Measure) -> Noise:
+    """Return how much blocks of one configuration differ, those of a usual machine at first."""
+    last = windows[-1]
+    pairs = [paired_objective(last, one, reference=last, measure=measure) for one in windows]
+    return Noise().after([math.log(this / first) for first, this in pairs if this > 0 and first > 0])
 
 
 def _seen(window: Window) -> str:

@@ -45,7 +45,7 @@ def tuned_page(
         Section(
             "The search",
             [
-                "Each candidate was compared with the best one until then, by a pair of blocks or a few. What was "
+                "Each candidate was compared with the best one until then, by a block or a few. What was "
                 "preferred was gone on with, and is not proven by that; only the proof is."
             ],
             tables=[trials],

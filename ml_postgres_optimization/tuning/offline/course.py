@@ -1,0 +1,149 @@
+"""One screening: blocks of a candidate, beside the latest blocks of the incumbent."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.trials import (
+    Arm,
+    BlocksInTurn,
+    Breach,
+    Health,
+    Interval,
+    Outcome,
+    Pair,
+    Verdict,
+    breach,
+    paired_objective,
+)
+from ml_postgres_optimization.tuning.offline.screening import Noise, Screening, Seen
+
+OnBlock = Callable[[int, Interval], None]
+# Of the incumbent's blocks, the latest so many count; and after so many of candidates' there must be another one, as
+# the machine's good and bad times last.
+_LATEST = 4
+_LONGEST_AGO = 3
+
+
+class Latest:
+    """The latest blocks of the incumbent, what they differ by, and how long ago they were.
+
+    Parameters
+    ----------
+    windows : sequence of Window
+        Blocks of the incumbent, oldest first; at least one.
+
+    Attributes
+    ----------
+    is_stale : bool
+        Whether another block of the incumbent is due before the next of a candidate.
+    """
+
+    def __init__(self, windows: Sequence[Window]) -> None:
+        self.windows = deque(windows, maxlen=_LATEST)
+        self.is_stale = False
+        self._candidates_since = 0
+
+    @property
+    def reference(self) -> Window:
+        """The last of them, by whose mix of operations all are weighted."""
+        return self.windows[-1]
+
+    def add(self, window: Window) -> None:
+        """Take one more block of the incumbent."""
+        self.windows.append(window)
+        self.is_stale, self._candidates_since = False, 0
+
+    def pass_over(self) -> None:
+        """Know that a block of a candidate was run."""
+        self._candidates_since += 1
+        self.is_stale |= self._candidates_since >= _LONGEST_AGO
+
+
+class Course:
+    """Run blocks until a screening has decided.
+
+    Blocks of the incumbent are shared: a candidate that its first block shows to be slow costs one block, not a pair.
+    One that is not given up gets the incumbent's blocks in turn with its own, so that both have the same times.
+
+    Parameters
+    ----------
+    blocks : BlocksInTurn
+    latest : Latest
+        Of the incumbent; blocks of it that are run here are added.
+    screening : Screening
+    noise : Noise
+    on_block : callable
+        Receives the number of the candidate's blocks and the interval after each.
+    """
+
+    def __init__(
+        self, blocks: BlocksInTurn, latest: Latest, screening: Screening, noise: Noise, on_block: OnBlock
+    ) -> None:
+        self._blocks = blocks
+        self._latest = latest
+        self._screening = screening
+        self._noise = noise
+        self._on_block = on_block
+        self._reference = latest.reference
+        self._has_stalled = False
+        self.windows: list[Window] = []
+        self.pairs: list[Pair] = []
+
+    def verdict(self) -> Verdict:
+        """Run it, and return what came out."""
+        if self._latest.is_stale:
+            self._run_incumbent()
+        for _ in range(self._screening.max_blocks):
+            window = self._run_candidate()
+            if found := self._breach(window):
+                if self._has_stalled or not found.may_be_a_stall:
+                    return self._ended(Outcome.ABORTED, found.reason)
+                self._has_stalled = True
+            if self.windows and (decision := self._screening.decide(self._seen())):
+                return self._ended(decision.outcome, decision.reason)
+            self._run_incumbent()
+        return self._ended(Outcome.REJECTED, "too little ran in its blocks to tell")
+
+    def logs(self, windows: Sequence[Window]) -> list[float]:
+        """Return the log of the objective in each, relative to the reference's; what cannot be compared is absent."""
+        values = [self._objective(window) for window in windows]
+        return [math.log(this / first) for first, this in values if this > 0 and first > 0]
+
+    def _objective(self, window: Window) -> tuple[float, float]:
+        return paired_objective(self._reference, window, reference=self._reference, measure=self._blocks.plan.measure)
+
+    def _run_incumbent(self) -> None:
+        self._latest.add(self._blocks.block(Arm.BASELINE))
+
+    def _run_candidate(self) -> Window:
+        window = self._blocks.block(Arm.CANDIDATE)
+        self._latest.pass_over()
+        first, this = self._objective(window)
+        if first > 0 and this > 0:
+            self.windows.append(window)
+            self.pairs.append(Pair(self._incumbent_seconds(first), this, candidate_first=False))
+            self._on_block(len(self.windows), self._screening.interval(self._seen()))
+        return window
+
+    def _incumbent_seconds(self, reference_seconds: float) -> float:
+        return reference_seconds * math.exp(fmean(self.logs(self._latest.windows)))
+
+    def _seen(self) -> Seen:
+        candidate, incumbent = self.logs(self.windows), self.logs(self._latest.windows)
+        deviation = self._noise.deviation * math.sqrt(1 / len(candidate) + 1 / len(incumbent))
+        return Seen(fmean(candidate) - fmean(incumbent), deviation, len(candidate))
+
+    def _breach(self, window: Window) -> Breach | None:
+        worst = Health.of(self._reference, reference=self._reference)
+        for other in self._latest.windows:
+            worst = worst.worst(Health.of(other, reference=self._reference))
+        return breach(Health.of(window, reference=self._reference), worst, self._blocks.plan.guards)
+
+    def _ended(self, outcome: Outcome, reason: str) -> Verdict:
+        ratio, low, high = self._screening.interval(self._seen()) if self.windows else (math.nan, 0.0, math.inf)
+        return Verdict(outcome, ratio, low, high, tuple(self.pairs), reason)
