@@ -81,7 +81,9 @@ def tables_for(session: Session, table_set: TableSet, scale: float) -> None:
         create_tables(dsn, scale, table_set)
 
 
-def offered(session: Session, mix: OperationMix, *, capacity_ratio: float | None = None) -> Offer:
+def offered(
+    session: Session, mix: OperationMix, *, capacity_ratio: float | None = None, clients: int | None = None
+) -> Offer:
     """Measure what the server can do with a plain pool, and offer the level's share of it.
 
     Parameters
@@ -89,11 +91,14 @@ def offered(session: Session, mix: OperationMix, *, capacity_ratio: float | None
     mix : OperationMix
     capacity_ratio : float, optional
         Instead of the level's.
+    clients : int, optional
+        Likewise.
     """
     level = LEVELS[session.settings.level]
+    users = clients or level.clients
     dsn = session.connection.dsn_for_driver()
-    connections = max(1, min(level.clients, free_connections(dsn) - CONNECTIONS_KEPT_FREE))
-    plan = LoadPlan(mix, connections=connections, clients=level.clients, seed=session.settings.seed)
+    connections = max(1, min(users, free_connections(dsn) - CONNECTIONS_KEPT_FREE))
+    plan = LoadPlan(mix, connections=connections, clients=users, seed=session.settings.seed)
     capacity = measure_capacity(dsn, plan, CAPACITY_SECONDS)
     rate = max(1.0, capacity * (capacity_ratio or level.capacity_ratio))
     session.reporter.say(

@@ -76,7 +76,7 @@ def bring(session: Session, workload: Workload) -> Brought:
     if workload.table_set is not None:
         tables_for(session, workload.table_set, workload.scale)
     if isinstance(workload.mix, OperationMix):
-        return Brought(workload, offered(session, workload.mix))
+        return Brought(workload, offered(session, workload.mix, clients=workload.clients))
     if not isinstance(workload.mix, ScriptMix):
         raise TypeError(f"a mix of a kind that is not known: {workload.mix!r}")
     _require_connections(session, workload)
