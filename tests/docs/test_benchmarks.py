@@ -24,8 +24,8 @@ SHORTEST = {
     "trial_statistics": ("--trials", "10"),
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
     "tuners": (
-        *("--minutes", "0.2", "--pairs", "1", "--seeds", "1", "--scale", "1"),
-        *("--workloads", "tpcb", "--methods", "rules", "random"),
+        *("--minutes", "0.1", "--pairs", "1", "--seeds", "1", "--scale", "1"),
+        *("--workloads", "tpcb", "--methods", "random"),
     ),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }

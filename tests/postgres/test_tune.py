@@ -21,8 +21,8 @@ from ml_postgres_optimization.workload import (
     workload_named,
 )
 
-SECONDS = {"40": "0.0111"}
-SHORT = ("--duration", SECONDS["40"], "--clients", "2")
+HOURS = "0.008"
+SHORT = ("--duration", HOURS, "--clients", "2")
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_serve
     account = server_account()
     command = [own_server.binaries.program("pg_ctl"), "-D", own_server.data_directory, "-w", "-m", "fast", "restart"]
     switched = ["runuser", "-u", account.name, "--"] if account.switched else []
-    words = ["tune", "--simulate", "--workload", folder, "--duration", "0.02", "--clients", "2", "--json"]
+    words = ["tune", "--simulate", "--workload", folder, "--duration", "0.013", "--clients", "2", "--json"]
     words += ["--allow-restart", "--restart-command", shlex.join([*switched, *map(str, command)])]
     try:
         document = cli(*words).done(0, 1).document
