@@ -106,6 +106,8 @@ class Load:
     def _seen(self, name: str, value: bool | float) -> bool | float:
         if isinstance(value, bool):
             return value != self.is_turned
+        if name not in SPACE.knobs:
+            return value
         knob = SPACE.knobs[name]
         if value in knob.special_values or not knob.minimum:
             return value

@@ -8,6 +8,7 @@ import operator
 import os
 import re
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,9 @@ WITHOUT_DURABILITY = {"fsync": "off", "full_page_writes": "off"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # shells have background jobs ignore it, and tests of ours interrupt what they start
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     named = os.environ.get("GENESIS_TEST_PG_BIN")
     try:
         config.stash[BINARIES] = find_binaries(Path(named) if named else None)

@@ -44,6 +44,7 @@ def test_a_limit_that_makes_no_sense_is_refused(here, value):
     here(*words).is_refused(2, "--objective-limit-milliseconds", value)
 
 
+@pytest.mark.slow
 def test_a_run_with_a_duration_learns_what_is_usual_becomes_quiet_and_ends(here):
     ended = here("optimize", *SHORT, "--duration", "0.008").done()
     assert "quiet: usual is" in ended.out
@@ -53,15 +54,6 @@ def test_a_run_with_a_duration_learns_what_is_usual_becomes_quiet_and_ends(here)
     assert "continuous run, which was quiet at" in here("status").done().out
 
 
-@pytest.fixture
-def _interruptible():
-    """Have SIGINT interrupt us, which shells make their background jobs ignore."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("_interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monkeypatch, number):
     def stop(_controller, _era, _reading):
@@ -78,12 +70,13 @@ def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monke
     assert here("status", "--json").document["unfinished_trials"] == []
 
 
-@pytest.mark.usefixtures("_interruptible")
+@pytest.mark.slow
 def test_a_run_with_a_duration_that_is_stopped_was_interrupted(here, monkeypatch):
     monkeypatch.setattr(ContinuousController, "_learn", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     here("optimize", *SHORT, "--duration", "0.008").is_refused(130, "Interrupted")
 
 
+@pytest.mark.slow
 def test_a_limit_that_is_exceeded_has_one_trial_held_at_once(own_server, tmp_path):
     events = []
     with ground_on(own_server.dsn, tmp_path) as ground:

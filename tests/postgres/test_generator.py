@@ -25,7 +25,7 @@ from ml_postgres_optimization.workload import (
     hold_table_lock,
     measure_capacity,
 )
-from ml_postgres_optimization.workload.process.session import Session
+from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults
 
 SCALE = 0.005
 READS = OperationMix({OperationKind.READ: 1})
@@ -534,7 +534,10 @@ def test_a_session_that_is_arranged_anew_plans_anew_and_forgets_what_it_was_set_
             if loaded.startswith("postgresql:")
             else {"host": info["host"], "port": info["port"], "user": info["user"], "database": info["dbname"]}
         )
-        session = await Session.open(connect, {"work_mem": "5MB"}, {}, [OperationKind.READ], 10)
+        mix = OperationMix({OperationKind.READ: 1})
+        prepare = preparer(mix, account_count=10, session_number=0)
+        beginning = {**session_defaults(mix), "work_mem": "5MB"}
+        session = await Session.open(connect, prepare, mix.shares, beginning=beginning, settings={})
         ask = session._connection.fetchval
         # this query is a prepared statement too, and EXPLAIN EXECUTE is silent on a parameter too many
         name = await ask("SELECT name FROM pg_prepared_statements WHERE parameter_types = '{bigint}'")

@@ -7,6 +7,7 @@ import psycopg
 import pytest
 from command_line import CommandLine, by_hand, clean_environment, rows, written_settings
 
+from ml_postgres_optimization.interfaces.commands.offline import tune
 from ml_postgres_optimization.target.embedded.account import server_account
 from ml_postgres_optimization.target.embedded.postmaster import clean_up_after_crash
 from ml_postgres_optimization.workload import (
@@ -21,12 +22,13 @@ from ml_postgres_optimization.workload import (
     workload_named,
 )
 
-HOURS = "0.008"
+HOURS = "0.0111"
 SHORT = ("--duration", HOURS, "--clients", "2")
 
 
 @pytest.fixture
 def cli(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(tune, "_SHORTEST_BLOCK_SECONDS", 1.0)
     clean_environment(monkeypatch, tmp_path / "home")
     return CommandLine(capsys, tmp_path / "home")
 
@@ -127,6 +129,7 @@ def test_the_analytic_facts_refer_to_their_dimensions(database):
     assert float(promoted[0][0]) == pytest.approx(0.2, abs=0.03)
 
 
+@pytest.mark.slow
 def test_tuning_writes_what_it_found_and_leaves_only_what_is_proven(here, folder, tmp_path):
     output = tmp_path / "out"
     before = written_settings(here.dsn)
@@ -211,6 +214,7 @@ def test_an_empty_folder_and_one_that_is_a_file_are_refused(here, tmp_path):
     here("tune", "--simulate", "--workload", tmp_path / "file.sql", *SHORT).is_refused(2, "file.sql")
 
 
+@pytest.mark.slow
 def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_server, folder):
     if not own_server.binaries.program("pg_ctl").exists():
         pytest.skip("this build comes without pg_ctl")
@@ -224,7 +228,7 @@ def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_serve
     account = server_account()
     command = [own_server.binaries.program("pg_ctl"), "-D", own_server.data_directory, "-w", "-m", "fast", "restart"]
     switched = ["runuser", "-u", account.name, "--"] if account.switched else []
-    words = ["tune", "--simulate", "--workload", folder, "--duration", "0.013", "--clients", "2", "--json"]
+    words = ["tune", "--simulate", "--workload", folder, "--duration", "0.0139", "--clients", "2", "--json"]
     words += ["--allow-restart", "--restart-command", shlex.join([*switched, *map(str, command)])]
     try:
         document = cli(*words).done(0, 1).document
