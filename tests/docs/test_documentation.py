@@ -28,7 +28,7 @@ pytestmark = [
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 PROGRAMS = {"genesis-pg", "python"}
 MAY_MISS_A_CRITERION = {"train", "test", "tune"}
-SHORT_HOURS = {"simulate": "0.0055", "optimize": "0.003", "test": "0.003", "tune": "0.008"}
+SHORT_HOURS = {"simulate": "0.0055", "optimize": "0.003", "test": "0.003", "tune": "0.004"}
 HAVE_TABLES = {"simulate", "optimize", "tune", "test", "run.py"}
 # pgbench's tables begin at 1
 SCALES = {"tune": "1"}

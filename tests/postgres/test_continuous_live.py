@@ -24,6 +24,10 @@ from ml_postgres_optimization.tuning import (
 SHORT = ("--simulate", "--continuous", "--scale", "0.02", "--level", "BASIC")
 
 
+# a campaign takes half a minute: once in CI, on the version that is installed
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def here(monkeypatch, capsys, tmp_path, database):
     clean_environment(monkeypatch, tmp_path / "home")
@@ -44,7 +48,6 @@ def test_a_limit_that_makes_no_sense_is_refused(here, value):
     here(*words).is_refused(2, "--objective-limit-milliseconds", value)
 
 
-@pytest.mark.slow
 def test_a_run_with_a_duration_learns_what_is_usual_becomes_quiet_and_ends(here):
     ended = here("optimize", *SHORT, "--duration", "0.008").done()
     assert "quiet: usual is" in ended.out
@@ -70,13 +73,12 @@ def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monke
     assert here("status", "--json").document["unfinished_trials"] == []
 
 
-@pytest.mark.slow
 def test_a_run_with_a_duration_that_is_stopped_was_interrupted(here, monkeypatch):
+    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.optimization._CAMPAIGN_SECONDS", 5.0)
     monkeypatch.setattr(ContinuousController, "_learn", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     here("optimize", *SHORT, "--duration", "0.008").is_refused(130, "Interrupted")
 
 
-@pytest.mark.slow
 def test_a_limit_that_is_exceeded_has_one_trial_held_at_once(own_server, tmp_path):
     events = []
     with ground_on(own_server.dsn, tmp_path) as ground:

@@ -22,6 +22,8 @@ from ml_postgres_optimization.workload import (
     workload_named,
 )
 
+# a search takes half a minute: once in CI, on the version that is installed
+pytestmark = pytest.mark.slow
 HOURS = "0.0111"
 SHORT = ("--duration", HOURS, "--clients", "2")
 
@@ -129,7 +131,6 @@ def test_the_analytic_facts_refer_to_their_dimensions(database):
     assert float(promoted[0][0]) == pytest.approx(0.2, abs=0.03)
 
 
-@pytest.mark.slow
 def test_tuning_writes_what_it_found_and_leaves_only_what_is_proven(here, folder, tmp_path):
     output = tmp_path / "out"
     before = written_settings(here.dsn)
@@ -214,7 +215,6 @@ def test_an_empty_folder_and_one_that_is_a_file_are_refused(here, tmp_path):
     here("tune", "--simulate", "--workload", tmp_path / "file.sql", *SHORT).is_refused(2, "file.sql")
 
 
-@pytest.mark.slow
 def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_server, folder):
     if not own_server.binaries.program("pg_ctl").exists():
         pytest.skip("this build comes without pg_ctl")
