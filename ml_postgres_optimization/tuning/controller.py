@@ -187,6 +187,8 @@ class Controller:
     def _learn(self, window: Window, initial: Configuration) -> None:
         """Let the search know the load, and what was learned under similar ones."""
         self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        for reason in self._study.unreadable:
+            self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
         self._ask_model(window, initial)
 
     def _ask_model(self, window: Window, initial: Configuration) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
@@ -213,11 +212,7 @@ def open_study(
         If the folder or storage cannot be used, or a study in it is of a later version.
     """
     space = SearchSpace.of(laboratory.guard.catalogue, names=tuple(initial if names is None else names))
-
-    def feasible(parameters: Mapping[str, Any]) -> bool:
-        return laboratory.allows(space.configuration(parameters, initial), initial)
-
-    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, idle=space.idle, feasible=feasible)
+    sampler = ForestSampler(seed=seed, choice_weights=space.choice_weights, idle=space.idle)
     return TuningStudy.open(
         folder,
         workload=workload,
@@ -226,4 +221,5 @@ def open_study(
         sampler=sampler,
         worker=worker,
         elsewhere=elsewhere,
+        allows=laboratory.allows,
     )

@@ -16,6 +16,7 @@ class Stage(StrEnum):
     """Where the controller is; the last four come from a continuous run."""
 
     WATCHED = "watched"
+    UNREAD = "unread"
     PROPOSED = "proposed"
     REFUSED = "refused"
     COMPARED = "compared"

@@ -91,8 +91,10 @@ class OfflineBench:
         settings = self.target.settings(self.initial)
         return type(self.initial)({name: setting.value for name, setting in settings.items()})
 
-    def study(self):
-        return open_study(self.laboratory, self.initial, folder=None, workload="test", seed=self.seed)
+    def study(self, *, elsewhere=()):
+        return open_study(
+            self.laboratory, self.initial, folder=None, workload="test", seed=self.seed, elsewhere=elsewhere
+        )
 
     def truth(self, configuration):
         return self.target.latency_seconds(configuration, 8)

@@ -82,8 +82,10 @@ class Bench:
         settings = self.target.settings(self.initial)
         return self.catalogue.configuration_of(settings, {CONCURRENCY: self.target.concurrency})
 
-    def study(self, folder=None):
-        return open_study(self.laboratory, self.initial, folder=folder, workload="test", seed=self.seed)
+    def study(self, folder=None, *, elsewhere=()):
+        return open_study(
+            self.laboratory, self.initial, folder=folder, workload="test", seed=self.seed, elsewhere=elsewhere
+        )
 
     def controller(self, study=None):
         return Controller(self.laboratory, study or self.study(), self.plan, subscribers=[self.events.append])
@@ -288,6 +290,13 @@ def test_every_window_of_a_trial_says_what_it_belongs_to(bench):
     assert {window.labels["arm"] for window in blocks} == {"baseline", "candidate"}
     assert len({window.labels["trial"] for window in blocks}) == 1
     assert len({window.configuration_id for window in blocks}) == 2
+
+
+def test_a_study_that_cannot_be_read_is_told_of(bench, tmp_path):
+    (tmp_path / "study.journal").write_text("not JSON at all\n{}\n")
+    bench.controller(bench.study(elsewhere=[tmp_path])).run(bench.initial, [], Budget(60, patience=0, prove=False))
+    told = [progress.message for progress in bench.events if progress.stage is Stage.UNREAD]
+    assert [str(tmp_path) in message for message in told] == [True]
 
 
 def test_a_study_is_taken_up_again_where_the_promoted_configuration_left_it(bench, tmp_path):

@@ -94,12 +94,16 @@ def test_what_is_not_feasible_is_never_sampled():
     def feasible(parameters):
         return parameters["jit"] is False and parameters["work_mem"] < 20_000
 
-    study = study_of(ForestSampler(seed=1, feasible=feasible, startup_trials=4), trials=15)
+    sampler = ForestSampler(seed=1, startup_trials=4)
+    sampler.restrict_to(feasible)
+    study = study_of(sampler, trials=15)
     assert all(feasible(trial.params) for trial in study.trials[1:])
 
 
 def test_where_nothing_is_feasible_the_best_known_is_taken():
-    study = study_of(ForestSampler(seed=1, feasible=lambda parameters: False), trials=2)
+    sampler = ForestSampler(seed=1)
+    sampler.restrict_to(lambda parameters: False)
+    study = study_of(sampler, trials=2)
     assert {trial.params["jit"] for trial in study.trials} == {True}
 
 

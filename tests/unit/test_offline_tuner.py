@@ -68,6 +68,18 @@ def test_it_ends_in_time(bench):
     assert bench.clock.monotonic_seconds() - begun <= 600 + longest_trial
 
 
+def test_a_study_that_cannot_be_read_is_told_of(bench, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "study.journal").write_text("not JSON at all\n{}\n")
+    study = bench.study(elsewhere=[broken])
+    OfflineTuner(bench.laboratory, study, bench.plan, subscribers=[bench.events.append]).run(
+        bench.initial, [], Budget(100, patience=0, prove=False)
+    )
+    told = [progress.message for progress in bench.events if progress.stage is Stage.UNREAD]
+    assert [str(broken) in message for message in told] == [True]
+
+
 @pytest.mark.parametrize("at", [3, 12, 25, 60])
 def test_a_failure_takes_every_rung_down(bench, at):
     seen = 0

@@ -143,9 +143,34 @@ def test_each_proposal_of_the_search_says_how_it_came_about(tmp_path):
 
 
 def test_where_nothing_may_be_tried_that_is_the_reason(tmp_path):
-    sampler = ForestSampler(seed=1, feasible=lambda _: False)
-    study = TuningStudy.open(tmp_path, workload="w", space=SPACE, initial=STOCK, sampler=sampler)
+    study = TuningStudy.open(
+        tmp_path,
+        workload="w",
+        space=SPACE,
+        initial=STOCK,
+        sampler=ForestSampler(seed=1),
+        allows=lambda _configuration, _over: False,
+    )
     assert study.ask(STOCK).reason == "nothing else that the search thought of may be tried"
+
+
+def test_what_may_be_tried_hangs_on_what_is_in_force(tmp_path):
+    asked_of = []
+
+    def allows(configuration, over):
+        asked_of.append(over)
+        return configuration["jit"] == over["jit"]
+
+    study = TuningStudy.open(
+        tmp_path, workload="w", space=SPACE, initial=STOCK, sampler=ForestSampler(seed=1), allows=allows
+    )
+    for jit in (True, False, True, False, False):
+        over = STOCK.replaced({"jit": jit})
+        asked = study.ask(over)
+        assert asked.configuration["jit"] is jit
+        assert set(asked_of) == {over}
+        asked_of.clear()
+        study.tell(trial(over, asked.configuration, 1.1, Outcome.REJECTED), 0.0, asked)
 
 
 def test_a_folder_that_cannot_be_used_is_said(tmp_path):

@@ -99,7 +99,7 @@ class OfflineTuner:
         if not window.operations_total:
             self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
             return Tuned(initial, initial)
-        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        self._learn(window)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
             self._try_drafts(ladder, drafts)
             self._search(ladder, budget)
@@ -111,6 +111,12 @@ class OfflineTuner:
         self._trials, self._accumulated = [], 0.0
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
         self._search_ends_seconds = self._end_seconds - (budget.seconds * _PROOF_SHARE if budget.prove else 0.0)
+
+    def _learn(self, window: Window) -> None:
+        """Let the search know the load, and what was learned under similar ones."""
+        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        for reason in self._study.unreadable:
+            self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
 
     def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft]) -> None:
         was_preferred = False

@@ -64,8 +64,6 @@ class ForestSampler(BaseSampler):
         How often each choice of a categorical parameter is taken where nothing is known.
     idle : sequence of Idle
         When parameters have no effect; no two proposals differ in such parameters only.
-    feasible : callable, optional
-        Tells whether parameters may be tried at all; those that may not are passed over.
     prunes : bool
         Whether parameters that are not seen to matter are left alone as data grow.
 
@@ -97,7 +95,6 @@ class ForestSampler(BaseSampler):
         region: TrustRegion | None = None,
         choice_weights: Weights | None = None,
         idle: Sequence[Idle] = (),
-        feasible: Feasible | None = None,
         prunes: bool = True,
     ) -> None:
         self._seed = _fresh_seed() if seed is None else seed
@@ -106,7 +103,7 @@ class ForestSampler(BaseSampler):
         self._region = region or TrustRegion()
         self._choice_weights = choice_weights or {}
         self._idle = tuple(idle)
-        self._feasible = feasible or _anything
+        self._feasible: Feasible = _anything
         self._prunes = prunes
         self._lessons: tuple[Lesson, ...] = ()
         self._context: Context = {}
@@ -118,6 +115,16 @@ class ForestSampler(BaseSampler):
     def reason_of(self, number: int) -> str:
         """Say in a sentence how this sampler came to the trial of this number."""
         return self._reasons.get(number, _AT_RANDOM)
+
+    def restrict_to(self, feasible: Feasible) -> None:
+        """Pass over parameters that may not be tried at all, from now on.
+
+        Parameters
+        ----------
+        feasible : callable
+            Tells of parameters whether they may be tried.
+        """
+        self._feasible = feasible
 
     def learn_from(self, lessons: Sequence[Lesson], context: Context) -> None:
         """Take what other studies have learned for evidence from now on, under the load of now.
@@ -227,6 +234,16 @@ def _refuse_several_objectives(study: Study) -> None:
         raise ValueError("ForestSampler minimises or maximises one objective, not several")
 
 
+def _first_and_some(ranked: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """Return at most `count`: the first half of them, and as many spread over the rest.
+
+    The first ones are neighbours of each other, so that where one may not be tried, often none may.
+    """
+    first, rest = ranked[: count // 2], ranked[count // 2 :]
+    spread = np.linspace(0, len(rest) - 1, min(len(rest), count - count // 2)).astype(np.intp)
+    return np.concatenate([first, rest[spread]])
+
+
 def _anything(_parameters: Mapping[str, Any]) -> bool:
     return True
 
@@ -267,7 +284,7 @@ class _Search:
         gain = self._gain(free)
         points, gains = self._candidates(free).improved(gain, self._taught())
         new = fresh(points, self.cube.settled(self.history.met))
-        chosen = np.flatnonzero(new if new.any() else ~new)[:MOST_CHECKED]
+        chosen = _first_and_some(np.flatnonzero(new if new.any() else ~new), MOST_CHECKED)
         return points[chosen], np.exp(gains[chosen])
 
     def _gain(self, free: NDArray[np.bool_] | None) -> Callable[[Floats], Floats]:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,9 @@ from ml_postgres_optimization.tuning.search.memory.stored import (
 )
 from ml_postgres_optimization.tuning.search.memory.transfer import best_of, lessons_of
 from ml_postgres_optimization.tuning.search.space import SearchSpace
+
+# Whether the first configuration may be tried while the second is in force.
+Allows = Callable[[Configuration, Configuration], bool]
 
 _CONFIGURATION = "configuration"
 _WORKER = "worker"
@@ -86,6 +89,9 @@ class TuningStudy:
         Who tries: the same name after an interruption, and another one for each that works at the same time.
     elsewhere : sequence of Path, URL or storage
         Where else studies are kept that one may learn from.
+    allows : callable, optional
+        Tells whether the first configuration may be tried over the second, which is in force. The sampler passes over
+        what may not; all may without it.
 
     Notes
     -----
@@ -93,18 +99,26 @@ class TuningStudy:
     """
 
     def __init__(
-        self, study: Study, space: SearchSpace, *, worker: str = "", elsewhere: Sequence[Where] = ()
+        self,
+        study: Study,
+        space: SearchSpace,
+        *,
+        worker: str = "",
+        elsewhere: Sequence[Where] = (),
+        allows: Allows | None = None,
     ) -> None:
         self.study = study
         self.space = space
         self.unreadable: tuple[str, ...] = ()
         self._worker = worker
         self._elsewhere = tuple(elsewhere)
-        self._initial = Configuration({})
+        self._initial = self._over = Configuration({})
         self._offset = 0.0
         self._context: Context = {}
         self._queue: deque[tuple[dict[str, Any], str]] = deque()
         self._enqueued: list[dict[str, Any]] = []
+        if allows and isinstance(study.sampler, ForestSampler):
+            study.sampler.restrict_to(lambda parameters: allows(space.configuration(parameters, self._over), self._over))
 
     @classmethod
     def open(
@@ -117,6 +131,7 @@ class TuningStudy:
         sampler: BaseSampler,
         worker: str = "",
         elsewhere: Sequence[Where] = (),
+        allows: Allows | None = None,
     ) -> TuningStudy:
         """Take up the study of this workload that knows `initial`, or begin one.
 
@@ -131,6 +146,8 @@ class TuningStudy:
             See the class.
         elsewhere : sequence
             More of them, whose studies are read by `transfer`.
+        allows : callable, optional
+            See the class.
 
         Raises
         ------
@@ -140,7 +157,7 @@ class TuningStudy:
         with storage_errors(where):
             storage = open_storage(where)
             study, known = _found_or_made(storage, workload, space, initial, sampler)
-            opened = cls(study, space, worker=worker, elsewhere=[storage, *elsewhere])
+            opened = cls(study, space, worker=worker, elsewhere=[storage, *elsewhere], allows=allows)
             return opened._begun(initial, known)
 
     def _begun(self, initial: Configuration, known: Study | None) -> TuningStudy:
@@ -153,7 +170,8 @@ class TuningStudy:
         offset = _value_of(self.study, initial)
         if offset is None:
             self._add(initial, 0.0, {"origin": "initial", _CONFIGURATION: initial.id})
-        self._initial, self._offset = initial, offset or 0.0
+        self._initial = self._over = initial
+        self._offset = offset or 0.0
         return self
 
     def _fail_what_was_left(self) -> None:
@@ -212,7 +230,8 @@ class TuningStudy:
                 known.append(parameters)
 
     def ask(self, over: Configuration) -> Asked:
-        """Return what to try next; knobs outside the search space are as in `over`."""
+        """Return what to try next over what is in force now; knobs outside the search space are as in `over`."""
+        self._over = over
         trial = self._asked()
         trial.set_user_attr(_WORKER, self._worker)
         self._note_what_is_expected(trial)
