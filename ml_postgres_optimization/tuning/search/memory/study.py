@@ -118,7 +118,9 @@ class TuningStudy:
         self._queue: deque[tuple[dict[str, Any], str]] = deque()
         self._enqueued: list[dict[str, Any]] = []
         if allows and isinstance(study.sampler, ForestSampler):
-            study.sampler.restrict_to(lambda parameters: allows(space.configuration(parameters, self._over), self._over))
+            study.sampler.restrict_to(
+                lambda parameters: allows(space.configuration(parameters, self._over), self._over)
+            )
 
     @classmethod
     def open(
