@@ -21,7 +21,7 @@ from ml_postgres_optimization.knobs.confrontation import (
     narrowed,
     parsed_bounds,
 )
-from ml_postgres_optimization.knobs.knob import Condition, Knob, KnobValue, Scope, Setting
+from ml_postgres_optimization.knobs.knob import ACTIVITIES, Condition, Knob, KnobValue, Scope, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.memory import MEMORY_RULES, MEMORY_SETTINGS
 from ml_postgres_optimization.knobs.rendering import parse
@@ -203,6 +203,7 @@ class _KnobEntry(BaseModel):
     until: int | None = None
     advice_only: bool = False
     only_if: _Text | None = None
+    acts_on: str | None = None
     searched: bool = True
 
     @property
@@ -226,6 +227,8 @@ class _KnobEntry(BaseModel):
             raise ValueError("only a range above 0 can be searched on a log scale")
         if self.memory_rule not in {None, *MEMORY_RULES}:
             raise ValueError(f"memory_rule may be {', '.join(sorted(MEMORY_RULES))}")
+        if self.acts_on not in {None, *ACTIVITIES}:
+            raise ValueError(f"acts_on may be {', '.join(sorted(ACTIVITIES))}")
         if self.only_if:
             Condition.parse(self.only_if)
         return self
@@ -250,6 +253,7 @@ class _KnobEntry(BaseModel):
             until_version=self.until,
             is_advice_only=self.advice_only,
             only_if=Condition.parse(self.only_if) if self.only_if else None,
+            acts_on=self.acts_on,
             is_searched=self.searched,
         )
 

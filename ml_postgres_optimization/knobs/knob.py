@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 KnobValue = bool | int | float | str
+# What a load does, or does not, on which the effect of knobs hangs.
+ACTIVITIES = frozenset({"wal", "block_reads", "long_statements"})
 
 
 class Scope(IntEnum):
@@ -107,6 +109,8 @@ class Knob:
         server works it out from others.
     only_if : Condition or None
         Without which it has no effect on anything that a trial can see.
+    acts_on : str or None
+        One of `ACTIVITIES`, without which it has no effect either.
     is_searched : bool
         Whether a trial of minutes can see what it does; otherwise only the rules speak of it.
     summary, source : str
@@ -129,6 +133,7 @@ class Knob:
     until_version: int | None = None
     is_advice_only: bool = False
     only_if: Condition | None = None
+    acts_on: str | None = None
     is_searched: bool = True
 
 

@@ -24,6 +24,8 @@ from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.relevance import relevant
+from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 # What the issue asks of a final comparison.
@@ -129,7 +131,9 @@ class Controller:
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
         self._learn(window, initial)
-        ledger = self._search(self._try_drafts(ledger, drafts), budget)
+        guard = self._laboratory.guard
+        symptoms = remedies(window, initial, guard.machine, guard.catalogue)
+        ledger = self._search(self._try_drafts(ledger, [*drafts, *symptoms]), budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def try_one(
@@ -186,7 +190,9 @@ class Controller:
 
     def _learn(self, window: Window, initial: Configuration) -> None:
         """Let the search know the load, and what was learned under similar ones."""
-        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        guard = self._laboratory.guard
+        self._study.focus(relevant(window, guard.catalogue, guard.machine.cpus))
+        self._study.transfer(context_of(LoadContext.of(window), guard.machine))
         for reason in self._study.unreadable:
             self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
         self._ask_model(window, initial)

@@ -1,16 +1,14 @@
 """What a real server says that it is and lets us do, to a superuser and to lesser roles."""
 
-import signal
-import subprocess
-import time
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from hand_started import PATRONI, postmaster, started_with
 from psycopg import sql
 
-from ml_postgres_optimization.errors import ReadOnlyServer, ServerUnreachable
+from ml_postgres_optimization.errors import ReadOnlyServer
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.embedded.account import server_account
 from ml_postgres_optimization.target.postgres.capabilities import (
@@ -211,22 +209,12 @@ def test_the_clocks_of_one_machine_agree_and_a_wrong_one_is_seen(database):
 
 
 # What Patroni 4 gives to the postmaster; a few of them alone are anybody's.
-PATRONI = {
-    **{"cluster_name": "main", "wal_level": "replica", "hot_standby": "on", "max_connections": "50"},
-    **{"max_wal_senders": "5", "max_prepared_transactions": "0", "max_locks_per_transaction": "64"},
-    **{"track_commit_timestamp": "off", "max_replication_slots": "5", "max_worker_processes": "8"},
-    "wal_log_hints": "on",
-}
 
 
 @pytest.mark.parametrize(("options", "manager"), [(PATRONI, "Patroni"), ({"max_connections": "50"}, None)])
-def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, folder, options, manager):
-    dsn, data, sockets = own_server.dsn, own_server.data_directory, folder / "sockets"
-    own_server.stop()
-    sockets.mkdir()
-    server_account().give(sockets)
-    with postmaster(own_server.bin_directory, data, str(sockets), 5999, options):
-        found = capabilities_of(psycopg.conninfo.make_conninfo(dsn, host=str(sockets), port=5999))
+def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, options, manager):
+    with started_with(own_server, options) as dsn:
+        found = capabilities_of(dsn)
         assert found.managed_by == manager
 
 
@@ -249,31 +237,3 @@ def test_a_standby_cannot_be_tuned(own_server, folder):
     assert found.system_identifier == capabilities_of(own_server.dsn).system_identifier
     with pytest.raises(ReadOnlyServer, match="standby"):
         require_writable_primary(found)
-
-
-@contextmanager
-def postmaster(bin_directory, data, sockets, port, options):
-    """Run a server by hand, with options on its command line."""
-    command = [bin_directory / "postgres", "-D", data, "-k", sockets, "-p", str(port), "-c", "listen_addresses="]
-    for name, value in options.items():
-        command += ["-c", f"{name}={value}"]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **server_account().process_arguments()
-    )
-    try:
-        wait_for(ConnectionSettings.of({"host": sockets, "port": port, "user": "postgres"}))
-        yield
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.wait(30)
-
-
-def wait_for(settings, seconds=30.0):
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            return connect(settings).close()
-        except ServerUnreachable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)

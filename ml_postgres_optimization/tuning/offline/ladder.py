@@ -44,6 +44,11 @@ class Ladder:
         self.noise = noise
         self.incumbent = initial
 
+    @property
+    def latest_window(self) -> Window:
+        """The latest block of the incumbent."""
+        return self._latest.reference
+
     def screen(self, proposal: Proposal, plan: TrialPlan, screening: Screening, *, on_block: OnBlock) -> Trial:
         """Try `proposal` against the incumbent; where it is preferred, it is the incumbent from now on.
 

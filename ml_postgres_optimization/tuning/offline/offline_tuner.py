@@ -27,6 +27,8 @@ from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.relevance import relevant
+from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 _PROOF_SHARE = 1 / 3
@@ -34,8 +36,9 @@ _PROOF_SHARE = 1 / 3
 _FIRST_BLOCKS = 3
 # What is thought of a candidate before it is tried. The rules are the experience of many servers, and see what blocks
 # of seconds do not (checkpoints, growth): they are gone on with unless they seem worse. What the search comes up with
-# is as likely worse as better. Own judgement.
+# is as likely worse as better, and what a symptom asks for lies between. Own judgement.
 _RULES = Screening(math.log(0.9), 0.3, min_blocks=2, likely=0.5)
+_REMEDIES = Screening(math.log(0.95), 0.2)
 _SEARCH = Screening(0.0, 0.15)
 
 
@@ -101,7 +104,8 @@ class OfflineTuner:
             return Tuned(initial, initial)
         self._learn(window)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
-            self._try_drafts(ladder, drafts)
+            self._try_drafts(ladder, drafts, _RULES)
+            self._try_drafts(ladder, self._remedies(ladder), _REMEDIES)
             self._search(ladder, budget)
             best = ladder.incumbent
         proof = self._prove(initial, best) if budget.prove and best != initial else None
@@ -114,11 +118,17 @@ class OfflineTuner:
 
     def _learn(self, window: Window) -> None:
         """Let the search know the load, and what was learned under similar ones."""
-        self._study.transfer(context_of(LoadContext.of(window), self._laboratory.guard.machine))
+        guard = self._laboratory.guard
+        self._study.focus(relevant(window, guard.catalogue, guard.machine.cpus))
+        self._study.transfer(context_of(LoadContext.of(window), guard.machine))
         for reason in self._study.unreadable:
             self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
 
-    def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft]) -> None:
+    def _remedies(self, ladder: Ladder) -> tuple[Draft, ...]:
+        guard = self._laboratory.guard
+        return tuple(remedies(ladder.latest_window, ladder.incumbent, guard.machine, guard.catalogue))
+
+    def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft], screening: Screening) -> None:
         was_preferred = False
         for draft in drafts:
             if draft.is_alternative and was_preferred:
@@ -126,7 +136,7 @@ class OfflineTuner:
             before = ladder.incumbent
             proposal = Proposal(before.replaced(draft.values(before)), draft.origin, draft.reason)
             if proposal.configuration != before and self._has_time(Change(before, proposal.configuration)):
-                self._screen(ladder, proposal, _RULES)
+                self._screen(ladder, proposal, screening)
             was_preferred = ladder.incumbent != before
 
     def _search(self, ladder: Ladder, budget: Budget) -> None:

@@ -83,15 +83,13 @@ class Candidates:
 
     def anywhere(self, count: int) -> Floats:
         """Return random points."""
-        points = np.tile(self._centre, (count, 1))
-        points[:, self._free] = self._rng.random((count, len(self._free)))
-        return self._cube.settled(points)
+        return self._moved(self._rng.random((count, len(self._cube))))
 
     def designed(self, count: int, position: int, seed: int, *, in_region: bool) -> Floats:
         """Return a Latin hypercube's point at `position` first, then random ones in case that it is not feasible."""
         design = qmc.LatinHypercube(len(self._cube), rng=default_rng(seed)).random(count)
         points = np.vstack([design[position : position + 1], self._rng.random((MOST_CHECKED, len(self._cube)))])
-        return self._cube.settled(self._in_region(points) if in_region else points)
+        return self._moved(self._in_region(points) if in_region else points)
 
     def improved(self, gain: Callable[[Floats], Floats], start: Floats) -> tuple[Floats, Floats]:
         """Return points and their gains, the greatest first, out of `start`, random ones, and their neighbours."""
@@ -102,6 +100,12 @@ class Candidates:
             points, gains = np.vstack([points, neighbours]), np.concatenate([gains, gain(neighbours)])
         order = np.argsort(gains, kind="stable")[::-1]
         return points[order], gains[order]
+
+    def _moved(self, units: Floats) -> Floats:
+        """Return points that are at `units` along the free axes, and as the centre along all others."""
+        points = np.tile(self._centre, (len(units), 1))
+        points[:, self._free] = units[:, self._free]
+        return self._cube.settled(points)
 
     def _in_region(self, units: Floats) -> Floats:
         """Squeeze points of the whole cube into the box around the centre."""

@@ -51,6 +51,10 @@ class Axis:
         """Return the level at `unit`."""
         return self.levels[int(self.level_of(np.array([unit]))[0])]
 
+    def nearest(self, value: Any) -> Any:
+        """Return the level that stands for `value`."""
+        return self.decode(self.encode(value))
+
     def encode(self, value: Any) -> float:
         """Return the place of `value`: a level's middle, in proportion between two, else the nearest end."""
         if self.is_categorical:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,8 @@ class ForestSampler(BaseSampler):
         self._idle = tuple(idle)
         self._feasible: Feasible = _anything
         self._prunes = prunes
+        self._centre: dict[str, Any] | None = None
+        self._focus: frozenset[str] | None = None
         self._lessons: tuple[Lesson, ...] = ()
         self._context: Context = {}
         self._independent = RandomSampler(seed=seed)
@@ -125,6 +127,24 @@ class ForestSampler(BaseSampler):
             Tells of parameters whether they may be tried.
         """
         self._feasible = feasible
+
+    def centre_on(self, parameters: Mapping[str, Any]) -> None:
+        """Look around these parameters from now on, instead of around the best trial.
+
+        Of several trials that differ less than the noise, the best one is a matter of luck; who has decided among
+        them knows better.
+        """
+        self._centre = dict(parameters)
+
+    def focus_on(self, parameters: Collection[str]) -> None:
+        """Propose the centre's values for all other parameters, from now on.
+
+        Parameters
+        ----------
+        parameters : collection of str
+            What may have an effect under the load of now; those that a study does not have are passed over.
+        """
+        self._focus = frozenset(parameters)
 
     def learn_from(self, lessons: Sequence[Lesson], context: Context) -> None:
         """Take what other studies have learned for evidence from now on, under the load of now.
@@ -209,7 +229,17 @@ class ForestSampler(BaseSampler):
         history = History.of(study, cube)
         evidence = history.evidence(cube, self._lessons, self._context)
         rng = default_rng([self._seed, number, stream])
-        return _Search(cube, history, evidence, self._context, self._region.after(history.losses.tolist()), rng)
+        focus = np.array([self._focus is None or name in self._focus for name in cube.axes], dtype=bool)
+        if not focus.any():
+            focus = ~focus
+        radius = self._region.after(history.losses.tolist())
+        return _Search(cube, history, evidence, self._context, radius, rng, focus, self._centre_in(cube))
+
+    def _centre_in(self, cube: Cube) -> Floats | None:
+        if self._centre is None or not cube.axes.keys() <= self._centre.keys():
+            return None
+        centre: Floats = cube.points([self._centre])[0]
+        return centre
 
     def _ranked(self, search: _Search, number: int) -> tuple[Floats, Floats | None, str]:
         """Return points to try, the most promising first, what they are expected to gain, and what they are."""
@@ -258,10 +288,14 @@ class _Search:
     context: Context
     radius: float
     rng: Generator
+    focus: NDArray[np.bool_]
+    given_centre: Floats | None
 
     @property
     def centre(self) -> Floats:
-        """The best point so far that violates nothing, else the middle of the cube."""
+        """The point that was given, the best so far that violates nothing, or the middle of the cube."""
+        if self.given_centre is not None:
+            return self.given_centre
         if not len(self.history.losses):
             return np.full(len(self.cube), 0.5)
         best: Floats = self.history.points[self.history.best]
@@ -311,13 +345,13 @@ class _Search:
         return ForestSurrogate(inputs, targets[known], weights=weights, seed=seed)
 
     def _candidates(self, free: NDArray[np.bool_] | None = None) -> Candidates:
-        return Candidates(self.cube, self.centre, self.radius, self.rng, free=free)
+        return Candidates(self.cube, self.centre, self.radius, self.rng, free=self.focus if free is None else free)
 
     def _free(self) -> NDArray[np.bool_] | None:
         """Return the axes along which to search; None for all."""
         if len(self.history.losses) < _PRUNED_FROM or self.rng.random() >= _PRUNED_SHARE:
             return None
-        free = matters(self.history.points, self.history.losses, seed=int(self.rng.integers(2**31)))
+        free = self.focus & matters(self.history.points, self.history.losses, seed=int(self.rng.integers(2**31)))
         return free if free.any() else None
 
     def _taught(self) -> Floats:

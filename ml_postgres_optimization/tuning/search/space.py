@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -124,8 +124,17 @@ class SearchSpace:
         return self.parameters(over.replaced({name: _value(knob, parameters) for name, knob in known.items()}))
 
     def configuration(self, parameters: Mapping[str, Any], over: Configuration) -> Configuration:
-        """Return `over` with the values that Optuna parameters stand for; knobs without effect stay as they are."""
-        values = {name: _value(knob, parameters) for name, knob in self.knobs.items()}
+        """Return `over` with the values that Optuna parameters stand for.
+
+        Knobs without effect stay as they are, and so do those whose value is nearest to the level that the parameters
+        name: a level stands for all values around it, and one that only rounds what is in force is no change.
+        """
+        here = self.parameters(over)
+        values = {
+            name: _value(knob, parameters)
+            for name, knob in self.knobs.items()
+            if not self._is_at(name, parameters, here)
+        }
         found = over.replaced(values)
         idle = {
             name
@@ -133,6 +142,15 @@ class SearchSpace:
             if knob.only_if and not knob.only_if.holds(found.get(knob.only_if.knob))
         }
         return over.replaced({name: value for name, value in values.items() if name not in idle})
+
+    def _is_at(self, name: str, parameters: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+        """Tell whether a knob's parameters are on the same levels as others."""
+        own = [name, name + _SPECIAL] if _has_specials(self.knobs[name]) else [name]
+        return all(self.axes[one].nearest(parameters[one]) == self.axes[one].nearest(here[one]) for one in own)
+
+    def parameters_of(self, names: Collection[str]) -> frozenset[str]:
+        """Return the names of the parameters that stand for these knobs."""
+        return frozenset(name for name in self.distributions if name.removesuffix(_SPECIAL) in names)
 
     def encode(self, configuration: Configuration) -> Floats:
         """Return the point of `configuration`, an array of shape (n_parameters,)."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -210,6 +210,11 @@ class TuningStudy:
             self.enqueue(best, reason="it was among the best under a similar load")
         return sum(len(lesson.losses) for lesson in lessons)
 
+    def focus(self, knobs: Collection[str]) -> None:
+        """Search these knobs alone, from now on; all others stay as in the best trial."""
+        if isinstance(self.study.sampler, ForestSampler):
+            self.study.sampler.focus_on(self.space.parameters_of(knobs))
+
     def expected_gain(self) -> float | None:
         """Return the log ratio that the next trial is expected to gain; None where nobody can tell, or some wait."""
         sampler = self.study.sampler
@@ -234,6 +239,8 @@ class TuningStudy:
     def ask(self, over: Configuration) -> Asked:
         """Return what to try next over what is in force now; knobs outside the search space are as in `over`."""
         self._over = over
+        if isinstance(self.study.sampler, ForestSampler):
+            self.study.sampler.centre_on(self.space.parameters(over))
         trial = self._asked()
         trial.set_user_attr(_WORKER, self._worker)
         self._note_what_is_expected(trial)
