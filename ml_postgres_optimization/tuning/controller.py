@@ -110,7 +110,7 @@ class Controller:
         initial : Configuration
             In force now, the concurrency of our load included where there is one.
         drafts : sequence of Draft
-            Tried first, in this order.
+            Tried first, in this order; then what symptoms ask for, and what the search proposes.
         budget : Budget
 
         Returns
@@ -131,9 +131,11 @@ class Controller:
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
         self._learn(window, initial)
-        guard = self._laboratory.guard
-        symptoms = remedies(window, initial, guard.machine, guard.catalogue)
-        ledger = self._search(self._try_drafts(ledger, [*drafts, *symptoms]), budget)
+        ledger = self._try_drafts(ledger, drafts)
+        if budget.patience:
+            guard = self._laboratory.guard
+            ledger = self._try_drafts(ledger, [*remedies(window, initial, guard.machine, guard.catalogue)])
+        ledger = self._search(ledger, budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
     def try_one(

@@ -7,17 +7,20 @@ from dataclasses import dataclass
 
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
-from ml_postgres_optimization.knobs.knob import KnobValue
+from ml_postgres_optimization.knobs.knob import Knob, KnobValue
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.rendering import rounded
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.drafting import Draft
+from ml_postgres_optimization.tuning.relevance import longest_seconds
 
 # Thresholds are our own judgement: a symptom has to be plain, since a trial is spent on it.
 _SPILL_BYTES_PER_SECOND = 1 << 20
 _BUSY_SHARE = 0.8
+_LONG_SECONDS = 0.3
 _CACHED_SHARE = 0.5
 _SYNCS_PER_SECOND = 50
+_FORCED_CHECKPOINTS_PER_SECOND = 1 / 600
 _DISK_READ_BYTES_PER_SECOND = 10 << 20
 _BACKEND_WRITES_PER_SECOND = 50
 # Sessions that wait for one of these are not at work.
@@ -78,10 +81,10 @@ def remedies(window: Window, seen_under: Configuration, machine: Machine, catalo
         if (found := remedy(patient)) is None:
             continue
         values, reason = found
-        fitting = {name: _clipped(value, name, catalogue) for name, value in values.items() if name in seen_under}
-        tunable = {name: value for name, value in fitting.items() if name in catalogue.tunable}
-        if any(value != seen_under[name] for name, value in tunable.items()):
-            yield Draft(_unless_treated(tunable, seen_under), "symptom", reason)
+        ours = seen_under.keys() & catalogue.tunable.keys()
+        fitting = {name: _clipped(value, catalogue[name]) for name, value in values.items() if name in ours}
+        if any(value != seen_under[name] for name, value in fitting.items()):
+            yield Draft(_unless_treated(fitting, seen_under), "symptom", reason)
 
 
 def _unless_treated(
@@ -93,8 +96,7 @@ def _unless_treated(
     return still_due
 
 
-def _clipped(value: KnobValue, name: str, catalogue: Catalogue) -> KnobValue:
-    knob = catalogue[name]
+def _clipped(value: KnobValue, knob: Knob) -> KnobValue:
     if isinstance(value, bool | str) or knob.minimum is None or knob.maximum is None:
         return value
     return rounded(min(max(float(value), knob.minimum), knob.maximum), knob.kind)
@@ -116,6 +118,14 @@ def _random_page_cost(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] 
     if 0 < data < _CACHED_SHARE * limit and patient.number("random_page_cost") > 2:
         return {"random_page_cost": 1.1}, f"the data, {data / 2**20:,.0f} MB, fit into the memory"
     return None
+
+
+def _jit(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
+    """Manual, "When to JIT?": compilation pays for long queries that are short of processors."""
+    longest = longest_seconds(patient.window, patient.machine.cpus)
+    if longest < _LONG_SECONDS or not patient.is_short_of_processors or patient.seen_under.get("jit") is not False:
+        return None
+    return {"jit": True}, f"statements that take {longest:.1f} s on a processor earn the compilation back"
 
 
 def _work_mem(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
@@ -153,7 +163,7 @@ def _commit_delay(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | No
 
 def _checkpoints(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
     """Manual, "WAL Configuration": checkpoints that the volume of WAL forces come too often."""
-    if patient.rate("checkpointer.requested_checkpoints_per_second") <= 0:
+    if patient.rate("checkpointer.requested_checkpoints_per_second") < _FORCED_CHECKPOINTS_PER_SECOND:
         return None
     values = {"max_wal_size": int(4 * patient.number("max_wal_size")), "checkpoint_timeout": 900}
     return values, "the volume of WAL forces checkpoints"
@@ -187,6 +197,7 @@ def _background_writer(patient: _Patient) -> tuple[Mapping[str, KnobValue], str]
 _REMEDIES: tuple[_Remedy, ...] = (
     _parallel_query,
     _random_page_cost,
+    _jit,
     _work_mem,
     _hash_memory,
     _commit_delay,

@@ -83,7 +83,7 @@ class OfflineTuner:
         initial : Configuration
             In force now.
         drafts : sequence of Draft
-            Screened first, in this order.
+            Screened first, in this order; then what symptoms ask for, and what the search proposes.
         budget : Budget
 
         Returns
@@ -105,7 +105,8 @@ class OfflineTuner:
         self._learn(window)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
             self._try_drafts(ladder, drafts, _RULES)
-            self._try_drafts(ladder, self._remedies(ladder), _REMEDIES)
+            if budget.patience:
+                self._try_drafts(ladder, self._remedies(ladder), _REMEDIES)
             self._search(ladder, budget)
             best = ladder.incumbent
         proof = self._prove(initial, best) if budget.prove and best != initial else None
