@@ -39,7 +39,7 @@ _FIRST_BLOCKS = 3
 # is as likely worse as better, and what a symptom asks for lies between. Own judgement.
 _RULES = Screening(math.log(0.9), 0.3, min_blocks=2, likely=0.5)
 _REMEDIES = Screening(math.log(0.95), 0.2)
-_SEARCH = Screening(0.0, 0.15)
+_SEARCH = Screening(0.0, 0.15, max_blocks=3, hopeless=0.35, likely=0.7)
 
 
 class OfflineTuner:
