@@ -53,7 +53,7 @@ class Proposal:
     ----------
     configuration : Configuration
     origin : str
-        Who proposed it: ``rules``, ``forest``, ``random``, ``user``.
+        Who or what proposed it: ``rules``, ``symptom``, ``forest``, ``random``, ``user``.
     reason : str
         A sentence for the user.
     prediction : Prediction or None

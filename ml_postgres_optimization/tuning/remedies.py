@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -123,7 +124,8 @@ def _random_page_cost(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] 
 def _jit(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
     """Manual, "When to JIT?": compilation pays for long queries that are short of processors."""
     longest = longest_seconds(patient.window, patient.machine.cpus)
-    if longest < _LONG_SECONDS or not patient.is_short_of_processors or patient.seen_under.get("jit") is not False:
+    is_long = math.isfinite(longest) and longest >= _LONG_SECONDS
+    if not is_long or not patient.is_short_of_processors or patient.seen_under.get("jit") is not False:
         return None
     return {"jit": True}, f"statements that take {longest:.1f} s on a processor earn the compilation back"
 

@@ -104,7 +104,7 @@ def test_each_symptom_has_its_remedy(case):
     assert tried(window(**seen)) == expected
 
 
-@pytest.mark.parametrize(("seconds", "tried_then"), [(2.0, [{"jit": True}]), (0.05, [])])
+@pytest.mark.parametrize(("seconds", "tried_then"), [(2.0, [{"jit": True}]), (0.05, []), (None, [])])
 def test_compilation_is_tried_again_where_statements_are_long(seconds, tried_then):
     without = INITIAL.replaced({"jit": False})
     seen = window({"host.cpu_busy_seconds_per_second": 7.9}, seconds=seconds)
