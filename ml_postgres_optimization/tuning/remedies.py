@@ -18,7 +18,9 @@ from ml_postgres_optimization.tuning.relevance import longest_seconds
 # Thresholds are our own judgement: a symptom has to be plain, since a trial is spent on it.
 _SPILL_BYTES_PER_SECOND = 1 << 20
 _BUSY_SHARE = 0.8
-_LONG_SECONDS = 0.3
+# On a processor: beyond the first no longer the look-up of a few rows, of which there is but one plan; from the
+# second on a parallel plan is thought of, from the third on a compilation (with the costs that are the default).
+_LOOKED_UP_SECONDS, _PLANNED_SECONDS, _LONG_SECONDS = 0.001, 0.01, 0.3
 _CACHED_SHARE = 0.5
 _SYNCS_PER_SECOND = 50
 _FORCED_CHECKPOINTS_PER_SECOND = 1 / 600
@@ -46,6 +48,15 @@ class _Patient:
         """Whether hardly any processor is idle."""
         busy = self.rate("host.cpu_busy_seconds_per_second")
         return max(busy, self.window.waits.get("CPU", 0.0)) >= _BUSY_SHARE * self.machine.cpus
+
+    @property
+    def longest_seconds(self) -> float:
+        """How long the slowest kind of statement takes on a processor; infinite where none is seen."""
+        return longest_seconds(self.window, self.machine.cpus)
+
+    def takes_at_least(self, seconds: float) -> bool:
+        """Tell whether a kind of statement is seen to take so long."""
+        return math.isfinite(self.longest_seconds) and self.longest_seconds >= seconds
 
     def rate(self, name: str) -> float:
         """Return a rate; 0 where it could not be seen."""
@@ -106,7 +117,8 @@ def _clipped(value: KnobValue, knob: Knob) -> KnobValue:
 def _parallel_query(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
     """Manual, "How Parallel Query Works": workers take processors that other sessions may need."""
     workers, cpus = int(patient.number("max_parallel_workers_per_gather")), patient.machine.cpus
-    if workers > 0 and patient.is_short_of_processors and patient.at_work > cpus:
+    is_felt = workers > 0 and patient.takes_at_least(_PLANNED_SECONDS)
+    if is_felt and patient.is_short_of_processors and patient.at_work > cpus:
         reason = f"{patient.at_work:.1f} sessions at work leave none of {cpus:g} processors to parallel workers"
         return {"max_parallel_workers_per_gather": 0}, reason
     return None
@@ -116,18 +128,20 @@ def _random_page_cost(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] 
     """Manual, "Planner Cost Constants": less where data are likely to be in the cache."""
     data = patient.window.gauges.get("tables.estimated_bytes", 0.0)
     limit = patient.machine.memory_limit_bytes
-    if 0 < data < _CACHED_SHARE * limit and patient.number("random_page_cost") > 2:
+    is_felt = patient.number("random_page_cost") > 2 and patient.takes_at_least(_LOOKED_UP_SECONDS)
+    if is_felt and 0 < data < _CACHED_SHARE * limit:
         return {"random_page_cost": 1.1}, f"the data, {data / 2**20:,.0f} MB, fit into the memory"
     return None
 
 
 def _jit(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:
     """Manual, "When to JIT?": compilation pays for long queries that are short of processors."""
-    longest = longest_seconds(patient.window, patient.machine.cpus)
-    is_long = math.isfinite(longest) and longest >= _LONG_SECONDS
-    if not is_long or not patient.is_short_of_processors or patient.seen_under.get("jit") is not False:
+    is_felt = patient.seen_under.get("jit") is False and patient.takes_at_least(_LONG_SECONDS)
+    if not is_felt or not patient.is_short_of_processors:
         return None
-    return {"jit": True}, f"statements that take {longest:.1f} s on a processor earn the compilation back"
+    return {
+        "jit": True
+    }, f"statements that take {patient.longest_seconds:.1f} s on a processor earn the compilation back"
 
 
 def _work_mem(patient: _Patient) -> tuple[Mapping[str, KnobValue], str] | None:

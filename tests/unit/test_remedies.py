@@ -67,12 +67,20 @@ def tried(seen, configuration=INITIAL, catalogue=CATALOGUE):
 
 CASES = {
     "processors": (
-        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 9.0, "Client": 40.0}},
+        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 9.0, "Client": 40.0}, "seconds": 0.1},
         [{"max_parallel_workers_per_gather": 0}],
     ),
-    "processors left": ({"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 7.0}}, []),
-    "cached": ({"gauges": {"tables.estimated_bytes": 1.0 * GIB}}, [{"random_page_cost": 1.1}]),
-    "larger than memory": ({"gauges": {"tables.estimated_bytes": 20.0 * GIB}}, []),
+    "processors left": (
+        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 7.0}, "seconds": 0.1},
+        [],
+    ),
+    "short of processors by short statements": (
+        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 9.0}, "seconds": 0.005},
+        [],
+    ),
+    "cached": ({"gauges": {"tables.estimated_bytes": 1.0 * GIB}, "seconds": 0.1}, [{"random_page_cost": 1.1}]),
+    "cached and looked up": ({"gauges": {"tables.estimated_bytes": 1.0 * GIB}, "seconds": 1e-4}, []),
+    "larger than memory": ({"gauges": {"tables.estimated_bytes": 20.0 * GIB}, "seconds": 0.1}, []),
     "spilling": (
         {"rates": {"database.temp_bytes_per_second": 5.0 * MIB}},
         [{"work_mem": 8192}, {"hash_mem_multiplier": 4.0}],
