@@ -111,7 +111,7 @@ def main() -> None:
         print(f"{name:<48}" + "".join(f"  {one:>4.0%} {other:>4.0%}" for one, other in shares.values()))
     quiet = 1 - max(max(result[name]["twice"]) for name in STATIONARY if name != DRIFTING)
     met = "met" if quiet >= GOAL_QUIET_RATIO else "MISSED"
-    print(print(f"nothing to settle, and nothing changed: {quiet:.1%} at least, goal {GOAL_QUIET_RATIO:.0%}: {met}"))
+    print(f"nothing to settle, and nothing changed: {quiet:.1%} at least, goal {GOAL_QUIET_RATIO:.0%}: {met}")
 
 
 if __name__ == "__main__":
