@@ -131,9 +131,8 @@ class SearchSpace:
         """
         here = self.parameters(over)
         values = {
-            name: _value(knob, parameters)
+            name: over[name] if name in over and self._is_at(name, parameters, here) else _value(knob, parameters)
             for name, knob in self.knobs.items()
-            if not self._is_at(name, parameters, here)
         }
         found = over.replaced(values)
         idle = {

@@ -45,11 +45,12 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
     workload = chosen_workload(session)
     if dry_run:
         return _preview(session, workload.name)
+    # before any table is made
+    require_something_to_tune(session, survey(session, connections=session.settings.clients, is_offline=True))
     observer = Observer(session)
     with session.sole_optimizer() as journal, observer.saving():
         brought = bring(session, workload)
         with open_workbench(session, journal, observer, brought.offer, is_offline=True) as workbench:
-            require_something_to_tune(session, workbench.ground)
             tuned = tune_on(session, workbench, brought, session.settings.duration_seconds)
     csv = observer.write_csv()
     return _told(session, workbench.ground.catalogue, workload.name, tuned, str(csv or ""))
