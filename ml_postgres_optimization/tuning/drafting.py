@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import default_rng
@@ -48,6 +48,26 @@ class Draft:
 
 def _fixed(values: Mapping[str, KnobValue]) -> Callable[[Configuration], Mapping[str, KnobValue]]:
     return lambda _incumbent: values
+
+
+def together(drafts: Sequence[Draft], symptoms: Sequence[Draft]) -> tuple[Draft, ...]:
+    """Put the first draft and what symptoms ask for into one, before the drafts, which become its alternatives.
+
+    Each has something that speaks for it, so the whole is worth one trial before each is worth one of its own. Where
+    they disagree, the first draft counts.
+    """
+    if not drafts or not symptoms:
+        return tuple(drafts)
+    first, *others = drafts
+
+    def values(incumbent: Configuration) -> Mapping[str, KnobValue]:
+        asked: dict[str, KnobValue] = {}
+        for draft in (*reversed(symptoms), first):
+            asked |= draft.values(incumbent)
+        return asked
+
+    reason = f"{first.reason}, together with what symptoms ask for ({'; '.join(draft.reason for draft in symptoms)})"
+    return Draft(values, first.origin, reason), replace(first, is_alternative=True), *others
 
 
 def rule_drafts(

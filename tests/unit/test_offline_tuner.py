@@ -6,6 +6,7 @@ import pytest
 from offline_bench import OfflineBench
 
 from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.knobs.rules import rule_configuration
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, WhiteNoise
 from ml_postgres_optimization.trials import Design, Outcome, TrialPlan
@@ -66,6 +67,25 @@ def test_it_ends_in_time(bench):
     tuner(bench).run(bench.initial, rules(bench), Budget(600))
     longest_trial = bench.plan.seconds_for(2, design=Design.RESTART)
     assert bench.clock.monotonic_seconds() - begun <= 600 + longest_trial
+
+
+def test_what_a_symptom_asks_for_is_tried_with_the_rules_and_by_itself(bench):
+    # the simulated server spills under the rules still
+    tuned = tuner(bench).run(bench.initial, rules(bench), Budget(900, patience=1, prove=False))
+    first, second, *_ = tuned.trials
+    assert "temporary files" in first.proposal.reason
+    assert {"shared_buffers", "work_mem"} <= Change(first.baseline, first.proposal.configuration).knobs.keys()
+    assert second.proposal.origin == "symptom"
+    (doubled,) = Change(second.baseline, second.proposal.configuration).knobs.items()
+    by_rules = first.proposal.configuration["work_mem"]
+    assert doubled == ("work_mem", (by_rules, 2 * by_rules))
+
+
+def test_a_draft_that_was_tried_is_not_tried_again_as_its_alternative(bench):
+    slow = Draft.of({"work_mem": 1024}, "rules", "bad")
+    # all that the symptom asks for, the draft says otherwise: together they are the draft
+    tuned = tuner(bench).run(bench.initial, [slow], Budget(400, patience=1, prove=False))
+    assert [trial.proposal.configuration["work_mem"] for trial in tuned.trials].count(1024) == 1
 
 
 def test_a_study_that_cannot_be_read_is_told_of(bench, tmp_path):

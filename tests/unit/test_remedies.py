@@ -11,6 +11,7 @@ from test_rules import GIB, MIB, SSD, STOCK
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
+from ml_postgres_optimization.tuning.drafting import Draft, together
 from ml_postgres_optimization.tuning.relevance import relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 
@@ -145,6 +146,28 @@ def test_what_was_changed_since_is_left_alone():
 def test_what_may_not_be_tuned_here_is_not_tried():
     seen = window({"database.temp_bytes_per_second": 5.0 * MIB})
     assert tried(seen, catalogue=CATALOGUE.without({"work_mem": "somebody else's"})) == [{"hash_mem_multiplier": 4.0}]
+
+
+def test_the_first_draft_and_what_symptoms_ask_for_are_tried_together_first():
+    first = Draft.of({"work_mem": 6000, "jit": False}, "rules", "what the rules say")
+    alternative = Draft.of(
+        {"jit": False},
+        "rules",
+        "the half of it",
+    )
+    seen = window({"database.temp_bytes_per_second": 5.0 * MIB})
+    whole, *others = together([first, alternative], [*remedies(seen, INITIAL, SSD, CATALOGUE)])
+    assert whole.values(INITIAL) == {"work_mem": 6000, "hash_mem_multiplier": 4.0, "jit": False}
+    assert (whole.origin, whole.is_alternative) == ("rules", False)
+    assert "5 MB a second go to temporary files" in whole.reason
+    assert [draft.values(INITIAL) for draft in others] == [first.values(INITIAL), alternative.values(INITIAL)]
+    assert others[0].is_alternative
+
+
+def test_without_symptoms_drafts_are_as_they_were():
+    first = Draft.of({"jit": False}, "rules", "what the rules say")
+    assert together([first], []) == (first,)
+    assert together([], [first]) == ()
 
 
 WAL_KNOBS = {"wal_compression", "max_wal_size", "commit_delay", "bgwriter_delay"}

@@ -21,7 +21,7 @@ from ml_postgres_optimization.trials import (
     paired_objective,
 )
 from ml_postgres_optimization.tuning.controller import Budget
-from ml_postgres_optimization.tuning.drafting import Draft
+from ml_postgres_optimization.tuning.drafting import Draft, together
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
@@ -104,7 +104,8 @@ class OfflineTuner:
             return Tuned(initial, initial)
         self._learn(window)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
-            self._try_drafts(ladder, drafts, _RULES)
+            symptoms = self._remedies(ladder) if budget.patience else ()
+            self._try_drafts(ladder, together(drafts, symptoms), _RULES)
             if budget.patience:
                 self._try_drafts(ladder, self._remedies(ladder), _REMEDIES)
             self._search(ladder, budget)
@@ -130,13 +131,14 @@ class OfflineTuner:
         return tuple(remedies(ladder.latest_window, ladder.incumbent, guard.machine, guard.catalogue))
 
     def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft], screening: Screening) -> None:
-        was_preferred = False
+        was_preferred, tried = False, {ladder.incumbent}
         for draft in drafts:
             if draft.is_alternative and was_preferred:
                 continue
             before = ladder.incumbent
             proposal = Proposal(before.replaced(draft.values(before)), draft.origin, draft.reason)
-            if proposal.configuration != before and self._has_time(Change(before, proposal.configuration)):
+            if proposal.configuration not in tried and self._has_time(Change(before, proposal.configuration)):
+                tried.add(proposal.configuration)
                 self._screen(ladder, proposal, screening)
             was_preferred = ladder.incumbent != before
 
