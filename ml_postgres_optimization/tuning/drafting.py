@@ -63,7 +63,8 @@ def together(drafts: Sequence[Draft], symptoms: Sequence[Draft]) -> tuple[Draft,
     def values(incumbent: Configuration) -> Mapping[str, KnobValue]:
         asked: dict[str, KnobValue] = {}
         for draft in (*reversed(symptoms), first):
-            asked |= draft.values(incumbent)
+            # a draft may also name what is to stay as it is
+            asked |= {name: value for name, value in draft.values(incumbent).items() if value != incumbent.get(name)}
         return asked
 
     reason = f"{first.reason}, together with what symptoms ask for ({'; '.join(draft.reason for draft in symptoms)})"

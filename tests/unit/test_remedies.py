@@ -149,7 +149,8 @@ def test_what_may_not_be_tuned_here_is_not_tried():
 
 
 def test_the_first_draft_and_what_symptoms_ask_for_are_tried_together_first():
-    first = Draft.of({"work_mem": 6000, "jit": False}, "rules", "what the rules say")
+    # as the rules do, it names all that is in force
+    first = Draft.of({**INITIAL, "work_mem": 6000, "jit": False}, "rules", "what the rules say")
     alternative = Draft.of(
         {"jit": False},
         "rules",
