@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
@@ -22,9 +22,9 @@ from ml_postgres_optimization.trials import (
 )
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
-from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
-from ml_postgres_optimization.tuning.relevance import relevant
+from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
@@ -33,34 +33,8 @@ _PROOF_PAIRS = 10
 _PROOF_SHARE = 1 / 3
 _LARGEST_PROOF_SHARE = 1 / 2
 _MOST_NAMED = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """When to stop.
-
-    Parameters
-    ----------
-    seconds : float
-        For everything, the proof included.
-    patience : int
-        Proposals of the search in a row that may come to nothing. On TUNA's released single-node runs, to stop after
-        10 of them kept 73 to 97 % of the final gain, for less than half of the trials (our calculation).
-    trials : int or None
-        That may be held before the proof; None leaves their number to the time.
-    least_gain : float
-        Log ratio that a trial must be expected to gain: the search stops where its surrogate expects less of every
-        candidate, as soon as it has learned from enough trials to expect anything.
-    prove : bool
-        Whether to try the initial configuration once more at the end; as soon as something was promoted, a third of
-        the time is kept for it where ten pairs need that, and up to half where six do.
-    """
-
-    seconds: float
-    patience: int = 10
-    trials: int | None = None
-    least_gain: float = 0.005
-    prove: bool = True
+# Long enough that a query of some seconds ends in it; less where the whole is short.
+_WATCHED_SECONDS, _WATCHED_SHARE = 10.0, 0.05
 
 
 class Controller:
@@ -125,7 +99,7 @@ class Controller:
         """
         self._begin(budget)
         ledger = Ledger(initial, initial)
-        window = self._laboratory.watch(self._plan.block_seconds, initial)
+        window = self._watch(initial)
         self._tell(Stage.WATCHED, _seen(window), window=window)
         if not (window.operations_total or window.statements):
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
@@ -133,8 +107,7 @@ class Controller:
         self._learn(window, initial)
         ledger = self._try_drafts(ledger, drafts)
         if budget.patience:
-            guard = self._laboratory.guard
-            ledger = self._try_drafts(ledger, [*remedies(window, initial, guard.machine, guard.catalogue)])
+            ledger = self._treat(ledger, window)
         ledger = self._search(ledger, budget)
         return self._prove(ledger) if budget.prove and ledger.promoted and self._may_prove(ledger) else ledger
 
@@ -193,7 +166,7 @@ class Controller:
     def _learn(self, window: Window, initial: Configuration) -> None:
         """Let the search know the load, and what was learned under similar ones."""
         guard = self._laboratory.guard
-        self._study.focus(relevant(window, guard.catalogue, guard.machine.cpus))
+        self._study.focus(relevant(Observed(window, guard.machine), guard.catalogue))
         self._study.transfer(context_of(LoadContext.of(window), guard.machine))
         for reason in self._study.unreadable:
             self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
@@ -223,6 +196,19 @@ class Controller:
             was_promoted = ledger.incumbent != incumbent
         return ledger
 
+    def _treat(self, ledger: Ledger, window: Window) -> Ledger:
+        """Try what the symptoms ask for that are there under the incumbent; `window` was seen at the start."""
+        if ledger.promoted:
+            window = self._watch(ledger.incumbent)
+        guard = self._laboratory.guard
+        symptoms = remedies(Observed(window, guard.machine), ledger.incumbent, guard.catalogue)
+        return self._try_drafts(ledger, tuple(symptoms))
+
+    def _watch(self, configuration: Configuration) -> Window:
+        """Look at the load for long enough to see what is rare."""
+        wanted = min(_WATCHED_SECONDS, _WATCHED_SHARE * self._budget.seconds)
+        return self._laboratory.watch(max(wanted, self._plan.block_seconds), configuration)
+
     def _try_draft(self, ledger: Ledger, draft: Draft) -> Ledger:
         incumbent = ledger.incumbent
         proposal = Proposal(incumbent.replaced(draft.values(incumbent)), draft.origin, draft.reason)
@@ -232,19 +218,23 @@ class Controller:
 
     def _search(self, ledger: Ledger, budget: Budget) -> Ledger:
         failures = 0
-        while self._is_worth_it(failures, budget) and self._has_trials(ledger) and self._has_time(ledger):
+        while (
+            self._is_worth_it(ledger.incumbent, failures, budget)
+            and self._has_trials(ledger)
+            and self._has_time(ledger)
+        ):
             after = self._ask_and_try(ledger)
             failures = failures + 1 if after.incumbent == ledger.incumbent else 0
             ledger = after
         return ledger
 
-    def _is_worth_it(self, failures: int, budget: Budget) -> bool:
+    def _is_worth_it(self, incumbent: Configuration, failures: int, budget: Budget) -> bool:
         """Tell whether another trial may still bring something."""
         if failures >= budget.patience:
             message = f"the last {budget.patience} proposals brought nothing; no other seems worth a trial"
             self._tell(Stage.QUIET, message)
             return False
-        gain = self._study.expected_gain()
+        gain = self._study.expected_gain(incumbent)
         if gain is None or gain >= budget.least_gain:
             return True
         self._tell(Stage.QUIET, f"the next trial is expected to gain {gain:.2%}, less than what is worth one")

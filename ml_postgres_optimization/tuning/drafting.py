@@ -54,7 +54,7 @@ def together(drafts: Sequence[Draft], symptoms: Sequence[Draft]) -> tuple[Draft,
     """Put the first draft and what symptoms ask for into one, before the drafts, which become its alternatives.
 
     Each has something that speaks for it, so the whole is worth one trial before each is worth one of its own. Where
-    they disagree, the first draft counts.
+    they want different changes of a knob, the first draft counts.
     """
     if not drafts or not symptoms:
         return tuple(drafts)

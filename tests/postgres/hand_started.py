@@ -11,7 +11,7 @@ from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.target.embedded.account import server_account
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 
-# what Patroni passes to every server that it starts
+# What Patroni 4 gives to the postmaster; a few of them alone are anybody's.
 PATRONI = {
     **{"cluster_name": "main", "wal_level": "replica", "hot_standby": "on", "max_connections": "50"},
     **{"max_wal_senders": "5", "max_prepared_transactions": "0", "max_locks_per_transaction": "64"},

@@ -208,9 +208,6 @@ def test_the_clocks_of_one_machine_agree_and_a_wrong_one_is_seen(database):
     assert clock_ahead_seconds(settings, long_ago) > 5 * 365 * 86400
 
 
-# What Patroni 4 gives to the postmaster; a few of them alone are anybody's.
-
-
 @pytest.mark.parametrize(("options", "manager"), [(PATRONI, "Patroni"), ({"max_connections": "50"}, None)])
 def test_patroni_is_known_by_what_it_pins_on_the_command_line(own_server, options, manager):
     with started_with(own_server, options) as dsn:

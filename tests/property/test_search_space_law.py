@@ -170,8 +170,8 @@ def test_a_settled_point_stays_and_means_the_same(point):
 def test_what_lies_nearest_to_what_is_in_force_changes_nothing(point, off):
     whole = SPACE.decode(point, NOTHING)
     # between two levels, as a rule or an owner sets it
-    numbers = {name: value for name, value in whole.items() if isinstance(value, float)}
-    in_force = whole.replaced({name: value * (1 + off) for name, value in numbers.items()})
+    numbers = {name: value for name, value in whole.items() if not isinstance(value, bool | str)}
+    in_force = whole.replaced({name: type(value)(value * (1 + off)) for name, value in numbers.items()})
     (settled,) = SPACE.cube.settled(SPACE.cube.points([SPACE.parameters(in_force)]))
     assert SPACE.decode(settled, in_force) == in_force
 

@@ -13,6 +13,7 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configurat
 from ml_postgres_optimization.target.simulated import latency_seconds
 from ml_postgres_optimization.tuning import ForestSampler, SearchSpace, TrustRegion
 from ml_postgres_optimization.tuning.search import log_expected_improvement
+from ml_postgres_optimization.tuning.search.history import Lesson
 from ml_postgres_optimization.tuning.search.surrogate import matters
 
 SPACE = SearchSpace.of(load_catalogue())
@@ -313,3 +314,33 @@ def test_expectations_count_as_far_as_they_came_true():
             told(study, x, y, -(x + y), expected_gain=promise)
         gains.append(study.sampler.expected_gain(study))
     assert 0 < gains[1] < gains[0] / 2
+
+
+def test_only_what_is_in_focus_moves_away_from_the_centre():
+    centre = SPACE.parameters(STOCK)
+    sampler = ForestSampler(seed=3, startup_trials=4, random_share=0.3)
+    sampler.centre_on(centre)
+    sampler.focus_on({"work_mem", "jit"})
+    taught = SPACE.parameters(SPACE.decode(np.full(len(SPACE.axes), 0.9), STOCK))
+    sampler.learn_from([Lesson([taught] * 5, [-1.0] * 5, violations=[0.0] * 5)], {})
+    study = study_of(sampler, trials=20)
+    stays = {
+        name: SPACE.axes[name].nearest(value) for name, value in centre.items() if name not in {"work_mem", "jit"}
+    }
+    for trial in study.trials[1:]:
+        assert {name: trial.params[name] for name in stays} == stays
+    assert len({trial.params["work_mem"] for trial in study.trials}) > 5
+
+
+def test_where_a_centre_is_given_it_counts_and_not_the_best_trial():
+    centre = SPACE.parameters(STOCK)
+    sampler = ForestSampler(seed=3, startup_trials=0, random_share=0.0)
+    sampler.centre_on(centre)
+    sampler.focus_on({"work_mem"})
+    far = SPACE.decode(np.full(len(SPACE.axes), 0.9), STOCK)
+    study = optuna.create_study(sampler=sampler)
+    for configuration, value in ((STOCK, 0.0), (far, -1.0)):
+        parameters = SPACE.parameters(configuration)
+        study.add_trial(create_trial(params=parameters, distributions=SPACE.distributions, value=value))
+    asked = study.ask(fixed_distributions=SPACE.distributions)
+    assert asked.params["random_page_cost"] == SPACE.axes["random_page_cost"].nearest(centre["random_page_cost"])

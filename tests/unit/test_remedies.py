@@ -12,7 +12,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
 from ml_postgres_optimization.tuning.drafting import Draft, together
-from ml_postgres_optimization.tuning.relevance import relevant
+from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 
 MORE = {
@@ -31,14 +31,14 @@ INITIAL = CATALOGUE.configuration_of(LIVE)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 RATES = {
-    "host.cpu_busy_seconds_per_second": (0.0, 8.0),
+    "database.active_seconds_per_second": (0.0, 100.0),
+    "wal.sync_seconds_per_second": (0.0, 1.0),
     "host.disk_read_bytes_per_second": (0.0, 1e9),
     "database.temp_bytes_per_second": (0.0, 1e9),
     "database.read_blocks_per_second": (0.0, 1e6),
     "wal.syncs_per_second": (0.0, 1e4),
     "wal.generated_bytes_per_second": (0.0, 1e9),
-    "checkpointer.requested_checkpoints_per_second": (0.0, 1.0),
-    "background_writer.backend_written_blocks_per_second": (0.0, 1e5),
+    "background_writer.stopped_rounds_per_second": (0.0, 5.0),
 }
 rates = st.fixed_dictionaries({}, optional={name: st.floats(*bounds) for name, bounds in RATES.items()})
 waits = st.fixed_dictionaries({}, optional={name: st.floats(0, 100) for name in ("CPU", "IO", "LWLock", "Client")})
@@ -62,21 +62,22 @@ def window(rates=None, waits=None, gauges=None, seconds=None):
 
 def tried(seen, configuration=INITIAL, catalogue=CATALOGUE):
     """Return what each remedy would set, without those that set nothing."""
-    found = [draft.values(configuration) for draft in remedies(seen, INITIAL, SSD, catalogue)]
+    found = [draft.values(configuration) for draft in remedies(Observed(seen, SSD), INITIAL, catalogue)]
     return [dict(values) for values in found if values]
 
 
+BUSY = {"CPU": 7.0}
 CASES = {
     "processors": (
-        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 9.0, "Client": 40.0}, "seconds": 0.1},
+        {"rates": {"database.active_seconds_per_second": 9.0}, "waits": {"CPU": 9.0, "Client": 40.0}, "seconds": 0.1},
         [{"max_parallel_workers_per_gather": 0}],
     ),
-    "processors left": (
-        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 7.0}, "seconds": 0.1},
+    "one session and its workers": (
+        {"rates": {"database.active_seconds_per_second": 1.0}, "waits": {"CPU": 9.0}, "seconds": 0.1},
         [],
     ),
     "short of processors by short statements": (
-        {"rates": {"host.cpu_busy_seconds_per_second": 7.5}, "waits": {"CPU": 9.0}, "seconds": 0.005},
+        {"rates": {"database.active_seconds_per_second": 9.0}, "waits": {"CPU": 9.0}, "seconds": 0.005},
         [],
     ),
     "cached": ({"gauges": {"tables.estimated_bytes": 1.0 * GIB}, "seconds": 0.1}, [{"random_page_cost": 1.1}]),
@@ -87,21 +88,50 @@ CASES = {
         [{"work_mem": 8192}, {"hash_mem_multiplier": 4.0}],
     ),
     "hardly spilling": ({"rates": {"database.temp_bytes_per_second": 1000.0}}, []),
-    # 2 sessions in the disk at 100 flushes a second: 20 ms each at most, of which 5 ms is the longest delay
-    "flushing": (
-        {"rates": {"wal.syncs_per_second": 100.0}, "waits": {"IO": 2.0, "LWLock": 9.0}},
-        [{"commit_delay": 5000}],
+    # 1 s of flushing in a second at 200 flushes: 5 ms each
+    "flushes that are timed": (
+        {
+            "rates": {
+                "wal.syncs_per_second": 200.0,
+                "wal.sync_seconds_per_second": 1.0,
+                "database.active_seconds_per_second": 11.0,
+            }
+        },
+        [{"commit_delay": 2500}],
     ),
-    "flushing alone": ({"rates": {"wal.syncs_per_second": 100.0}, "waits": {"IO": 2.0, "Client": 9.0}}, []),
-    "flushing fast": ({"rates": {"wal.syncs_per_second": 1e5}, "waits": {"IO": 1.0, "LWLock": 9.0}}, []),
-    "checkpoints": (
-        {"rates": {"checkpointer.requested_checkpoints_per_second": 0.01}},
-        [{"max_wal_size": 4096, "checkpoint_timeout": 900}],
+    # 2 sessions in the disk at 1,000 flushes a second: 2 ms each
+    "flushes that sessions wait for": (
+        {
+            "rates": {"wal.syncs_per_second": 1000.0, "database.active_seconds_per_second": 11.0},
+            "waits": {"IO": 2.0, "LWLock": 9.0},
+        },
+        [{"commit_delay": 1000}],
     ),
+    "sessions that wait for reads": (
+        {
+            "rates": {
+                "wal.syncs_per_second": 60.0,
+                "database.active_seconds_per_second": 11.0,
+                "database.read_blocks_per_second": 5000.0,
+            },
+            "waits": {"IO": 10.0},
+        },
+        [],
+    ),
+    "flushing alone": (
+        {
+            "rates": {"wal.syncs_per_second": 100.0, "database.active_seconds_per_second": 2.0},
+            "waits": {"IO": 2.0, "Client": 9.0},
+        },
+        [],
+    ),
+    # 300 s of 4 MB are 1.2 GB, where a checkpoint begins at 1 GB / 1.9
+    "forced checkpoints": ({"rates": {"wal.generated_bytes_per_second": 4.0 * MIB}}, [{"max_wal_size": 4096}]),
+    "timed checkpoints": ({"rates": {"wal.generated_bytes_per_second": 1.0 * MIB}}, []),
     "reading": ({"rates": {"host.disk_read_bytes_per_second": 1e8}}, [{"effective_io_concurrency": 200}]),
     "writing": (
-        {"rates": {"background_writer.backend_written_blocks_per_second": 500.0}},
-        [{"bgwriter_delay": 50, "bgwriter_lru_maxpages": 1000}],
+        {"rates": {"background_writer.stopped_rounds_per_second": 0.2}},
+        [{"bgwriter_lru_maxpages": 1000}],
     ),
     "nothing seen": ({}, []),
 }
@@ -116,20 +146,47 @@ def test_each_symptom_has_its_remedy(case):
 @pytest.mark.parametrize(("seconds", "tried_then"), [(2.0, [{"jit": True}]), (0.05, []), (None, [])])
 def test_compilation_is_tried_again_where_statements_are_long(seconds, tried_then):
     without = INITIAL.replaced({"jit": False})
-    seen = window({"host.cpu_busy_seconds_per_second": 7.9}, seconds=seconds)
-    assert [draft.values(without) for draft in remedies(seen, without, SSD, CATALOGUE)] == tried_then
+    seen = window(waits=BUSY, seconds=seconds)
+    assert [draft.values(without) for draft in remedies(Observed(seen, SSD), without, CATALOGUE)] == tried_then
 
 
-def test_compression_is_given_up_where_processors_are_short():
-    compressing = INITIAL.replaced({"wal_compression": "lz4"})
-    seen = window({"host.cpu_busy_seconds_per_second": 7.9})
-    found = [draft.values(compressing) for draft in remedies(seen, compressing, SSD, CATALOGUE)]
-    assert found == [{"wal_compression": "off"}]
+@pytest.mark.parametrize(("major", "on", "off"), [(15, "lz4", "off"), (14, True, False)])
+def test_compression_is_given_up_where_processors_are_short(major, on, off):
+    setting = LIVE["wal_compression"]
+    if major == 14:
+        setting = replace(setting, kind="bool", value=False, enumvals=())
+    live = LIVE | {"wal_compression": setting}
+    catalogue = load_catalogue().confront(live, major, SSD)
+    compressing = catalogue.configuration_of(live).replaced({"wal_compression": on})
+    seen = window({"wal.generated_bytes_per_second": 1.5 * MIB}, BUSY)
+    (draft,) = [*remedies(Observed(seen, SSD), compressing, catalogue)]
+    assert draft.values(compressing) == {"wal_compression": off}
+    assert not [*remedies(Observed(seen, SSD), compressing.replaced({"wal_compression": off}), catalogue)]
 
 
-@given(rates, waits, st.floats(0, 1e12))
-def test_what_is_tried_may_be_tuned_and_lies_in_its_range(rates, waits, data):
-    for values in tried(window(rates, waits, {"tables.estimated_bytes": data})):
+def test_what_is_there_already_is_not_turned_round():
+    most = {"work_mem": 2 * 1024 * 1024, "max_wal_size": 1024 * 1024, "effective_io_concurrency": 500}
+    under = INITIAL.replaced({**most, "bgwriter_lru_maxpages": 4000})
+    symptoms = {
+        "database.temp_bytes_per_second": 5.0 * MIB,
+        "wal.generated_bytes_per_second": 1e11,
+        "host.disk_read_bytes_per_second": 1e8,
+        "background_writer.stopped_rounds_per_second": 1.0,
+    }
+    found = [draft.values(under) for draft in remedies(Observed(window(symptoms), SSD), under, CATALOGUE)]
+    assert found == [{"hash_mem_multiplier": 4.0}]
+
+
+def test_processors_that_nobody_can_count_are_not_short():
+    elsewhere = replace(SSD, is_local=False, cpus=1.0)
+    seen = window({"database.active_seconds_per_second": 20.0}, {"CPU": 20.0}, seconds=0.15)
+    assert not [*remedies(Observed(seen, elsewhere), INITIAL, CATALOGUE)]
+    assert relevant(Observed(seen, elsewhere), CATALOGUE) >= LONG_KNOBS
+
+
+@given(rates, waits, st.floats(0, 1e12), st.floats(1e-5, 100))
+def test_what_is_tried_may_be_tuned_and_lies_in_its_range(rates, waits, data, seconds):
+    for values in tried(window(rates, waits, {"tables.estimated_bytes": data}, seconds)):
         for name, value in values.items():
             knob = CATALOGUE.tunable[name]
             if knob.kind in {"integer", "real"}:
@@ -157,7 +214,7 @@ def test_the_first_draft_and_what_symptoms_ask_for_are_tried_together_first():
         "the half of it",
     )
     seen = window({"database.temp_bytes_per_second": 5.0 * MIB})
-    whole, *others = together([first, alternative], [*remedies(seen, INITIAL, SSD, CATALOGUE)])
+    whole, *others = together([first, alternative], [*remedies(Observed(seen, SSD), INITIAL, CATALOGUE)])
     assert whole.values(INITIAL) == {"work_mem": 6000, "hash_mem_multiplier": 4.0, "jit": False}
     assert (whole.origin, whole.is_alternative) == ("rules", False)
     assert "5 MB a second go to temporary files" in whole.reason
@@ -176,21 +233,21 @@ LONG_KNOBS = {"work_mem", "jit", "max_parallel_workers_per_gather"}
 
 
 def test_a_load_that_cannot_be_seen_into_is_searched_along_all_knobs():
-    assert relevant(window(), CATALOGUE, 8) == set(CATALOGUE)
+    assert relevant(Observed(window(), SSD), CATALOGUE) == set(CATALOGUE)
 
 
 def test_what_the_load_does_not_do_is_not_searched():
     reads = window({"wal.generated_bytes_per_second": 100.0, "database.read_blocks_per_second": 1e4}, seconds=0.5)
-    found = relevant(reads, CATALOGUE, 8)
+    found = relevant(Observed(reads, SSD), CATALOGUE)
     assert not WAL_KNOBS & found
     assert {*LONG_KNOBS, "effective_io_concurrency", "random_page_cost"} <= found
     writes = window({"wal.generated_bytes_per_second": 1e6, "database.read_blocks_per_second": 0.0}, seconds=0.001)
-    found = relevant(writes, CATALOGUE, 8)
+    found = relevant(Observed(writes, SSD), CATALOGUE)
     assert found >= WAL_KNOBS
     assert not {*LONG_KNOBS, "effective_io_concurrency"} & found
 
 
 def test_time_spent_waiting_for_a_processor_makes_no_statement_long():
     seen = window(waits={"CPU": 80.0}, seconds=0.05)
-    assert not LONG_KNOBS & relevant(seen, CATALOGUE, 8)
-    assert relevant(replace(seen, waits={"CPU": 4.0}), CATALOGUE, 8) >= LONG_KNOBS
+    assert not LONG_KNOBS & relevant(Observed(seen, SSD), CATALOGUE)
+    assert relevant(Observed(replace(seen, waits={"CPU": 4.0}), SSD), CATALOGUE) >= LONG_KNOBS

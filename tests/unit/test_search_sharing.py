@@ -178,7 +178,7 @@ def test_what_was_best_under_a_similar_load_is_tried_first():
     asked = later.ask(STOCK)
     assert "similar load" in asked.reason
     assert asked.configuration[CONCURRENCY] == best.params[CONCURRENCY]
-    assert later.expected_gain() is None, "others are waiting"
+    assert later.expected_gain(STOCK) is None, "others are waiting"
 
 
 def test_a_dissimilar_load_teaches_nothing():
@@ -308,12 +308,12 @@ def test_what_was_in_force_already_is_refused_without_a_violation():
 
 def test_expectations_are_written_down_and_sink_as_they_do_not_come_true():
     study = opened(None, startup_trials=2)
-    assert study.expected_gain() is None
+    assert study.expected_gain(STOCK) is None
     gains = []
     for _ in range(25):
         one = study.ask(STOCK)
         study.tell(held(one.configuration, 1.0 + 0.02 * (one.trial.number % 2)), 0.0, one)
-        gains.append(study.expected_gain())
+        gains.append(study.expected_gain(STOCK))
     noted = [trial.user_attrs.get("expected_gain") for trial in study.study.trials]
     assert sum(gain is not None for gain in noted) > 15
     assert gains[-1] < 0.005

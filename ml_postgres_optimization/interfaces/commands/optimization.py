@@ -28,10 +28,10 @@ from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
 from ml_postgres_optimization.trials import Measure, TrialPlan
-from ml_postgres_optimization.tuning.controller import Budget, Controller
+from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.drafting import Draft, rule_drafts
 from ml_postgres_optimization.tuning.laboratory import open_study
-from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
 from ml_postgres_optimization.tuning.watching import Chronicle, ContinuousController, Pace
 

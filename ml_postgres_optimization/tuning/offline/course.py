@@ -79,16 +79,26 @@ class Course:
     noise : Noise
     on_block : callable
         Receives the number of the candidate's blocks and the interval after each.
+    has_time : callable
+        Tells whether there is time for a block of each arm.
     """
 
     def __init__(
-        self, blocks: BlocksInTurn, latest: Latest, screening: Screening, noise: Noise, on_block: OnBlock
+        self,
+        blocks: BlocksInTurn,
+        latest: Latest,
+        screening: Screening,
+        noise: Noise,
+        *,
+        on_block: OnBlock,
+        has_time: Callable[[], bool],
     ) -> None:
         self._blocks = blocks
         self._latest = latest
         self._screening = screening
         self._noise = noise
         self._on_block = on_block
+        self._has_time = has_time
         self._reference = latest.reference
         self._has_stalled = False
         self.windows: list[Window] = []
@@ -104,8 +114,11 @@ class Course:
                 if self._has_stalled or not found.may_be_a_stall:
                     return self._ended(Outcome.ABORTED, found.reason)
                 self._has_stalled = True
-            if self.windows and (decision := self._screening.decide(self._seen())):
+            is_last = not self._has_time()
+            if self.windows and (decision := self._screening.decide(self._seen(), is_last=is_last)):
                 return self._ended(decision.outcome, decision.reason)
+            if is_last:
+                break
             self._run_incumbent()
         return self._ended(Outcome.REJECTED, "too little ran in its blocks to tell")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -13,6 +13,10 @@ from ml_postgres_optimization.trials import Arm, BlocksInTurn, Design, Proposal,
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.course import Course, Latest, OnBlock
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
+
+
+def _always() -> bool:
+    return True
 
 
 class Ladder:
@@ -49,8 +53,24 @@ class Ladder:
         """The latest block of the incumbent."""
         return self._latest.reference
 
-    def screen(self, proposal: Proposal, plan: TrialPlan, screening: Screening, *, on_block: OnBlock) -> Trial:
+    def screen(
+        self,
+        proposal: Proposal,
+        plan: TrialPlan,
+        screening: Screening,
+        *,
+        on_block: OnBlock,
+        has_time: Callable[[], bool] = _always,
+    ) -> Trial:
         """Try `proposal` against the incumbent; where it is preferred, it is the incumbent from now on.
+
+        Parameters
+        ----------
+        proposal : Proposal
+        plan : TrialPlan
+        screening : Screening
+        on_block, has_time : callable
+            See `Course`.
 
         Raises
         ------
@@ -64,7 +84,9 @@ class Ladder:
         with ExitStack() as rung:
             guarded = rung.enter_context(laboratory.guard.trial(change, trial_id))
             blocks = laboratory.blocks_in_turn(guarded, trial_id, change, plan)
-            course = Course(blocks, self._latest_for(blocks), screening, self.noise, on_block)
+            course = Course(
+                blocks, self._latest_for(blocks), screening, self.noise, on_block=on_block, has_time=has_time
+            )
             verdict = course.verdict()
             blocks.leave(change.after if verdict.outcome.stays else change.before)
             self.noise = self.noise.after(course.logs(course.windows))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
-from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.telemetry import Window, merge
 from ml_postgres_optimization.trials import (
     Deadline,
     Interval,
@@ -20,14 +21,14 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     paired_objective,
 )
-from ml_postgres_optimization.tuning.controller import Budget
 from ml_postgres_optimization.tuning.drafting import Draft, together
 from ml_postgres_optimization.tuning.laboratory import Laboratory
+from ml_postgres_optimization.tuning.ledger import Budget
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
-from ml_postgres_optimization.tuning.relevance import relevant
+from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
@@ -102,12 +103,13 @@ class OfflineTuner:
         if not window.operations_total:
             self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
             return Tuned(initial, initial)
-        self._learn(window)
+        seen = reduce(merge, windows)
+        self._learn(seen)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
-            symptoms = self._remedies(ladder) if budget.patience else ()
+            symptoms = self._remedies(initial, seen) if budget.patience else ()
             self._try_drafts(ladder, together(drafts, symptoms), _RULES)
             if budget.patience:
-                self._try_drafts(ladder, self._remedies(ladder), _REMEDIES)
+                self._try_drafts(ladder, self._remedies(ladder.incumbent, ladder.latest_window), _REMEDIES)
             self._search(ladder, budget)
             best = ladder.incumbent
         proof = self._prove(initial, best) if budget.prove and best != initial else None
@@ -121,14 +123,14 @@ class OfflineTuner:
     def _learn(self, window: Window) -> None:
         """Let the search know the load, and what was learned under similar ones."""
         guard = self._laboratory.guard
-        self._study.focus(relevant(window, guard.catalogue, guard.machine.cpus))
+        self._study.focus(relevant(Observed(window, guard.machine), guard.catalogue))
         self._study.transfer(context_of(LoadContext.of(window), guard.machine))
         for reason in self._study.unreadable:
             self._tell(Stage.UNREAD, f"nothing is learned from it: {reason}")
 
-    def _remedies(self, ladder: Ladder) -> tuple[Draft, ...]:
+    def _remedies(self, seen_under: Configuration, window: Window) -> tuple[Draft, ...]:
         guard = self._laboratory.guard
-        return tuple(remedies(ladder.latest_window, ladder.incumbent, guard.machine, guard.catalogue))
+        return tuple(remedies(Observed(window, guard.machine), seen_under, guard.catalogue))
 
     def _try_drafts(self, ladder: Ladder, drafts: Sequence[Draft], screening: Screening) -> None:
         was_preferred, tried = False, {ladder.incumbent}
@@ -144,19 +146,19 @@ class OfflineTuner:
 
     def _search(self, ladder: Ladder, budget: Budget) -> None:
         failures = 0
-        while self._is_worth_it(failures, budget) and self._has_time(None):
+        while self._is_worth_it(ladder.incumbent, failures, budget) and self._has_time(None):
             before = ladder.incumbent
             asked = self._study.ask(before)
             self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), _SEARCH, asked)
             failures = 0 if ladder.incumbent != before else failures + 1
 
-    def _is_worth_it(self, failures: int, budget: Budget) -> bool:
+    def _is_worth_it(self, incumbent: Configuration, failures: int, budget: Budget) -> bool:
         """Tell whether another screening may still bring something, and say why not."""
         if budget.trials is not None and len(self._trials) >= budget.trials:
             self._tell(Stage.QUIET, f"the budget of {budget.trials} trials is used up")
         elif failures >= budget.patience:
             self._tell(Stage.QUIET, f"the last {failures} proposals brought nothing; no other seems worth a trial")
-        elif (gain := self._study.expected_gain()) is not None and gain < budget.least_gain:
+        elif (gain := self._study.expected_gain(incumbent)) is not None and gain < budget.least_gain:
             self._tell(Stage.QUIET, f"the next trial is expected to gain {gain:.2%}, less than what is worth one")
         else:
             return True
@@ -169,7 +171,14 @@ class OfflineTuner:
         try:
             if not changed:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
-            trial = ladder.screen(proposal, self._plan, screening, on_block=self._listener(proposal))
+            change = Change(ladder.incumbent, proposal.configuration)
+            trial = ladder.screen(
+                proposal,
+                self._plan,
+                screening,
+                on_block=self._listener(proposal),
+                has_time=lambda: self._has_time(change),
+            )
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:

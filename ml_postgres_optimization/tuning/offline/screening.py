@@ -106,14 +106,14 @@ class Screening:
         width = _INTERVAL_DEVIATIONS * deviation
         return Interval(math.exp(mean), math.exp(mean - width), math.exp(mean + width))
 
-    def decide(self, seen: Seen) -> Decision | None:
-        """Prefer the candidate, give it up, or ask for another block (None)."""
+    def decide(self, seen: Seen, *, is_last: bool = False) -> Decision | None:
+        """Prefer the candidate, give it up, or ask for another block (None), unless this was the last one."""
         mean, deviation = self.estimate(seen)
         better = _STANDARD.cdf(-mean / deviation)
         told = f"with {better:.0%} it is faster, given {seen.blocks} blocks of it"
         if better < self.hopeless and seen.blocks >= self.min_blocks:
             return Decision(Outcome.REJECTED, told)
-        if seen.blocks >= self.max_blocks:
+        if is_last or seen.blocks >= self.max_blocks:
             return Decision(Outcome.PREFERRED if better > self.likely else Outcome.REJECTED, told)
         # a single block may have had the luck that all others lacked
         return Decision(Outcome.PREFERRED, told) if better > self.sure and seen.blocks > 1 else None

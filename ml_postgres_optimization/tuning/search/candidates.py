@@ -93,7 +93,7 @@ class Candidates:
 
     def improved(self, gain: Callable[[Floats], Floats], start: Floats) -> tuple[Floats, Floats]:
         """Return points and their gains, the greatest first, out of `start`, random ones, and their neighbours."""
-        points = np.vstack([start, self.anywhere(_COUNT), self._nearby(_COUNT)])
+        points = np.vstack([self._moved(start), self.anywhere(_COUNT), self._nearby(_COUNT)])
         gains = gain(points)
         for _ in range(_SEARCH_ROUNDS):
             neighbours = self._neighbours(points[np.argsort(gains)[::-1][:_SEARCHES]])

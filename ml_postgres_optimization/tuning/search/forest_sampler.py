@@ -1,4 +1,4 @@
-"""An Optuna sampler: random forest, log expected improvement, and a trust region around the best trial."""
+"""An Optuna sampler: random forest, log expected improvement, and a trust region around a centre."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ _STAYS = "nothing else that the search thought of may be tried"
 class ForestSampler(BaseSampler):
     """Sample where a random forest expects most improvement.
 
-    The first trials are a Latin hypercube in the trust region around the best trial known (everywhere, where there is
-    none). Then a forest learns from all finished trials, and the candidate with the greatest log expected
-    improvement, plus the log of its probability to violate nothing, is taken out of: random points, points in the
-    trust region that differ from the best trial in a few parameters, and what a local search finds from the most
-    promising of both. As data grow, parameters that are not seen to matter stay at the best trial's values in most
-    proposals. A share of the trials stays random.
+    The first trials are a Latin hypercube in the trust region around the centre: the best trial known, unless another
+    one is given (everywhere, where there is none). Then a forest learns from all finished trials, and the candidate
+    with the greatest log expected improvement, plus the log of its probability to violate nothing, is taken out of:
+    random points, points in the trust region that differ from the centre in a few parameters, and what a local search
+    finds from the most promising of both. As data grow, parameters that are not seen to matter stay at the centre's
+    values in most proposals. A share of the trials stays random.
 
     Parameters
     ----------
     seed : int, optional
-        The same seed and history give the same samples, so that an interrupted study goes on as if it had not been.
+        The same seed, history, centre and focus give the same samples, so that an interrupted study goes on as if it
+        had not been.
     startup_trials : int
         Finished trials before the forest is asked; those of other studies count by their weight. On the simulated
         server's 22 parameters, with noise of 5 %, 40 trials come to 0.03 less in the log of the response with 5 than
@@ -142,7 +143,8 @@ class ForestSampler(BaseSampler):
         Parameters
         ----------
         parameters : collection of str
-            What may have an effect under the load of now; those that a study does not have are passed over.
+            What may have an effect under the load of now; those that a study does not have are passed over. Where
+            none is left, all are searched.
         """
         self._focus = frozenset(parameters)
 

@@ -101,6 +101,10 @@ class SearchSpace:
 
     def parameters(self, configuration: Configuration) -> dict[str, Any]:
         """Return the Optuna parameters that stand for `configuration`; what lies outside goes to the nearest end."""
+        return self.canonical(self._raw_parameters(configuration))
+
+    def _raw_parameters(self, configuration: Configuration) -> dict[str, Any]:
+        """Return them with the values of knobs that have no effect."""
         parameters: dict[str, Any] = {}
         for name, knob in self.knobs.items():
             value = configuration.get(name)
@@ -108,7 +112,7 @@ class SearchSpace:
             parameters[name] = _nearest(value if special == _ORDINARY else None, knob)
             if _has_specials(knob):
                 parameters[name + _SPECIAL] = special
-        return self.canonical(parameters)
+        return parameters
 
     def canonical(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """Return parameters with those that have no effect at the value that stands for all."""
@@ -129,9 +133,10 @@ class SearchSpace:
         Knobs without effect stay as they are, and so do those whose value is nearest to the level that the parameters
         name: a level stands for all values around it, and one that only rounds what is in force is no change.
         """
-        here = self.parameters(over)
+        here = self._levels(self._raw_parameters(over))
+        there = self._levels(parameters)
         values = {
-            name: over[name] if name in over and self._is_at(name, parameters, here) else _value(knob, parameters)
+            name: over[name] if name in over and self._is_at(name, there, here) else _value(knob, parameters)
             for name, knob in self.knobs.items()
         }
         found = over.replaced(values)
@@ -142,10 +147,16 @@ class SearchSpace:
         }
         return over.replaced({name: value for name, value in values.items() if name not in idle})
 
-    def _is_at(self, name: str, parameters: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
-        """Tell whether a knob's parameters are on the same levels as others."""
-        own = [name, name + _SPECIAL] if _has_specials(self.knobs[name]) else [name]
-        return all(self.axes[one].nearest(parameters[one]) == self.axes[one].nearest(here[one]) for one in own)
+    def _is_at(self, name: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> bool:
+        """Tell whether a knob's levels are those of what is in force."""
+        special = name + _SPECIAL
+        if _has_specials(self.knobs[name]) and (there[special] != here[special] or _is_special(there[special])):
+            return bool(there[special] == here[special])
+        return bool(there[name] == here[name])
+
+    def _levels(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the level that stands for each parameter."""
+        return {name: axis.nearest(parameters[name]) for name, axis in self.axes.items()}
 
     def parameters_of(self, names: Collection[str]) -> frozenset[str]:
         """Return the names of the parameters that stand for these knobs."""

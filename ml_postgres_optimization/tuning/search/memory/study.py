@@ -211,12 +211,13 @@ class TuningStudy:
         return sum(len(lesson.losses) for lesson in lessons)
 
     def focus(self, knobs: Collection[str]) -> None:
-        """Search these knobs alone, from now on; all others stay as in the best trial."""
+        """Search these knobs alone, from now on; all others stay as they are in force, but for what is enqueued."""
         if isinstance(self.study.sampler, ForestSampler):
             self.study.sampler.focus_on(self.space.parameters_of(knobs))
 
-    def expected_gain(self) -> float | None:
+    def expected_gain(self, over: Configuration) -> float | None:
         """Return the log ratio that the next trial is expected to gain; None where nobody can tell, or some wait."""
+        self._stand_on(over)
         sampler = self.study.sampler
         if self._queue or not isinstance(sampler, ForestSampler):
             return None
@@ -238,15 +239,18 @@ class TuningStudy:
 
     def ask(self, over: Configuration) -> Asked:
         """Return what to try next over what is in force now; knobs outside the search space are as in `over`."""
-        self._over = over
-        if isinstance(self.study.sampler, ForestSampler):
-            self.study.sampler.centre_on(self.space.parameters(over))
+        self._stand_on(over)
         trial = self._asked()
         trial.set_user_attr(_WORKER, self._worker)
         self._note_what_is_expected(trial)
         configuration = self.space.configuration(trial.params, over)
         reason = str(trial.user_attrs.get("reason") or self._why_sampled(trial.number))
         return Asked(configuration, reason, trial, is_in_force=configuration == over)
+
+    def _stand_on(self, over: Configuration) -> None:
+        self._over = over
+        if isinstance(self.study.sampler, ForestSampler):
+            self.study.sampler.centre_on(self.space.parameters(over))
 
     def _asked(self) -> optuna.trial.Trial:
         """Ask until it is nothing that another worker has come up with in the same moment."""
