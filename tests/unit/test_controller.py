@@ -161,6 +161,21 @@ def test_the_search_goes_on_from_the_rules(bench):
     assert bench.stages()[-1] is Stage.QUIET
 
 
+def test_symptoms_are_those_under_what_the_drafts_left(tmp_path):
+    def symptoms(folder, drafts):
+        bench = Bench(folder, connections=8)
+        ledger = bench.controller().run(bench.initial, drafts, Budget(6 * 3600, patience=1, prove=False))
+        return [trial for trial in ledger.trials if trial.proposal.origin == "symptom"]
+
+    (spilling, *_) = symptoms(tmp_path / "as it is", [])
+    (better, *_) = symptoms(tmp_path / "better", [Draft.of({"work_mem": 14336}, "rules", "half of a cure")])
+    for trial, work_mem in ((spilling, 4096), (better, 14336)):
+        assert "temporary files" in trial.proposal.reason
+        assert trial.baseline["work_mem"] == work_mem
+        assert trial.proposal.configuration["work_mem"] == 2 * work_mem
+    assert spilling.proposal.reason != better.proposal.reason, "less is spilled by then"
+
+
 @pytest.mark.parametrize("noise", [WhiteNoise(0.3), AutoregressiveNoise(0.3, 60.0)], ids=["white", "autoregressive"])
 def test_noise_promotes_nothing(tmp_path, noise):
     bench = Bench(tmp_path, noise=noise, plan=TrialPlan(max_pairs=12))

@@ -23,6 +23,13 @@ def test_one_block_may_give_up_a_candidate_and_never_prefers_one():
     assert screening.decide(seen(-0.9, 1)) is None
 
 
+@given(st.floats(-1, 1), st.integers(1, 4))
+def test_what_is_the_last_block_decides_and_a_single_one_never_for_the_candidate(log_ratio, blocks):
+    decision = Screening(likely=0.5).decide(seen(log_ratio, blocks), is_last=True)
+    assert decision is not None
+    assert blocks > 1 or decision.outcome is Outcome.REJECTED
+
+
 def test_two_good_blocks_prefer_it():
     assert Screening().decide(seen(-0.25, 2)).outcome is Outcome.PREFERRED
 
@@ -77,7 +84,8 @@ def test_equal_candidates_are_preferred_now_and_then_and_better_ones_mostly():
 
 def screened(effect, rng):
     """Screen a candidate of this true effect, against four blocks of the incumbent to begin with."""
-    screening = Screening(0.0, 0.15)
+    # as the search's proposals are
+    screening = Screening(0.0, 0.15, max_blocks=3, hopeless=0.35, likely=0.7)
     incumbent, candidate = [rng.gauss(0, NOISE) for _ in range(4)], []
     while True:
         candidate.append(rng.gauss(effect, NOISE))

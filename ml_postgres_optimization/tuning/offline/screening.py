@@ -111,9 +111,10 @@ class Screening:
         mean, deviation = self.estimate(seen)
         better = _STANDARD.cdf(-mean / deviation)
         told = f"with {better:.0%} it is faster, given {seen.blocks} blocks of it"
+        # a single block may have had the luck that all others lacked
+        has_several = seen.blocks > 1
         if better < self.hopeless and seen.blocks >= self.min_blocks:
             return Decision(Outcome.REJECTED, told)
         if is_last or seen.blocks >= self.max_blocks:
-            return Decision(Outcome.PREFERRED if better > self.likely else Outcome.REJECTED, told)
-        # a single block may have had the luck that all others lacked
-        return Decision(Outcome.PREFERRED, told) if better > self.sure and seen.blocks > 1 else None
+            return Decision(Outcome.PREFERRED if better > self.likely and has_several else Outcome.REJECTED, told)
+        return Decision(Outcome.PREFERRED, told) if better > self.sure and has_several else None
