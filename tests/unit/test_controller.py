@@ -349,7 +349,7 @@ def test_no_more_trials_are_held_than_the_budget_has(bench):
 
 def test_the_search_stops_where_less_is_expected_than_is_worth_a_trial(bench):
     study = bench.study()
-    study.expected_gain = lambda: 0.02 if len(study.study.trials) < 3 else 0.004
+    study.expected_gain = lambda _over: 0.02 if len(study.study.trials) < 3 else 0.004
     ledger = bench.controller(study).run(bench.initial, [], Budget(1e6, prove=False))
     assert len(ledger.trials) == 2
     assert bench.events[-1].message == "the next trial is expected to gain 0.40%, less than what is worth one"
