@@ -61,7 +61,7 @@ def remedies(observed: Observed, seen_under: Configuration, catalogue: Catalogue
     observed : Observed
         Of the load that is tuned for; what it could not see is no symptom.
     seen_under : Configuration
-        In force during it. A knob that has changed since was treated already, and is left alone.
+        In force during it, and now.
     catalogue : Catalogue
         Confronted with this server; only knobs that may be tuned are proposed, within their ranges.
 
@@ -78,24 +78,13 @@ def remedies(observed: Observed, seen_under: Configuration, catalogue: Catalogue
         fitting = {name: _clipped(value, catalogue[name]) for name, value in values.items() if name in ours}
         helping = {name: value for name, value in fitting.items() if _helps(name, value, seen_under[name])}
         if helping:
-            yield Draft(_unless_treated(helping, seen_under), "symptom", reason)
-
-
-def _unless_treated(
-    values: Mapping[str, KnobValue], seen_under: Configuration
-) -> Callable[[Configuration], dict[str, KnobValue]]:
-    def still_due(incumbent: Configuration) -> dict[str, KnobValue]:
-        return {name: value for name, value in values.items() if incumbent.get(name) == seen_under.get(name)}
-
-    return still_due
+            yield Draft.of(helping, "symptom", reason)
 
 
 def _clipped(value: KnobValue, knob: Knob) -> KnobValue:
     if isinstance(value, bool | str) or knob.minimum is None or knob.maximum is None:
         return value
-    # 0 switches off what it is asked for
-    is_special = value in knob.special_values
-    return rounded(value if is_special else min(max(float(value), knob.minimum), knob.maximum), knob.kind)
+    return rounded(min(max(float(value), knob.minimum), knob.maximum), knob.kind)
 
 
 def _helps(name: str, value: KnobValue, now: KnobValue) -> bool:
@@ -138,9 +127,8 @@ def _work_mem(patient: _Patient) -> _Asked | None:
     spilled = patient.rate("database.temp_bytes_per_second")
     if spilled < _SPILL_BYTES_PER_SECOND:
         return None
-    return {
-        "work_mem": int(2 * patient.number("work_mem"))
-    }, f"{spilled / _MIB:,.0f} MB a second go to temporary files"
+    reason = f"{spilled / _MIB:,.0f} MB a second go to temporary files"
+    return {"work_mem": int(2 * patient.number("work_mem"))}, reason
 
 
 def _hash_memory(patient: _Patient) -> _Asked | None:

@@ -15,10 +15,6 @@ from ml_postgres_optimization.tuning.offline.course import Course, Latest, OnBlo
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 
 
-def _always() -> bool:
-    return True
-
-
 class Ladder:
     """A context in which candidates are screened; what is preferred stays in force until it ends, and no longer.
 
@@ -60,7 +56,7 @@ class Ladder:
         screening: Screening,
         *,
         on_block: OnBlock,
-        has_time: Callable[[], bool] = _always,
+        has_time: Callable[[], bool],
     ) -> Trial:
         """Try `proposal` against the incumbent; where it is preferred, it is the incumbent from now on.
 

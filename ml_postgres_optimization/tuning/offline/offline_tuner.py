@@ -166,12 +166,11 @@ class OfflineTuner:
 
     def _screen(self, ladder: Ladder, proposal: Proposal, screening: Screening, asked: Asked | None = None) -> None:
         """Screen `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
-        changed = Change(ladder.incumbent, proposal.configuration).knobs
-        self._tell(Stage.PROPOSED, f"{proposal.reason}: {', '.join(changed)}", proposal=proposal)
+        change = Change(ladder.incumbent, proposal.configuration)
+        self._tell(Stage.PROPOSED, f"{proposal.reason}: {', '.join(change.knobs)}", proposal=proposal)
         try:
-            if not changed:
+            if not change.knobs:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
-            change = Change(ladder.incumbent, proposal.configuration)
             trial = ladder.screen(
                 proposal,
                 self._plan,
