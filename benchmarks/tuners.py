@@ -4,7 +4,8 @@ Every method gets the same time, the same knobs and the same embedded server, on
 32 clients), `genesis` (level HIGH) and `analytic` (a star schema of about 1 GB). Peers measure one block of each
 configuration that they ask for, as their users do, after the same time under load that ours gives it, and end with
 the best that they measured; what the memory rule refuses counts as bad. Then the final configuration is measured
-again, beside stock, in pairs of blocks in random order; each block begins with a restart. What counts is that ratio.
+again, beside stock, in pairs of blocks in random order; each block begins with a restart, and lasts 15 s or longer,
+as restart and warm-up take longer than a search's block. What counts is that ratio.
 
 One cell is a method, a workload and a seed. Cells that were measured already are not measured again, so that the
 whole, some hours long, goes on where it was interrupted; `--most N` measures N cells and stops.
@@ -213,12 +214,13 @@ def by_peer(bench: Bench, asking, seconds: float) -> tuple[Configuration, list[d
     return best, known
 
 
-def compared(bench: Bench, final: Configuration, pairs: int) -> dict[str, object]:
+def compared(bench: Bench, final: Configuration, pairs: int, least_seconds: float) -> dict[str, object]:
     """Measure the final configuration beside stock, each block after a restart; a ratio above 1 is a faster final."""
     if final == bench.initial:
         return {"speed_up": 1.0, "low": 1.0, "high": 1.0, "pairs": 0, "is_stock": True}
     never = Thresholds(min_pairs=pairs + 1)
-    plan = replace(bench.plan, guards=NO_GUARDS, thresholds=never, max_pairs=pairs)
+    seconds = max(bench.plan.block_seconds, least_seconds)
+    plan = replace(bench.plan, guards=NO_GUARDS, thresholds=never, max_pairs=pairs, block_seconds=seconds)
     proposal = Proposal(final, "user", "the final configuration against stock")
     trial = bench.workbench.laboratory.hold(bench.initial, proposal, plan, design=Design.RESTART)
     ratios = sorted(pair.baseline_seconds / pair.candidate_seconds for pair in trial.verdict.pairs)
@@ -228,6 +230,7 @@ def compared(bench: Bench, final: Configuration, pairs: int) -> dict[str, object
         "low": low,
         "high": high,
         "pairs": len(ratios),
+        "compared_seconds": seconds,
         "ratios": ratios,
         "errors": [trial.figures.get(f"{arm}_error_ratio") for arm in ("baseline", "candidate")],
     }
@@ -251,7 +254,7 @@ def cell(home: Home, method: str, workload: str, seed: int, arguments: argparse.
         with psycopg.connect(bench.session.connection.dsn_for_driver(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM RESET ALL")
         bench._restart()
-        result = compared(bench, final, arguments.pairs)
+        result = compared(bench, final, arguments.pairs, arguments.compared_seconds)
         changes = final.difference(bench.initial)
         return {
             "method": method,
@@ -311,6 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0, help="of search")
     parser.add_argument("--pairs", type=int, default=10, help="of the comparison at the end")
+    parser.add_argument("--compared-seconds", type=float, default=15.0, help="of a block of the comparison, at least")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--workloads", nargs="+", default=list(WORKLOADS), choices=WORKLOADS)

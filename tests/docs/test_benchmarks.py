@@ -25,6 +25,7 @@ SHORTEST = {
     "trigger_cost": ("--pairs", "1", "--seconds", "0.3"),
     "tuners": (
         *("--minutes", "0.1", "--pairs", "1", "--seeds", "1", "--scale", "1"),
+        *("--compared-seconds", "2"),
         *("--workloads", "tpcb", "--methods", "random"),
     ),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
