@@ -20,6 +20,7 @@
     │   └── NotEnoughData          too few windows to learn from
     ├── SafetyStop                 exit 4: a guard said no; the proven configuration is in force
     │   ├── ChangeRefused          a knob or value that is not allowed, or too much memory
+    │   │   └── ForeignChange      somebody else has changed what a change stands on
     │   ├── JournalError           the journal cannot be written or read
     │   └── AlreadyRunning         another optimiser works on this server
     └── Interrupted                exit 130: Ctrl-C or SIGTERM; state is saved
@@ -126,6 +127,10 @@ class SafetyStop(GenesisError):
 
 class ChangeRefused(SafetyStop):
     """A change is not allowed: a forbidden knob, a value out of range, or too much memory."""
+
+
+class ForeignChange(ChangeRefused):
+    """Somebody else has changed a knob since it was taken for a baseline; theirs stays."""
 
 
 class JournalError(SafetyStop):

@@ -22,10 +22,13 @@ class Line:
         What was in force before the first of them.
     promoted : tuple of TrialRecord
         Oldest first; those that a proof took back have left it.
+    rungs : frozenset of Configuration
+        What an offline search went on with, unproven: in force in its trials, and taken back at its end.
     """
 
     start: Configuration
     promoted: tuple[TrialRecord, ...] = ()
+    rungs: frozenset[Configuration] = frozenset()
 
     @property
     def end(self) -> Configuration:
@@ -52,7 +55,7 @@ class Line:
         """Return the line up to `configuration`; a new one where it is not on it."""
         after = self.since(configuration)
         kept = len(self.promoted) - len(after.promoted) if after else 0
-        return replace(self, promoted=self.promoted[:kept]) if after else Line(configuration)
+        return Line(self.start, self.promoted[:kept]) if after else Line(configuration)
 
     def after(self, trial: TrialRecord) -> Line:
         """Return the line after one more trial.
@@ -60,12 +63,16 @@ class Line:
         Where its baseline is not what the line left in force, something else has changed the configuration (a
         rollback, a person): from there on it is counted afresh, or on from where the line has been before.
         """
-        line = self if trial.baseline == self.end else self.back_to(trial.baseline)
-        if trial.outcome != Outcome.PROMOTED:
+        is_promoted = trial.outcome == Outcome.PROMOTED
+        stands = trial.baseline == self.end or (trial.baseline in self.rungs and not is_promoted)
+        line = self if stands else self.back_to(trial.baseline)
+        if trial.outcome == Outcome.PREFERRED:
+            return replace(line, rungs=line.rungs | {trial.candidate})
+        if not is_promoted:
             return line
         if trial.origin == PROOF:
             return line.back_to(trial.candidate)
-        return replace(line, promoted=(*line.promoted, trial))
+        return Line(line.start, (*line.promoted, trial))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,8 @@ from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM
 # A year: what is longer was mistyped.
 LONGEST_HOURS = 8_784.0
 LARGEST_SCALE = 10_000
+# PostgreSQL takes whole milliseconds, and 0 for none at all.
+_LEAST_TIMEOUT_SECONDS, _LONGEST_TIMEOUT_SECONDS = 0.001, 86_400.0
 # Options that are not called as their setting.
 _OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-timeout"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
@@ -40,6 +42,12 @@ def _ratio(value: float) -> float:
     return value
 
 
+def _timeout(value: float) -> float:
+    if not _LEAST_TIMEOUT_SECONDS <= _positive(value) <= _LONGEST_TIMEOUT_SECONDS:
+        raise ValueError(f"must be from {_LEAST_TIMEOUT_SECONDS:g} to {_LONGEST_TIMEOUT_SECONDS:,.0f} seconds, a day")
+    return value
+
+
 def _separated(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
@@ -53,9 +61,11 @@ def _scale(value: float) -> float:
 Positive = Annotated[float, AfterValidator(_positive)]
 Scale = Annotated[float, AfterValidator(_scale)]
 Hours = Annotated[float, AfterValidator(_hours)]
+Timeout = Annotated[float, AfterValidator(_timeout)]
 Ratio = Annotated[float, AfterValidator(_ratio)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Clients = Annotated[int, Field(ge=1, le=10_000)]
+Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Bytes = Annotated[int, Field(gt=0)]
 # in the environment: separated by commas
@@ -84,6 +94,8 @@ class Settings(BaseSettings):
         What a trial compares.
     continuous : bool
         Whether an optimisation goes on watching after it is done; without a duration until it is stopped.
+    trials : int or None
+        How many trials an optimisation may hold before its proof; as many as its time allows where None.
     objective_limit_milliseconds : float or None
         A response that must not be exceeded, by the objective's measure; only a continuous run acts on it.
     window_seconds : float
@@ -124,6 +136,7 @@ class Settings(BaseSettings):
     level: LevelName = "HIGH"
     objective: Objective = "mean"
     continuous: bool = False
+    trials: Trials | None = None
     objective_limit_milliseconds: Positive | None = None
     window_seconds: Positive = 10.0
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
@@ -134,7 +147,7 @@ class Settings(BaseSettings):
     restart_command: str | None = None
     workload: str = "genesis"
     clients: Clients | None = None
-    query_timeout_seconds: Positive = 60.0
+    query_timeout_seconds: Timeout = 60.0
     study: str | None = None
     output: Path | None = None
     retention_days: Days | None = None

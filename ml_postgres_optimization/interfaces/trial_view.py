@@ -64,6 +64,7 @@ def verdict_text(record: TrialRecord) -> str:
 
 _FINDINGS: Mapping[str, str] = {
     Outcome.PROMOTED: "The change was kept",
+    Outcome.PREFERRED: "A search went on with the change, unproven, and took it back at its end",
     Outcome.REJECTED: "The change was not kept",
     Outcome.EQUIVALENT: "The change makes no difference worth having, and was not kept",
     Outcome.UNDECIDED: "The evidence did not suffice, and the change was not kept",

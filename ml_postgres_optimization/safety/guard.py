@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from ml_postgres_optimization.errors import AlreadyRunning, ChangeRefused, GenesisError
+from ml_postgres_optimization.errors import AlreadyRunning, ChangeRefused, ForeignChange, GenesisError
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
-from ml_postgres_optimization.knobs.confrontation import pinned_by
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.rendering import render, rounded, same_value, written_text
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.permission import require_effect
 from ml_postgres_optimization.safety.records import KnobChange, RecordKind
 from ml_postgres_optimization.safety.undo import is_as_before, is_ours, needs_restart, put_back, says
 from ml_postgres_optimization.target.capabilities import Capabilities
@@ -197,7 +197,7 @@ class Guard:
 def _knob_change(setting: Setting, change: Change) -> KnobChange:
     expected = change.before.get(setting.name)
     if expected is not None and not same_value(expected, setting.value, setting.kind):
-        raise ChangeRefused(
+        raise ForeignChange(
             f"{setting.name} is {render(setting.value, setting.unit)} on the server, and "
             f"{render(expected, setting.unit)} in the baseline: somebody else has changed it.",
             "Take what is in force now as the baseline, and begin again.",
@@ -301,6 +301,10 @@ class GuardedChange:
             self._journal(RecordKind.WITHDRAWN, foreign=self.foreign_changes)
 
     @property
+    def _old(self) -> dict[str, str | None]:
+        return {knob.name: knob.old_written for knob in self._knobs}
+
+    @property
     def needs_restart(self) -> bool:
         """Whether the server has to be restarted between the baseline and the candidate."""
         return self._needs_restart
@@ -311,10 +315,15 @@ class GuardedChange:
         Raises
         ------
         ChangeRefused, TargetError
-            If it does not start; see `Actuator.restart`.
+            If it does not start, though it did before; the candidate is taken back then (`Actuator.restart`).
         """
         with deferred_signals():
-            self._guard.restart({})
+            try:
+                self._guard.restart(self._old if self._is_applied else {})
+            except BaseException as failure:
+                if self._is_applied:
+                    self._after(failure)
+                raise
 
     def session_settings(self, configuration: Configuration) -> dict[str, str]:
         """Return what a session has to SET for itself to run under the baseline or the candidate."""
@@ -337,12 +346,12 @@ class GuardedChange:
         for knob in self._knobs:
             self._guard.actuator.write(knob.name, knob.new_value)
         if self._needs_restart:
-            self._guard.restart({knob.name: knob.old_written for knob in self._knobs})
+            self._guard.restart(self._old)
         elif self._knobs:
             self._guard.actuator.reload()
         live = self._live()
         for knob in self._knobs:
-            _refuse_overridden(knob, live[knob.name])
+            require_effect(live[knob.name], knob.new_value)
         self._is_applied = True
 
     def _after(self, failure: BaseException) -> None:
@@ -365,7 +374,7 @@ class GuardedChange:
         }
         self._note_foreign(changed)
         for name, text in changed.items():
-            raise ChangeRefused(
+            raise ForeignChange(
                 f"{name} was changed by somebody else during the trial: postgresql.auto.conf says {text}.",
                 "Nothing was written over it. Take what is in force now as the baseline, and begin again.",
             )
@@ -383,14 +392,3 @@ class GuardedChange:
         self, kind: RecordKind, knobs: Iterable[KnobChange] = (), foreign: Mapping[str, str] | None = None
     ) -> None:
         self._guard.journal.append(kind, self._trial_id, knobs, foreign)
-
-
-def _refuse_overridden(knob: KnobChange, setting: Setting) -> None:
-    if same_value(setting.value, knob.new_value, setting.kind):
-        return
-    who = pinned_by(setting) or f"source {setting.source}"
-    raise ChangeRefused(
-        f"{knob.name} was written as {render(knob.new_value, setting.unit)}, but a new session has "
-        f"{render(setting.value, setting.unit)}: {who} wins over it.",
-        f"RESET {knob.name} there, or leave it out of the trial; everything was put back.",
-    )

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.catalogue import Catalogue
-from ml_postgres_optimization.knobs.knob import Scope
+from ml_postgres_optimization.knobs.confrontation import pinned_by
+from ml_postgres_optimization.knobs.knob import KnobValue, Scope, Setting
+from ml_postgres_optimization.knobs.rendering import render, same_value
 from ml_postgres_optimization.target.capabilities import Capabilities
 
 _FIRST_WITH_PARAMETER_GRANTS = 15
@@ -80,3 +82,21 @@ def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:
         if knob.scope is not Scope.CLIENT and (refused := refusal(name, capabilities))
     }
     return catalogue.without(reasons)
+
+
+def require_effect(setting: Setting, written: KnobValue) -> None:
+    """See that a new session has what was written.
+
+    Raises
+    ------
+    ChangeRefused
+        If a setting of the role, of the database or of the command line wins over it.
+    """
+    if same_value(setting.value, written, setting.kind):
+        return
+    who = pinned_by(setting) or f"source {setting.source}"
+    raise ChangeRefused(
+        f"{setting.name} was written as {render(written, setting.unit)}, but a new session has "
+        f"{render(setting.value, setting.unit)}: {who} wins over it.",
+        f"RESET {setting.name} there, or leave it out of the trial; everything was put back.",
+    )

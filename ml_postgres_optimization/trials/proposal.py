@@ -53,7 +53,9 @@ class Proposal:
     ----------
     configuration : Configuration
     origin : str
-        Who or what proposed it: ``rules``, ``symptom``, ``forest``, ``random``, ``user``.
+        Who or what proposed it: ``rules``, ``symptom``, ``forest``, ``search`` (all that an offline search went on
+        with), ``proof`` (the initial configuration, against all that was promoted), ``memory``, ``re-proof``,
+        ``user``.
     reason : str
         A sentence for the user.
     prediction : Prediction or None

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.errors import ChangeRefused, ForeignChange
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
@@ -28,7 +28,6 @@ from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
-# What the issue asks of a final comparison.
 _PROOF_PAIRS = 10
 _PROOF_SHARE = 1 / 3
 _LARGEST_PROOF_SHARE = 1 / 2
@@ -74,7 +73,7 @@ class Controller:
         self._end_seconds = math.inf
         self._budget = Budget(math.inf)
         self._most_trials = math.inf
-        self._is_late = False
+        self._is_late = self._is_overtaken = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
         """Optimise until nothing is worth a trial or the budget is over.
@@ -147,7 +146,7 @@ class Controller:
         return self._ask_and_try(ledger)
 
     def _begin(self, budget: Budget) -> None:
-        self._is_late = False
+        self._is_late = self._is_overtaken = False
         self._budget = budget
         self._most_trials = math.inf if budget.trials is None else budget.trials
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
@@ -257,6 +256,8 @@ class Controller:
 
     def _has_time(self, ledger: Ledger, change: Change | None = None) -> bool:
         """Tell whether a trial of `change`, or of any where none is given, can still be decided in time."""
+        if self._is_overtaken:
+            return False
         needed_seconds = self._least_seconds(change)
         left_seconds = self._seconds_until(self._trials_end_seconds(ledger))
         if left_seconds >= needed_seconds:
@@ -304,6 +305,9 @@ class Controller:
             if not changed:
                 raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
             trial = self._hold(ledger.incumbent, proposal, self._plan, self._deadline_of(ledger, change))
+        except ForeignChange as foreign:
+            self._stop_for(foreign, proposal, asked)
+            return ledger
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
@@ -312,6 +316,13 @@ class Controller:
         self._study.tell(trial, math.log(ledger.accumulated.ratio), asked)
         self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
         return ledger.after(trial)
+
+    def _stop_for(self, foreign: ForeignChange, proposal: Proposal, asked: Asked | None) -> None:
+        """End it: what all trials would stand on is no longer in force, and nothing speaks against the proposal."""
+        self._is_overtaken = True
+        self._tell(Stage.OVERTAKEN, foreign.what, proposal=proposal)
+        if asked:
+            self._study.give_back(asked)
 
     def _prove(self, ledger: Ledger) -> Ledger:
         """Try the initial configuration once more: its ratio, inverted, is what all promotions brought."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.knobs.knob import Scope
-from ml_postgres_optimization.knobs.rendering import written_text
+from ml_postgres_optimization.knobs.rendering import same_value, written_text
 from ml_postgres_optimization.safety.guard import Guard, GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials import (
@@ -94,6 +94,23 @@ class Laboratory:
             self.recorder.discard()
         labelled = {**self.labels, "phase": "watch", **(labels or {})}
         return self.recorder.record(seconds, configuration_id=configuration.id, labels=labelled)
+
+    def in_force(self, expected: Configuration) -> Configuration:
+        """Return `expected` with the server's values, where somebody else has changed them.
+
+        Raises
+        ------
+        ServerUnreachable, TargetError
+            If the server cannot be asked.
+        """
+        live = self.guard.actuator.settings([name for name in expected if name != CONCURRENCY])
+        return expected.replaced(
+            {
+                name: setting.value
+                for name, setting in live.items()
+                if not same_value(expected[name], setting.value, setting.kind)
+            }
+        )
 
     def new_trial_id(self) -> str:
         """Return the time as a name: it sorts by time, and is unique while one optimiser works on the server."""

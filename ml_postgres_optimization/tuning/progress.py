@@ -13,7 +13,7 @@ from ml_postgres_optimization.trials import Interval, Proposal, Trial, uneven, u
 
 
 class Stage(StrEnum):
-    """Where the controller is; the last four come from a continuous run."""
+    """Where the controller is; the last four come from a continuous run alone."""
 
     WATCHED = "watched"
     UNREAD = "unread"
@@ -24,6 +24,7 @@ class Stage(StrEnum):
     PROVING = "proving"
     PROVEN = "proven"
     QUIET = "quiet"
+    OVERTAKEN = "overtaken"
     STEADY = "steady"
     FORECAST = "forecast"
     WOKEN = "woken"

@@ -89,7 +89,7 @@ def workload_named(
             f"Choose {GENESIS}, {TPCB} or {ANALYTIC}, or name a folder with .sql files.",
         )
     found = read_workload(folder)
-    mix = ScriptMix(found.scripts, timeouts, {"scale": 1 if scale is None else scale})
+    mix = ScriptMix(found.scripts, timeouts, {"scale": _written(1.0 if scale is None else scale)})
     return Workload(folder.resolve().name, mix, clients or 8, setup=found.setup.statements if found.setup else ())
 
 
@@ -101,5 +101,9 @@ def _bundled(name: str, table_set: TableSet, scale: float, clients: int, timeout
     )
     # the scripts name tables as the user's own would
     settings = {"search_path": f"{table_set.schema}, pg_catalog", **timeouts}
-    whole = int(scale) if float(scale).is_integer() else scale
-    return Workload(name, ScriptMix(scripts, settings, {"scale": whole}), clients, table_set, scale)
+    return Workload(name, ScriptMix(scripts, settings, {"scale": _written(scale)}), clients, table_set, scale)
+
+
+def _written(scale: float) -> float:
+    """Return a scale as pgbench has it: a whole number, wherever it is one."""
+    return int(scale) if float(scale).is_integer() else scale

@@ -42,6 +42,10 @@ def test_a_limit_that_nobody_would_act_on_is_refused(here):
     here("optimize", "--objective-limit-milliseconds", "5").is_refused(2, "5 ms", "--continuous")
 
 
+def test_trials_are_counted_for_a_run_that_ends(here):
+    here("optimize", "--continuous", "--trials", "3").is_refused(2, "--trials", "--duration")
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "fast"])
 def test_a_limit_that_makes_no_sense_is_refused(here, value):
     words = ("optimize", "--continuous", "--objective-limit-milliseconds", value)

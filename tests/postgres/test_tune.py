@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 
 import psycopg
 import pytest
@@ -10,6 +11,7 @@ from command_line import CommandLine, by_hand, clean_environment, rows, written_
 from ml_postgres_optimization.interfaces.commands.offline import tune
 from ml_postgres_optimization.target.embedded.account import server_account
 from ml_postgres_optimization.target.embedded.postmaster import clean_up_after_crash
+from ml_postgres_optimization.tuning.offline import OfflineTuner
 from ml_postgres_optimization.workload import (
     TABLE_SETS,
     TPCB_TABLES,
@@ -199,6 +201,8 @@ def test_a_query_that_never_ends_is_stopped_and_named(here, tmp_path):
         (("--simulate", "--workload", "tpcb", "--scale", "1", "--clients", "5000"), 2, ["5000 clients", "--clients"]),
         (("--simulate", "--workload", "tpcb", "--scale", "0.5"), 2, ["0.5", "scale"]),
         (("--simulate", "--workload", "tpcb", "--query-timeout", "soon"), 2, ["--query-timeout"]),
+        (("--simulate", "--workload", "tpcb", "--query-timeout", "0.0001"), 2, ["--query-timeout", "0.001"]),
+        (("--simulate", "--trials", "0"), 2, ["--trials"]),
         (("--simulate", "--study", "nonsense://here"), 2, ["nonsense"]),
         (("--simulate", "--allow-restart"), 2, ["--restart-command"]),
         (("--simulate", "--allow-restart", "--restart-command", "pg_ctl 'x"), 2, ["--restart-command"]),
@@ -215,7 +219,26 @@ def test_an_empty_folder_and_one_that_is_a_file_are_refused(here, tmp_path):
     here("tune", "--simulate", "--workload", tmp_path / "file.sql", *SHORT).is_refused(2, "file.sql")
 
 
-def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_server, folder):
+def test_a_folder_for_the_result_that_cannot_be_written_is_found_out_before_the_work(here, folder, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    words = ("tune", "--simulate", "--workload", folder, "--output", tmp_path / "file" / "below", *SHORT)
+    begun = time.monotonic()
+    here(*words).is_refused(2, str(tmp_path / "file"), "--output")
+    assert time.monotonic() - begun < 0.5 * float(HOURS) * 3600
+
+
+def test_scripts_of_which_too_few_rounds_fit_into_the_time_are_refused_with_the_time_that_it_takes(here, tmp_path):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    (folder / "often@200.sql").write_text("SELECT pg_sleep(0.05);\n")
+    (folder / "seldom.sql").write_text("SELECT 1;\n")
+    refused = here("tune", "--simulate", "--workload", folder, *SHORT)
+    refused.is_refused(2, "A round of all scripts takes", "--duration 0.0")
+
+
+def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_server, folder, monkeypatch):
+    # so short a run has no time to prove it, and would try none
+    monkeypatch.setattr(OfflineTuner, "_least_proof_seconds", lambda _tuner, _found: 0.0)
     if not own_server.binaries.program("pg_ctl").exists():
         pytest.skip("this build comes without pg_ctl")
     cli.dsn = own_server.dsn

@@ -200,6 +200,32 @@ def test_a_limit_that_nothing_can_keep_ends_in_advice_and_few_trials(tmp_path):
     assert len(watch.told(Stage.FORECAST)) >= PACE.attempts
 
 
+def test_what_somebody_else_puts_in_force_is_taken_over_and_gone_on_from(tmp_path):
+    watch = Watch(tmp_path, connections=8)
+
+    def by_hand():
+        watch.bench.target.write("work_mem", 5000)
+        watch.bench.target.reload()
+
+    watch.at[HOUR] = by_hand
+    watch.at[1.5 * HOUR] = lambda: watch.bench.target.__setattr__("_rate_per_second", 20.0)
+    watch.run(3)
+    (overtaken,) = watch.told(Stage.OVERTAKEN)
+    assert overtaken.message == "somebody else has changed work_mem: what is in force now counts"
+    after = [event for event in watch.events if event.at > overtaken.at]
+    assert Stage.REFUSED not in [event.stage for event in after]
+    first = next(event.trial for event in after if event.trial)
+    assert first.baseline["work_mem"] == 5000
+    assert watch.bench.store.windows()[-1].configuration_id == watch.bench.in_force().id
+
+
+def test_drafts_that_are_refused_are_no_proposals_for_ever(tmp_path):
+    refused = Draft.of({"work_mem": 1 << 40}, "rules", "too much")
+    watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: [refused], connections=8, advice="Add memory.")
+    watch.run(4)
+    assert len(watch.told(Stage.ADVISED)) == 1
+
+
 def test_trials_outside_of_a_campaign_take_half_of_the_time_at_most(tmp_path):
     watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: [], connections=8)
     watch.run(1)

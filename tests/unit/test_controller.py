@@ -340,6 +340,24 @@ def test_what_a_guard_refuses_is_never_told_as_a_value(bench, monkeypatch):
     assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "PRUNED", "PRUNED", "PRUNED"]
 
 
+def test_a_change_of_somebody_else_ends_it_and_speaks_against_no_proposal(bench):
+    study = bench.study()
+
+    def by_hand(window):
+        if window.labels.get("phase") == "watch":
+            bench.target.write("work_mem", 5000)
+            bench.target.reload()
+
+    bench.on_window_do = by_hand
+    controller = bench.controller(study)
+    assert not controller.run(bench.initial, [], Budget(600, patience=3)).trials
+    (told,) = [event.message for event in bench.events if event.stage is Stage.OVERTAKEN]
+    assert "work_mem" in told
+    assert not controller.try_one(bench.initial, [], Budget(600), window=bench.store.windows()[0]).trials
+    assert [trial.state.name for trial in study.study.trials] == ["COMPLETE", "FAIL"]
+    assert bench.in_force()["work_mem"] == 5000
+
+
 def test_no_more_trials_are_held_than_the_budget_has(bench):
     ledger = bench.controller().run(bench.initial, bench.rules(), Budget(1e6, trials=3, prove=False))
     assert len(ledger.trials) == 3

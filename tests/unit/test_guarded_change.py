@@ -178,6 +178,19 @@ def test_a_server_that_did_not_start_is_as_it_was(restarting, server, journal):
     assert not journal.state.unfinished
 
 
+def test_a_server_that_did_not_start_again_under_the_candidate_is_as_it_was(restarting, server, journal):
+    with (
+        pytest.raises(ChangeRefused, match="did not start"),
+        restarting.trial(change(restarting, LARGER), "t1") as trial,
+    ):
+        trial.apply()
+        server.target.restart = refuse_once(server.target)
+        trial.renew()
+    assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}
+    assert server.in_force(*LARGER) == {"shared_buffers": 16384, "jit": True}
+    assert not journal.state.unfinished
+
+
 def refuse_once(target):
     """Return a restart that has to be rescued, as that of a server which does not start."""
     restart = target.restart

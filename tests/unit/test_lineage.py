@@ -63,6 +63,29 @@ def test_what_was_rolled_back_no_longer_counts():
     assert brought(first, second, promoted(3, TUNED, BETTER))[-1].ratio < brought(again)[-1].ratio
 
 
+def test_a_search_that_is_proven_at_its_end_counts_once_and_keeps_what_was_promoted_before():
+    before = promoted(1, STOCK, TUNED)
+    rung, end = TUNED.replaced({"commit_delay": 200}), TUNED.replaced({"commit_delay": 300})
+    searched = [
+        recorded(2, number=2, baseline=TUNED, candidate=rung, outcome="preferred"),
+        recorded(1, number=3, baseline=rung, candidate=BETTER, outcome="rejected"),
+        recorded(2, number=4, baseline=rung, candidate=end, outcome="preferred"),
+    ]
+    assert brought(before, *searched)[-1] == brought(before)[-1]
+    found = recorded(number=5, baseline=TUNED, candidate=end, origin="search")
+    together = brought(before, *searched, found)[-1]
+    assert together == brought(before, found)[-1]
+    assert together.ratio == pytest.approx(before.ratio * found.ratio)
+    assert proofs([before, *searched, found]) == []
+
+
+def test_what_a_search_went_on_with_is_no_baseline_of_a_promotion():
+    rung = TUNED.replaced({"commit_delay": 200})
+    search = recorded(2, number=2, baseline=TUNED, candidate=rung, outcome="preferred")
+    by_hand = promoted(3, rung, BETTER)
+    assert brought(promoted(1, STOCK, TUNED), search, by_hand)[-1] == brought(by_hand)[-1]
+
+
 def test_after_a_change_by_hand_it_is_counted_afresh():
     by_hand = promoted(2, ELSEWHERE, BETTER)
     assert brought(promoted(1, STOCK, TUNED), by_hand)[-1] == brought(by_hand)[-1]

@@ -1,11 +1,12 @@
 """The offline tuner on the simulated target: it finds what is better, proves it, and takes down what is not."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from offline_bench import OfflineBench
 
-from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.errors import ForeignChange, ServerUnreachable
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.knobs.rules import rule_configuration
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, WhiteNoise
@@ -59,6 +60,50 @@ def test_without_a_proof_what_was_in_force_is_in_force_again(bench):
     assert tuned.best != bench.initial
     assert tuned.proof is None
     assert bench.in_force() == bench.initial
+    assert not bench.journal.state.unfinished
+
+
+def test_what_could_not_be_proven_in_time_is_not_tried_and_said_once(bench):
+    advised = rules(bench)[0]
+    without = replace(Draft.of({"work_mem": 16384}, "rules", "without a restart"), is_alternative=True)
+    restarts = [advised, replace(Draft.of({"shared_buffers": 32768}, "rules", "with one"), is_alternative=True)]
+    needed = bench.plan.seconds_for(6, design=Design.RESTART)
+    tuned = tuner(bench).run(bench.initial, [*restarts, without], Budget(1.5 * needed, patience=0))
+    assert [trial.design for trial in tuned.trials] == [Design.SWITCHBACK]
+    (told,) = [event.message for event in bench.events if event.stage is Stage.REFUSED]
+    assert "a change that needs a restart" in told
+
+
+def test_drafts_count_as_trials_of_the_budget(bench):
+    drafts = [Draft.of({"work_mem": value}, "user", "to see") for value in (8192, 16384, 32768)]
+    tuned = tuner(bench).run(bench.initial, drafts, Budget(1800, trials=2, prove=False))
+    assert len(tuned.trials) == 2
+
+
+def test_blocks_in_which_nothing_ended_say_nothing_of_the_candidate(bench):
+    seen = 0
+
+    def silent(window):
+        nonlocal seen
+        seen += 1
+        bench.target._rate_per_second = 0.0 if seen >= 3 else 100.0
+
+    bench.on_window_do = silent
+    study = bench.study()
+    made = OfflineTuner(bench.laboratory, study, bench.plan, subscribers=[bench.events.append])
+    tuned = made.run(bench.initial, [], Budget(200, patience=2, prove=False))
+    assert all(trial.verdict.outcome in {Outcome.UNDECIDED, Outcome.ABORTED} for trial in tuned.trials)
+
+
+def test_a_change_of_somebody_else_ends_it(bench):
+    def by_hand(window):
+        bench.target.write("work_mem", 5000)
+        bench.target.reload()
+
+    bench.on_window_do = by_hand
+    with pytest.raises(ForeignChange, match="work_mem"):
+        tuner(bench).run(bench.initial, rules(bench), Budget(600))
+    assert bench.in_force()["work_mem"] == 5000
     assert not bench.journal.state.unfinished
 
 

@@ -154,4 +154,4 @@ def test_a_file_that_may_not_be_read(write):
 
 
 def test_too_many_scripts(write):
-    refused(write(**{f"s{number}": "" for number in range(1001)}), "there are 1001 scripts in", "Keep at most 1000.")
+    refused(write(**{f"s{number}": "" for number in range(257)}), "there are 257 scripts in", "Keep at most 256.")

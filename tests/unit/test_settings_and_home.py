@@ -77,12 +77,18 @@ class TestSettings:
             ("seed", str(2**32)),
             ("window_seconds", "nan"),
             ("simulate", "perhaps"),
+            ("trials", "0"),
         ],
     )
     def test_a_wrong_value_is_named_with_its_option(self, name, value):
         with pytest.raises(UsageError) as refused:
             load_settings({name: value})
         assert refused.value.what.startswith(f"--{name.replace('_', '-')} is {value!r}: must ")
+
+    @pytest.mark.parametrize("seconds", ["0", "0.0004", "86401", "nan"])
+    def test_a_timeout_that_postgresql_would_take_for_none_or_not_at_all(self, seconds):
+        with pytest.raises(UsageError, match=f"--query-timeout is '{seconds}': must be "):
+            load_settings({"query_timeout_seconds": seconds})
 
     @pytest.mark.parametrize(
         ("value", "names"), [("a", ("a",)), ("a,b", ("a", "b")), (" a , b,", ("a", "b")), (",", ())]

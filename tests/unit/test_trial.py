@@ -9,7 +9,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.errors import ChangeRefused, UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, VirtualClock, Window
 from ml_postgres_optimization.trials import (
@@ -403,6 +403,23 @@ def test_a_kind_of_operation_that_turns_slow_vetoes_too():
     assert re.search("aggregate takes 1.[78].* times as long", verdict.reason)
 
 
+def test_a_kind_of_operation_that_stops_ending_is_no_gain():
+    arena = FormulaArena(0.007)
+    honest = arena.measure
+
+    def measure(seconds, *, labels):
+        window = honest(seconds, labels=labels)
+        report = Histogram.of(np.full(8, 0.5))
+        ended = {"report": OperationWindow(report, report)} if labels["arm"] == "baseline" else {}
+        return replace(window, operations={**window.operations, **ended})
+
+    arena.measure = measure
+    verdict = tried(arena).verdict
+    assert verdict.outcome is Outcome.ABORTED
+    assert "operations that took 66% of the time" in verdict.reason
+    assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 2
+
+
 @pytest.mark.parametrize("empty_blocks", [1, 2])
 @pytest.mark.parametrize("measure", [Measure.MEAN, Measure.P99])
 def test_a_reference_block_without_operations_is_replaced_by_the_next_baseline_block(measure, empty_blocks):
@@ -554,6 +571,20 @@ def test_side_by_side_the_server_is_left_alone_until_the_candidate_is_to_stay():
     assert guarded.calls == []
     arena.switch(CANDIDATE)
     assert guarded.calls == ["apply"]
+    assert load.arms == ()
+
+
+def test_sessions_are_together_again_where_the_candidate_is_refused_at_last():
+    guarded, load = Guarded(), Queue(0)
+    arena = ServerArena(Change(BASELINE, CANDIDATE), guarded, None, clock=VirtualClock(), load=load)
+    arena.divide([(Arm.CANDIDATE, CANDIDATE), (Arm.BASELINE, BASELINE)])
+
+    def refuse():
+        raise ChangeRefused("postgresql.conf has an error", "Mend it.")
+
+    guarded.apply = refuse
+    with pytest.raises(ChangeRefused):
+        arena.switch(CANDIDATE)
     assert load.arms == ()
 
 

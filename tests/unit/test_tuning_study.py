@@ -179,6 +179,31 @@ def test_a_folder_that_cannot_be_used_is_said(tmp_path):
         opened(tmp_path / "file")
 
 
+def test_a_storage_that_is_lost_meanwhile_is_said(tmp_path, monkeypatch):
+    study = opened(tmp_path)
+    asked = study.ask(STOCK)
+
+    def lost(*_given, **_named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(study.study, "tell", lost)
+    for use in (lambda: study.tell(trial(STOCK, BETTER, 0.5), 0.0, asked), lambda: study.refuse(asked, "no")):
+        with pytest.raises(StateError, match="No space left on device") as caught:
+            use()
+        assert str(tmp_path) in caught.value.what
+        assert "start again" in caught.value.next_step
+
+
+def test_a_trial_that_tells_nothing_is_not_remembered_as_bad(tmp_path):
+    study = opened(tmp_path)
+    asked = study.ask(STOCK)
+    empty = trial(STOCK, BETTER, math.nan, Outcome.UNDECIDED, pairs=())
+    study.tell(empty, 0.0, asked)
+    study.tell(empty, 0.0)
+    study.give_back(study.ask(STOCK))
+    assert [found.state for found in study.study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
+
+
 def test_the_ledger_multiplies_what_was_promoted():
     third = BETTER.replaced({"jit": False})
     ledger = Ledger(STOCK, STOCK).after(trial(STOCK, BETTER, 0.5)).after(trial(BETTER, third, 1.2, Outcome.REJECTED))

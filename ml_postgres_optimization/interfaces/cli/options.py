@@ -43,6 +43,9 @@ Objective = Annotated[
     str | None,
     typer.Option(help="What a trial compares: mean, p95 or p99 response, or throughput.", metavar="MEASURE"),
 ]
+Trials = Annotated[
+    str | None, typer.Option("--trials", help="Trials at most, the proof not counted.", metavar="NUMBER")
+]
 Study = Annotated[
     str | None,
     typer.Option(help="A storage of Optuna's that servers share which are tuned for the same.", metavar="URL"),

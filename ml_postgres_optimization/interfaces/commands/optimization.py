@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.interfaces.trial_view import (
     changed_table,
     ledger_json,
@@ -66,11 +67,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
         If a limit is given that nobody would act on.
     """
     settings = session.settings
-    if settings.objective_limit_milliseconds is not None and not settings.continuous:
-        raise UsageError(
-            f"A limit of {settings.objective_limit_milliseconds:g} ms is acted on by a continuous run only.",
-            "Add --continuous, or leave --objective-limit-milliseconds away.",
-        )
+    _check(settings)
     if dry_run:
         return advise(session)
     observer = Observer(session, keeps_rows=not (settings.continuous and math.isinf(settings.watching_seconds)))
@@ -83,6 +80,25 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
                 whole = optimize_on(session, workbench, settings.duration_seconds)
                 ledgers = (whole,)
     return _reported(workbench, whole, ledgers, observer.write_csv())
+
+
+def _check(settings: Settings) -> None:
+    """Refuse what would have no effect.
+
+    Raises
+    ------
+    UsageError
+    """
+    if settings.objective_limit_milliseconds is not None and not settings.continuous:
+        raise UsageError(
+            f"A limit of {settings.objective_limit_milliseconds:g} ms is acted on by a continuous run only.",
+            "Add --continuous, or leave --objective-limit-milliseconds away.",
+        )
+    if settings.trials is not None and settings.continuous:
+        raise UsageError(
+            "--trials counts what one campaign may hold, and a continuous run begins one whenever the load changes.",
+            "Leave one of the two away; --duration ends a continuous run.",
+        )
 
 
 def _reported(workbench: Workbench, whole: Ledger, ledgers: Sequence[Ledger], csv: Path | None) -> Result:
@@ -103,7 +119,7 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     plan = plan_for(session, seconds, is_ours=workbench.load is not None)
     listener = Listener(session, workbench.observer)
     controller = _open_controller(session, workbench, plan, [listener])("", initial)
-    return controller.run(initial, _drafts(workbench, initial), Budget(seconds))
+    return controller.run(initial, _drafts(workbench, initial), Budget(seconds, trials=session.settings.trials))
 
 
 def optimize_continuously(session: Session, workbench: Workbench, seconds: float) -> tuple[Ledger, Sequence[Ledger]]:

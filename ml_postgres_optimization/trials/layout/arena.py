@@ -109,6 +109,10 @@ class ServerArena:
         """
         if configuration not in (self._change.before, self._change.after):
             raise ValueError(f"configuration {configuration.id} is neither the baseline nor the candidate")
+        # first, so that no session keeps an arm's settings where the rest fails
+        if self._load and self._arms:
+            self._load.divide(())
+            self._arms = {}
         if configuration != self._in_force:
             if configuration == self._change.after:
                 self._guarded.apply()
@@ -116,9 +120,6 @@ class ServerArena:
                 self._guarded.withdraw()
             self._in_force = configuration
             self._tell_load()
-        if self._load and self._arms:
-            self._load.divide(())
-            self._arms = {}
 
     def renew(self, configuration: Configuration) -> None:
         """Put the baseline or the candidate in force by a restart of the server, also where it is already.

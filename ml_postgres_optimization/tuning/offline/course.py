@@ -50,8 +50,8 @@ class Latest:
 
     @property
     def reference(self) -> Window:
-        """The last of them, by whose mix of operations all are weighted."""
-        return self.windows[-1]
+        """The last of them in which something ended, by whose mix of operations all are weighted."""
+        return next((window for window in reversed(self.windows) if window.operations_total), self.windows[-1])
 
     def add(self, window: Window) -> None:
         """Take one more block of the incumbent."""
@@ -120,7 +120,7 @@ class Course:
             if is_last:
                 break
             self._run_incumbent()
-        return self._ended(Outcome.REJECTED, "too little ran in its blocks to tell")
+        return self._ended(Outcome.UNDECIDED, "too little ran in its blocks to tell")
 
     def logs(self, windows: Sequence[Window]) -> list[float]:
         """Return the log of the objective in each, relative to the reference's; what cannot be compared is absent."""

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
-from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.errors import ChangeRefused, ForeignChange
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.telemetry import Window, merge
 from ml_postgres_optimization.trials import (
     Deadline,
+    Design,
     Interval,
     Measure,
     OnPair,
@@ -32,7 +33,8 @@ from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
-_PROOF_SHARE = 1 / 3
+# Of the time: what is kept for the proof, where it can do with less, and what it may take at most.
+_PROOF_SHARE, _LARGEST_PROOF_SHARE = 1 / 3, 1 / 2
 # Blocks of the configuration at the start, by which the noise is known before the first candidate.
 _FIRST_BLOCKS = 3
 # What is thought of a candidate before it is tried. The rules are the experience of many servers, and see what blocks
@@ -73,8 +75,10 @@ class OfflineTuner:
         self._subscribers = tuple(subscribers)
         self._trials: list[Trial] = []
         self._accumulated = 0.0
+        self._initial = Configuration({})
+        self._budget = Budget(math.inf)
         self._end_seconds = math.inf
-        self._search_ends_seconds = math.inf
+        self._is_told_of_restarts = False
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Tuned:
         """Search and prove until the budget is over.
@@ -96,7 +100,7 @@ class OfflineTuner:
         TargetError, JournalError
             If the server or the journal fails; the initial configuration is in force, or will be at the next start.
         """
-        self._begin(budget)
+        self._begin(initial, budget)
         windows = [self._laboratory.watch(self._plan.block_seconds, initial) for _ in range(_FIRST_BLOCKS)]
         window, noise = windows[-1], noise_of(windows, self._plan.measure)
         self._tell(Stage.WATCHED, f"{_seen(window)}; blocks differ by {noise.deviation:.0%}", window=window)
@@ -115,10 +119,10 @@ class OfflineTuner:
         proof = self._prove(initial, best) if budget.prove and best != initial else None
         return Tuned(initial, best, tuple(self._trials), proof)
 
-    def _begin(self, budget: Budget) -> None:
+    def _begin(self, initial: Configuration, budget: Budget) -> None:
         self._trials, self._accumulated = [], 0.0
+        self._initial, self._budget, self._is_told_of_restarts = initial, budget, False
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
-        self._search_ends_seconds = self._end_seconds - (budget.seconds * _PROOF_SHARE if budget.prove else 0.0)
 
     def _learn(self, window: Window) -> None:
         """Let the search know the load, and what was learned under similar ones."""
@@ -139,7 +143,9 @@ class OfflineTuner:
                 continue
             before = ladder.incumbent
             proposal = Proposal(before.replaced(draft.values(before)), draft.origin, draft.reason)
-            if proposal.configuration not in tried and self._has_time(Change(before, proposal.configuration)):
+            change = Change(before, proposal.configuration)
+            may_try = proposal.configuration not in tried and self._has_trials() and self._has_time(change)
+            if may_try and self._could_prove(proposal):
                 tried.add(proposal.configuration)
                 self._screen(ladder, proposal, screening)
             was_preferred = ladder.incumbent != before
@@ -154,7 +160,7 @@ class OfflineTuner:
 
     def _is_worth_it(self, incumbent: Configuration, failures: int, budget: Budget) -> bool:
         """Tell whether another screening may still bring something, and say why not."""
-        if budget.trials is not None and len(self._trials) >= budget.trials:
+        if not self._has_trials():
             self._tell(Stage.QUIET, f"the budget of {budget.trials} trials is used up")
         elif failures >= budget.patience:
             self._tell(Stage.QUIET, f"the last {failures} proposals brought nothing; no other seems worth a trial")
@@ -178,6 +184,8 @@ class OfflineTuner:
                 on_block=self._listener(proposal),
                 has_time=lambda: self._has_time(change),
             )
+        except ForeignChange:
+            raise
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
@@ -194,14 +202,15 @@ class OfflineTuner:
 
     def _prove(self, initial: Configuration, best: Configuration) -> Trial | None:
         """Try what was found against what was in force at the start, as if nothing were known of it."""
-        proposal = Proposal(best, "proof", "what was found against what was in force at the start")
+        proposal = Proposal(best, "search", "what the search came to, against what was in force at the start")
         thresholds = replace(self._plan.thresholds, futility_alpha=None)
         plan = replace(self._plan, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            trial = self._laboratory.hold(
-                initial, proposal, plan, deadline=Deadline(self._end_seconds), on_pair=self._listener(proposal)
-            )
+            # by what is written into the server's configuration, as it will stay
+            design = self._laboratory.design_of(Change(initial, best), may_divide=False)
+            deadline, on_pair = Deadline(self._end_seconds), self._listener(proposal)
+            trial = self._laboratory.hold(initial, proposal, plan, design=design, deadline=deadline, on_pair=on_pair)
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             return None
@@ -210,10 +219,45 @@ class OfflineTuner:
 
     def _has_time(self, change: Change | None) -> bool:
         """Tell whether a pair of `change`, or of any that needs no restart, still fits into the search's time."""
-        design = None if change is None else self._laboratory.design_of(change)
+        found = self._initial if change is None else change.after
+        left_seconds = self._end_seconds - self._proof_seconds(found) - self._laboratory.clock.monotonic_seconds()
+        return left_seconds >= self._seconds_for(1, change)
+
+    def _has_trials(self) -> bool:
+        return self._budget.trials is None or len(self._trials) < self._budget.trials
+
+    def _could_prove(self, proposal: Proposal) -> bool:
+        """Tell whether what needs a restart could be proven in time; the user, once, where it could not."""
+        needed_seconds = self._least_proof_seconds(proposal.configuration)
+        if needed_seconds <= self._budget.seconds * _LARGEST_PROOF_SHARE:
+            return True
+        if not self._is_told_of_restarts:
+            self._is_told_of_restarts = True
+            message = (
+                f"to prove a change that needs a restart takes {needed_seconds:,.0f} s at least, and may take half "
+                f"of the time: none is tried in {self._budget.seconds:,.0f} s"
+            )
+            self._tell(Stage.REFUSED, message, proposal=proposal)
+        return False
+
+    def _proof_seconds(self, found: Configuration) -> float:
+        """Return what is kept to prove that `found` is better than what was in force at the start."""
+        seconds = self._budget.seconds
+        if not self._budget.prove:
+            return 0.0
+        wanted = max(seconds * _PROOF_SHARE, self._least_proof_seconds(found))
+        return min(wanted, seconds * _LARGEST_PROOF_SHARE)
+
+    def _least_proof_seconds(self, found: Configuration) -> float:
+        change = Change(self._initial, found)
+        if not self._budget.prove or self._laboratory.design_of(change) is not Design.RESTART:
+            return 0.0
+        return self._seconds_for(self._plan.thresholds.min_pairs, change)
+
+    def _seconds_for(self, pairs: int, change: Change | None) -> float:
         plan = self._laboratory.settling.applied_to(self._plan)
-        needed = plan.seconds_for(1, change, *(() if design is None else (design,)))
-        return self._search_ends_seconds - self._laboratory.clock.monotonic_seconds() >= needed
+        design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change, may_divide=False)
+        return plan.seconds_for(pairs, change, design)
 
     def _listener(self, proposal: Proposal) -> OnPair:
         def compared(pairs: int, interval: Interval) -> None:

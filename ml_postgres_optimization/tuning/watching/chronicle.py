@@ -43,6 +43,10 @@ class Chronicle:
         """Open the ledger of what comes now."""
         self._ledgers.append(Ledger(self.incumbent, self.incumbent))
 
+    def go_on_from(self, configuration: Configuration) -> None:
+        """Know that somebody else has put `configuration` in force."""
+        self._ledgers.append(Ledger(configuration, configuration))
+
     def __call__(self, progress: Progress) -> None:
         """Take what a controller tells."""
         if progress.trial is None:

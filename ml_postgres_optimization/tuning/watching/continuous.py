@@ -172,10 +172,24 @@ class ContinuousController:
         return self._chronicle.whole
 
     def _watch(self) -> Window:
+        self._take_over()
         # windows that follow each other without a gap are what a forecast has learned from
         anew, self._begins_anew = self._begins_anew, False
         labels = {"state": self._state}
         return self._laboratory.watch(self._pace.window_seconds, self._chronicle.incumbent, anew=anew, labels=labels)
+
+    def _take_over(self) -> None:
+        """Take what somebody else has put in force for what is in force; what is usual is learned anew under it."""
+        known = self._chronicle.incumbent
+        found = self._laboratory.in_force(known)
+        if found == known:
+            return
+        changed = ", ".join(found.difference(known))
+        self._tell(Stage.OVERTAKEN, f"somebody else has changed {changed}: what is in force now counts")
+        self._chronicle.go_on_from(found)
+        if self._era is not None:
+            self._era = _Era(self._era.load, self._era.controller, ())
+        self._settle()
 
     @property
     def _state(self) -> str:
@@ -322,7 +336,8 @@ class ContinuousController:
         # so that at most half of the time is spent on trials
         now = self._now()
         self._next_trial_seconds = now + max(now - began_seconds, self._pace.window_seconds)
-        era.tried |= _tried(ledger)
+        # what a guard refused is tried as well
+        era.tried |= _tried(ledger) | {incumbent.replaced(draft.values(incumbent)) for draft in drafts}
         if ledger.promoted:
             self._begin_era(_Era(era.load, era.controller, (), tried=era.tried), ledger)
             return

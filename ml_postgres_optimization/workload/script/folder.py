@@ -15,7 +15,8 @@ from ml_postgres_optimization.workload.script.parsing import MAXIMUM_WEIGHT, par
 from ml_postgres_optimization.workload.script.source import printable
 
 SETUP = "setup.sql"
-MAXIMUM_SCRIPTS = 1_000
+# A client notes in one byte which of them it ran.
+MAXIMUM_SCRIPTS = 256
 MAXIMUM_BYTES = 1_000_000
 MAXIMUM_SETUP_BYTES = 8_000_000
 _SUFFIX = ".sql"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from ml_postgres_optimization.errors import StateError
 from ml_postgres_optimization.interfaces.reporter import json_text
@@ -32,6 +33,25 @@ def conf_text(tuned: Tuned, catalogue: Catalogue, heading: str) -> str:
     lines += [f"{name} = '{value}'  # was {before[name]}" for name, value in online.items()]
     lines += [f"{name} = '{value}'  # was {before[name]}; needs a restart" for name, value in restart.items()]
     return "\n".join([*lines, ""])
+
+
+def require_writable(folder: Path) -> None:
+    """See, before hours of work, that the folder for their result can be made and written.
+
+    Raises
+    ------
+    StateError
+        If it cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".genesis-pg-"):
+            pass
+    except OSError as error:
+        raise StateError(
+            f"The configuration could not be written to {folder}: {error.strerror or error}.",
+            "Name another folder with --output.",
+        ) from error
 
 
 def write_artefacts(folder: Path, stem: str, texts: Mapping[str, str]) -> dict[str, Path]:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import platform
 from collections.abc import Iterator
+from hashlib import sha256
 
-from ml_postgres_optimization.interfaces.commands.offline.artefacts import sql_text, texts_of, write_artefacts
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.interfaces.commands.offline.artefacts import (
+    require_writable,
+    sql_text,
+    texts_of,
+    write_artefacts,
+)
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
 from ml_postgres_optimization.interfaces.commands.offline.tuned_page import tuned_page
 from ml_postgres_optimization.interfaces.commands.optimization import Listener, require_something_to_tune
@@ -27,6 +36,8 @@ _WARM_UP_OF_BLOCK, _LONGEST_WARM_UP_SECONDS = 0.8, 10.0
 _ROUNDS = 2
 _LEAST_RESTARTED = 20
 _MOST_PAIRS = 60
+# A few of the start, one candidate or two, and the six pairs of a proof.
+_LEAST_BLOCKS = 20
 
 
 def tune(session: Session, *, dry_run: bool = False) -> Result:
@@ -45,6 +56,7 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
     workload = chosen_workload(session)
     if dry_run:
         return _preview(session, workload.name)
+    require_writable(session.settings.output or session.home.logs)
     # before any table is made
     require_something_to_tune(session, survey(session, connections=session.settings.clients, is_offline=True))
     observer = Observer(session)
@@ -66,7 +78,7 @@ def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: f
         folder=session.settings.study or session.home.studies_of(session.server),
         workload=f"tune-{brought.workload.name}",
         seed=session.settings.seed,
-        worker=session.run if session.settings.study else "",
+        worker=_worker(session) if session.settings.study else "",
         elsewhere=session.home.studies_of_others(session.server),
         names=_searched(ground, plan, seconds),
     )
@@ -76,7 +88,14 @@ def tune_on(session: Session, workbench: Workbench, brought: Brought, seconds: f
         plan,
         subscribers=[Listener(session, workbench.observer)],
     )
-    return tuner.run(ground.initial, offline_drafts(ground), Budget(seconds, prove=prove))
+    budget = Budget(seconds, trials=session.settings.trials, prove=prove)
+    return tuner.run(ground.initial, offline_drafts(ground), budget)
+
+
+def _worker(session: Session) -> str:
+    """Return who we are among those that share a study: the same whenever we come again."""
+    place = sha256(str(session.home.of_server(session.server)).encode()).hexdigest()[:8]
+    return f"{platform.node()}-{place}"
 
 
 def _searched(ground: Ground, plan: TrialPlan, seconds: float) -> list[str]:
@@ -103,9 +122,21 @@ def plan_for(session: Session, seconds: float, *, round_seconds: float) -> Trial
     """Choose the length of a block: so that a score of candidates fits in, and every script ends in it.
 
     Each client process plays rounds of its own, so that within two of them hardly a script is missing.
+
+    Raises
+    ------
+    UsageError
+        If too few of such blocks fit into the time.
     """
     wanted = min(_LONGEST_BLOCK_SECONDS, max(_SHORTEST_BLOCK_SECONDS, seconds / _BLOCKS))
     block_seconds = max(wanted, _ROUNDS * round_seconds)
+    if (needed_seconds := _LEAST_BLOCKS * block_seconds) > max(seconds, _LEAST_BLOCKS * _SHORTEST_BLOCK_SECONDS):
+        raise UsageError(
+            f"A round of all scripts takes {round_seconds:,.1f} s, so that {seconds:,.0f} s hold too few blocks to "
+            "compare anything.",
+            f"Give --duration {math.ceil(needed_seconds / 36) / 100:g} or more, smaller tables, or weights that are "
+            "less far apart.",
+        )
     return TrialPlan(
         block_seconds=block_seconds,
         warm_up_seconds=min(_WARM_UP_OF_BLOCK * block_seconds, _LONGEST_WARM_UP_SECONDS),

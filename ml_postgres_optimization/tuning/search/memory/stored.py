@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
 from optuna.exceptions import OptunaError
@@ -24,8 +26,11 @@ FORMAT_OF_OURS = 2
 RANGES = "ranges"
 
 _FILE = "study.journal"
-_UNUSABLE = (OSError, ValueError, KeyError, ImportError, OptunaError)
+# While one is in use, what else is raised is a defect of ours.
+_LOST = (OSError, OptunaError)
+_UNUSABLE = (*_LOST, ValueError, KeyError, ImportError)
 _ELSEWHERE = "Choose another GENESIS_HOME or storage, or mend this one; nothing in it was changed."
+_AGAIN = "Mend it and start again: what was tried before is remembered there, and what was on trial is put back."
 
 
 def open_storage(where: Where) -> BaseStorage:
@@ -41,8 +46,8 @@ def open_storage(where: Where) -> BaseStorage:
 
 
 @contextmanager
-def storage_errors(where: Where) -> Iterator[None]:
-    """Say which storage could not be used, and what to do about it.
+def storage_errors(where: Where, *, is_in_use: bool = False) -> Iterator[None]:
+    """Say which storage could not be used, or was lost while it was in use, and what to do about it.
 
     Raises
     ------
@@ -53,10 +58,33 @@ def storage_errors(where: Where) -> Iterator[None]:
         yield
     except Exception as error:
         # SQLAlchemy is no dependency of ours: its errors are known by where they come from
-        if not isinstance(error, _UNUSABLE) and type(error).__module__.split(".")[0] != "sqlalchemy":
+        is_sql = type(error).__module__.split(".")[0] == "sqlalchemy"
+        if not is_sql and not isinstance(error, _LOST if is_in_use else _UNUSABLE):
             raise
         what = f"The studies in {_named(where)} cannot be used: {_first_line(error)}"
-        raise StateError(what, _ELSEWHERE) from error
+        raise StateError(what, _AGAIN if is_in_use else _ELSEWHERE) from error
+
+
+class _Kept(Protocol):
+    where: Where
+
+
+_Study = TypeVar("_Study", bound=_Kept)
+_Given = ParamSpec("_Given")
+_Result = TypeVar("_Result")
+
+
+def using_storage(
+    method: Callable[Concatenate[_Study, _Given], _Result],
+) -> Callable[Concatenate[_Study, _Given], _Result]:
+    """Let a method of a study raise `StateError` where its storage is lost."""
+
+    @wraps(method)
+    def told(self: _Study, /, *given: _Given.args, **named: _Given.kwargs) -> _Result:
+        with storage_errors(self.where, is_in_use=True):
+            return method(self, *given, **named)
+
+    return told
 
 
 def require_readable(study: Study) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +17,10 @@ from optuna.study import Study
 from optuna.trial import TrialState, create_trial
 
 from ml_postgres_optimization.knobs.configuration import Configuration
-from ml_postgres_optimization.trials import Guards, Outcome, Trial
+from ml_postgres_optimization.trials import Trial
 from ml_postgres_optimization.tuning.search.forest_sampler import ForestSampler
 from ml_postgres_optimization.tuning.search.history import CONTEXT, EXPECTED_GAIN, VIOLATION, Context
+from ml_postgres_optimization.tuning.search.memory.evidence import CONFIGURATION, facts_of, log_ratio, tells_something
 from ml_postgres_optimization.tuning.search.memory.stored import (
     FORMAT,
     FORMAT_OF_OURS,
@@ -31,6 +31,7 @@ from ml_postgres_optimization.tuning.search.memory.stored import (
     require_readable,
     storage_errors,
     studies_of,
+    using_storage,
 )
 from ml_postgres_optimization.tuning.search.memory.transfer import best_of, lessons_of
 from ml_postgres_optimization.tuning.search.space import SearchSpace
@@ -38,13 +39,7 @@ from ml_postgres_optimization.tuning.search.space import SearchSpace
 # Whether the first configuration may be tried while the second is in force.
 Allows = Callable[[Configuration, Configuration], bool]
 
-_CONFIGURATION = "configuration"
 _WORKER = "worker"
-# The guards abort at twice the baseline's mean. Beyond 4.5 times it is all the same, and would only blind the forest
-# to the differences that matter.
-_ABORTED_LOG_RATIO = math.log(2.0)
-_WORST_LOG_RATIO = 1.5
-_GUARDS = Guards()
 _ATTEMPTS = 5
 
 
@@ -95,7 +90,7 @@ class TuningStudy:
 
     Notes
     -----
-    Made by `open`.
+    Made by `open`. A storage that is lost meanwhile raises `StateError`.
     """
 
     def __init__(
@@ -103,12 +98,14 @@ class TuningStudy:
         study: Study,
         space: SearchSpace,
         *,
+        where: Where = None,
         worker: str = "",
         elsewhere: Sequence[Where] = (),
         allows: Allows | None = None,
     ) -> None:
         self.study = study
         self.space = space
+        self.where = where
         self.unreadable: tuple[str, ...] = ()
         self._worker = worker
         self._elsewhere = tuple(elsewhere)
@@ -159,7 +156,8 @@ class TuningStudy:
         with storage_errors(where):
             storage = open_storage(where)
             study, known = _found_or_made(storage, workload, space, initial, sampler)
-            opened = cls(study, space, worker=worker, elsewhere=[storage, *elsewhere], allows=allows)
+            around = [storage, *elsewhere]
+            opened = cls(study, space, where=where, worker=worker, elsewhere=around, allows=allows)
             return opened._begun(initial, known)
 
     def _begun(self, initial: Configuration, known: Study | None) -> TuningStudy:
@@ -171,7 +169,7 @@ class TuningStudy:
                 self._add(over, trial.value or 0.0, trial.user_attrs)
         offset = _value_of(self.study, initial)
         if offset is None:
-            self._add(initial, 0.0, {"origin": "initial", _CONFIGURATION: initial.id})
+            self._add(initial, 0.0, {"origin": "initial", CONFIGURATION: initial.id})
         self._initial = self._over = initial
         self._offset = offset or 0.0
         return self
@@ -182,6 +180,7 @@ class TuningStudy:
             if trial.user_attrs.get(_WORKER, "") == self._worker:
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
+    @using_storage
     def transfer(self, context: Context) -> int:
         """Learn from what was tried under other loads and on other machines, as far as they are alike.
 
@@ -215,6 +214,7 @@ class TuningStudy:
         if isinstance(self.study.sampler, ForestSampler):
             self.study.sampler.focus_on(self.space.parameters_of(knobs))
 
+    @using_storage
     def expected_gain(self, over: Configuration) -> float | None:
         """Return the log ratio that the next trial is expected to gain; None where nobody can tell, or some wait."""
         self._stand_on(over)
@@ -237,6 +237,7 @@ class TuningStudy:
                 self._enqueued.append(parameters)
                 known.append(parameters)
 
+    @using_storage
     def ask(self, over: Configuration) -> Asked:
         """Return what to try next over what is in force now; knobs outside the search space are as in `over`."""
         self._stand_on(over)
@@ -283,8 +284,9 @@ class TuningStudy:
         sampler = self.study.sampler
         return sampler.reason_of(number) if isinstance(sampler, ForestSampler) else "the sampler came up with it"
 
+    @using_storage
     def tell(self, trial: Trial, accumulated_log_ratio: float, asked: Asked | None = None) -> None:
-        """Remember a finished trial.
+        """Remember a finished trial, if it tells anything.
 
         Parameters
         ----------
@@ -294,8 +296,12 @@ class TuningStudy:
         asked : Asked, optional
             Where the study itself had proposed it.
         """
-        value = self._offset + accumulated_log_ratio + _log_ratio(trial)
-        facts = _facts(trial) | {CONTEXT: self._context}
+        if not tells_something(trial):
+            if asked:
+                self.study.tell(asked.trial, state=TrialState.FAIL)
+            return
+        value = self._offset + accumulated_log_ratio + log_ratio(trial)
+        facts = facts_of(trial) | {CONTEXT: self._context}
         if asked is None:
             self._add(trial.proposal.configuration, value, facts)
             return
@@ -303,11 +309,17 @@ class TuningStudy:
             asked.trial.set_user_attr(name, fact)
         self.study.tell(asked.trial, value)
 
+    @using_storage
     def refuse(self, asked: Asked, reason: str) -> None:
         """Remember that a guard refused what was asked for: it is pruned, and has no value."""
         asked.trial.set_user_attr("refused", reason)
         asked.trial.set_user_attr(VIOLATION, 0.0 if asked.is_in_force else 1.0)
         self.study.tell(asked.trial, state=TrialState.PRUNED)
+
+    @using_storage
+    def give_back(self, asked: Asked) -> None:
+        """Forget what was asked for: it was not tried, and nothing is known of it."""
+        self.study.tell(asked.trial, state=TrialState.FAIL)
 
     def _add(self, configuration: Configuration, value: float, facts: Mapping[str, Any]) -> None:
         self.study.add_trial(
@@ -351,36 +363,6 @@ def _value_of(study: Study, configuration: Configuration) -> float | None:
     values = [
         trial.value
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if trial.user_attrs.get(_CONFIGURATION) == configuration.id
+        if trial.user_attrs.get(CONFIGURATION) == configuration.id
     ]
     return values[-1] if values else None
-
-
-def _log_ratio(trial: Trial) -> float:
-    """Return the log of the estimated ratio; an aborted trial counts as bad, however its pairs had looked."""
-    ratio = trial.verdict.ratio
-    known = math.log(ratio) if math.isfinite(ratio) and ratio > 0 else _WORST_LOG_RATIO
-    least = _ABORTED_LOG_RATIO if trial.verdict.outcome is Outcome.ABORTED else -math.inf
-    return min(max(known, least), _WORST_LOG_RATIO)
-
-
-def _facts(trial: Trial) -> dict[str, Any]:
-    verdict = trial.verdict
-    return {
-        _CONFIGURATION: trial.proposal.configuration.id,
-        "trial": trial.id,
-        "origin": trial.proposal.origin,
-        "outcome": str(verdict.outcome),
-        "pairs": len(verdict.pairs),
-        "ratio": verdict.ratio,
-        "ratio_low": verdict.ratio_low,
-        VIOLATION: _violation(trial),
-    }
-
-
-def _violation(trial: Trial) -> float:
-    """Return how far a trial went towards what the guards forbid: 1 where they ended it, else its share of errors."""
-    if trial.verdict.outcome is Outcome.ABORTED:
-        return 1.0
-    more = trial.figures.get("candidate_error_ratio", 0.0) - trial.figures.get("baseline_error_ratio", 0.0)
-    return min(1.0, max(0.0, more / _GUARDS.error_ratio)) if math.isfinite(more) else 0.0
