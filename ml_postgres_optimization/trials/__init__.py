@@ -1,6 +1,6 @@
 """Trials that can be believed: design, sequential test, verdict."""
 
-from ml_postgres_optimization.trials.figures import uneven, unsettled
+from ml_postgres_optimization.trials.figures import figures_of, uneven, unsettled
 from ml_postgres_optimization.trials.layout.arena import Load, ServerArena, drain
 from ml_postgres_optimization.trials.layout.blocks import (
     Arena,
@@ -78,6 +78,7 @@ __all__ = [
     "breach",
     "decide",
     "drain",
+    "figures_of",
     "mix_of",
     "paired_objective",
     "response_with_mix",

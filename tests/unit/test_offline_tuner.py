@@ -181,6 +181,12 @@ def test_a_screening_begins_with_the_candidate_beside_blocks_that_are_there(benc
     tuner(bench).run(bench.initial, [Draft.of({"jit": False}, "user", "to see")], Budget(60, patience=0, prove=False))
     (decided,) = [event.trial for event in bench.events if event.stage is Stage.DECIDED]
     labels = [window.labels for window in bench.store.windows() if window.labels.get("trial") == decided.id]
+    figures = decided.figures
+    assert figures["candidate_measured_seconds"] == pytest.approx(5.0 * len(decided.verdict.pairs))
+    assert decided.verdict.ratio == pytest.approx(
+        figures["candidate_mean_seconds"] / figures["baseline_mean_seconds"], rel=0.1
+    )
+    assert figures["candidate_error_ratio"] >= 0.0
     arms = [str(each["arm"]) for each in labels]
     assert arms == ["candidate", "baseline"] * (len(arms) // 2) + ["candidate"]
     assert arms.count("candidate") == len(decided.verdict.pairs)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import reduce
 from statistics import fmean
 
-from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.telemetry import Window, merge
 from ml_postgres_optimization.trials import (
     Arm,
     BlocksInTurn,
@@ -18,6 +19,7 @@ from ml_postgres_optimization.trials import (
     Pair,
     Verdict,
     breach,
+    figures_of,
     paired_objective,
 )
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening, Seen
@@ -121,6 +123,14 @@ class Course:
                 break
             self._run_incumbent()
         return self._ended(Outcome.UNDECIDED, "too little ran in its blocks to tell")
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Both arms in figures, over the blocks that were compared; none where none was."""
+        if not self.windows:
+            return {}
+        arms = {Arm.BASELINE: self._latest.windows, Arm.CANDIDATE: self.windows}
+        return figures_of({arm: reduce(merge, windows) for arm, windows in arms.items()}, self._blocks.design)
 
     def logs(self, windows: Sequence[Window]) -> list[float]:
         """Return the log of the objective in each, relative to the reference's; what cannot be compared is absent."""

@@ -90,8 +90,9 @@ class Ladder:
                 self._rungs.enter_context(rung.pop_all())
                 self._latest, self.incumbent = Latest(course.windows), proposal.configuration
             self._latest.is_stale |= blocks.design is Design.RESTART
+        ended_at = laboratory.clock.now()
         return Trial(
-            trial_id, change.before, proposal, verdict, started_at, laboratory.clock.now(), design=blocks.design
+            trial_id, change.before, proposal, verdict, started_at, ended_at, course.figures, design=blocks.design
         )
 
     def _latest_for(self, blocks: BlocksInTurn) -> Latest:
