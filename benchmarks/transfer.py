@@ -1,8 +1,8 @@
 """How many trials a study saves that learns from those of other loads, and how long an ask takes.
 
 The simulated server's response surface (`target/simulated/surface.py`) with 20 knobs, 8 of which matter; a trial's
-ratio carries noise of 3 %. A load shifts the best value of every number, or turns the surface round. A study of 40
-trials is stored first, then a new one searches the load of interest:
+ratio carries noise of 3 %, and what it shows to be better is gone on with. A load shifts the best value of every
+number, or turns the surface round. A study of 40 trials is stored first, then one searches the load of interest:
 
 ``alone``           without any other study
 ``repeat``          the stored study is of the same load
@@ -36,7 +36,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.target.simulated import latency_seconds
-from ml_postgres_optimization.trials import Outcome, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials import Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.tuning import ForestSampler, SearchSpace, TuningStudy
 from ml_postgres_optimization.tuning.search import context_of
 
@@ -132,16 +132,25 @@ def study_of(storage: BaseStorage, name: str, load: Load, seed: int) -> TuningSt
     return study
 
 
-def gain_of_next(study: TuningStudy, load: Load, rng: Generator) -> float:
-    """Hold the next trial, and return what it truly gained over stock, as a log ratio."""
-    asked = study.ask(STOCK)
-    gain = load.log_latency(STOCK) - load.log_latency(asked.configuration)
-    ratio = math.exp(NOISE * rng.standard_normal() - gain)
-    verdict = Verdict(Outcome.EQUIVALENT, ratio, 0.0, math.inf)
-    study.tell(
-        Trial("t", STOCK, Proposal(asked.configuration, "forest", asked.reason), verdict, START, START), 0.0, asked
-    )
-    return gain
+class Search:
+    """A study at work: what is measured to be better is in force from then on, as in `tune`."""
+
+    def __init__(self, study: TuningStudy, load: Load, rng: Generator) -> None:
+        self._study, self._load, self._rng = study, load, rng
+        self._incumbent = STOCK
+
+    def gain_of_next(self) -> float:
+        """Hold the next trial, and return what its candidate truly gains over stock, as a log ratio."""
+        over, asked = self._incumbent, self._study.ask(self._incumbent)
+        latency = self._load.log_latency(asked.configuration)
+        ratio = math.exp(NOISE * self._rng.standard_normal() + latency - self._load.log_latency(over))
+        outcome = Outcome.PREFERRED if ratio < 1 else Outcome.REJECTED
+        verdict = Verdict(outcome, ratio, 0.0, math.inf, (Pair(1.0, ratio, True),))
+        proposal = Proposal(asked.configuration, "forest", asked.reason)
+        self._study.tell(Trial("t", over, proposal, verdict, START, START), asked)
+        if outcome.stays:
+            self._incumbent = asked.configuration
+        return self._load.log_latency(STOCK) - latency
 
 
 def whole_gain(load: Load) -> float:
@@ -158,12 +167,12 @@ def trials_needed(stored: Load | None, stored_trials: int, most: int, seed: int)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage, rng, earlier_rng = InMemoryStorage(), *np.random.default_rng(seed).spawn(2)
     if stored:
-        before = study_of(storage, "before", stored, 1000 + seed)
+        before = Search(study_of(storage, "before", stored, 1000 + seed), stored, earlier_rng)
         for _ in range(stored_trials):
-            gain_of_next(before, stored, earlier_rng)
-    study = study_of(storage, "ours", OURS, seed)
+            before.gain_of_next()
+    search = Search(study_of(storage, "ours", OURS, seed), OURS, rng)
     enough = WHOLE_GAIN_RATIO * whole_gain(OURS)
-    found = (number for number in range(1, most + 1) if gain_of_next(study, OURS, rng) >= enough)
+    found = (number for number in range(1, most + 1) if search.gain_of_next() >= enough)
     return next(found, most + 1)
 
 
@@ -175,10 +184,10 @@ def ask_seconds(trials: int) -> list[float]:
         configuration = SPACE.decode(point, STOCK)
         parameters, value = SPACE.parameters(configuration), OURS.log_latency(configuration)
         study.study.add_trial(create_trial(params=parameters, distributions=SPACE.distributions, value=value))
-    spent = []
+    search, spent = Search(study, OURS, rng), []
     for _ in range(15):
         began = time.process_time()
-        gain_of_next(study, OURS, rng)
+        search.gain_of_next()
         spent.append(time.process_time() - began)
     return spent
 

@@ -28,7 +28,6 @@ _RESOLUTION = 1_000_000_000
 # A query that does not finish within a block is counted nowhere: what it took must not drop out of a comparison
 # unseen. A tenth is left to the rare queries, which no two short blocks have in common.
 _LEAST_COVERAGE = 0.9
-_LEAST_DUE = 4
 
 
 def mix_of(window: Window) -> dict[str, float]:
@@ -108,22 +107,6 @@ def coverage_ratio(keys: Iterable[StatementKey], reference: Window) -> float:
     seconds = {key: counters.execution_seconds_total for key, counters in reference.statements.items()}
     total_seconds = sum(seconds.values())
     return sum(seconds.get(key, 0.0) for key in keys) / total_seconds if total_seconds else math.nan
-
-
-def kinds_ratio(window: Window, reference: Window) -> float:
-    """Return which share of the time of ours in `reference` was of kinds that ended in `window` too; 1 is all of it.
-
-    Only kinds count that ended often enough in `reference` to be missed: where four are due, chance leaves none in
-    one of 55 blocks (Poisson), and in one of 3,000 pairs of them. NaN where there is none.
-    """
-    due = {
-        kind: operation.response.total * operation.response.mean_seconds
-        for kind, operation in reference.operations.items()
-        if operation.response.total * window.duration_seconds >= _LEAST_DUE * reference.duration_seconds
-    }
-    total_seconds = sum(due.values())
-    ended_seconds = sum(seconds for kind, seconds in due.items() if _seen(window, kind))
-    return ended_seconds / total_seconds if total_seconds else math.nan
 
 
 def mean_seconds_like(reference: Window, window: Window) -> float:

@@ -17,6 +17,10 @@ Part = str | StatementKey
 _LEAST_EXCESS = 0.005
 # What all parts together may hold a promotion up with by chance; it costs time, and promotes nothing.
 _SUSPECT_ALPHA = 0.3
+# That a part ended under the baseline alone is no chance any more where a coin would have had to fall so many times
+# the same way: once in 4,096 for each part. Parts below this share of the time may do so.
+_COINS = 12
+_LEAST_SHARE = 0.02
 
 
 @dataclass(slots=True)
@@ -56,12 +60,18 @@ class Parts:
         self._alpha = alpha
         self._tests: dict[Part, PairedTest] = {}
         self._work: dict[tuple[Arm, Part], _Work] = {}
+        self._ended: dict[Arm, dict[Part, _Work]] = {arm: {} for arm in Arm}
+        self._measured_seconds = dict.fromkeys(Arm, 0.0)
         self._baseline_seconds = 0.0
 
     def add(self, windows: Mapping[Arm, Window], *, candidate_first: bool) -> None:
         """Take the parts that both arms of a pair have into the evidence."""
         seen = {arm: dict(_parts_of(window)) for arm, window in windows.items()}
         self._baseline_seconds += sum(seconds for _, seconds in seen[Arm.BASELINE].values())
+        for arm, window in windows.items():
+            self._measured_seconds[arm] += window.duration_seconds
+            for part, work in seen[arm].items():
+                self._ended[arm].setdefault(part, _Work()).add(*work)
         for part in seen[Arm.BASELINE].keys() & seen[Arm.CANDIDATE].keys():
             means = {}
             for arm, parts in seen.items():
@@ -82,6 +92,22 @@ class Parts:
             return None
         proven = self._proven_above(self._limit_ratio, self._alpha)
         return self._effect(max(proven, key=self._excess)) if proven else None
+
+    def gone(self) -> str | None:
+        """Name a kind of operation of ours that ends under the baseline only, so that no pair compares it.
+
+        It may take longer than a block under the candidate. Sessions of others need not send what they sent before.
+        """
+        if math.isinf(self._limit_ratio):
+            return None
+        baseline, candidate = (self._ended[arm] for arm in (Arm.BASELINE, Arm.CANDIDATE))
+        ours = (part for part in baseline.keys() - candidate.keys() if isinstance(part, str))
+        return next((part for part in sorted(ours) if self._is_no_chance(baseline[part])), None)
+
+    def _is_no_chance(self, work: _Work) -> bool:
+        of_baseline = self._measured_seconds[Arm.BASELINE] / sum(self._measured_seconds.values())
+        coins = work.finished * -math.log2(of_baseline)
+        return coins >= _COINS and work.seconds >= _LEAST_SHARE * self._baseline_seconds
 
     def suspect(self) -> PartEffect | None:
         """Return the part that is probably slower, and by what was seen so far beyond the limit, though unproven."""

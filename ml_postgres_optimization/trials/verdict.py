@@ -11,7 +11,6 @@ from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials.objective import (
     coverage_ratio,
     finished_per_second,
-    kinds_ratio,
     mean_seconds_like,
     mix_of,
     response_with_mix,
@@ -42,10 +41,6 @@ class Guards:
     coverage_ratio : float
         On sessions that are not ours: queries that were not seen to finish, as a share of the execution time in the
         reference block, above that of the baseline. It takes two such blocks, since a query may just not have come.
-    kinds_ratio : float
-        On load of ours: kinds of operation of which several were due and none ended, as a share of the time in the
-        reference block, above that of the baseline: what takes longer than a block would drop out of the comparison.
-        It takes two such blocks.
     memory_ratio : float
         Share of the memory that was available at the end of the first baseline block that must be left at least, zero
         where there is no limit. At a half, a second rise like the first would use up the rest. Whoever took it: arms
@@ -74,7 +69,6 @@ class Guards:
     skipped_ratio: float = 0.05
     finished_ratio: float = 0.1
     coverage_ratio: float = 0.2
-    kinds_ratio: float = 0.02
     memory_ratio: float = 0.5
     part_ratio: float = 1.5
 
@@ -87,12 +81,11 @@ NO_GUARDS = Guards(
     skipped_ratio=math.inf,
     finished_ratio=0.0,
     coverage_ratio=math.inf,
-    kinds_ratio=math.inf,
     memory_ratio=0.0,
     part_ratio=math.inf,
 )
 _MEMORY_AVAILABLE = "host.memory_available_bytes"
-_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio", "kinds_ratio")
+_LESS_IS_WORSE = ("finished_per_second", "coverage_ratio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +101,6 @@ class Health:
     finished_per_second: float
     coverage_ratio: float
     memory_available_bytes: float = math.nan
-    kinds_ratio: float = math.nan
 
     @classmethod
     def of(cls, window: Window, *, reference: Window) -> Health:
@@ -125,7 +117,6 @@ class Health:
             skipped_ratio=window.skipped_total / due if due else 0.0,
             finished_per_second=finished_per_second(window, are_ours=are_ours),
             coverage_ratio=math.nan if are_ours else coverage_ratio(window.statements, reference),
-            kinds_ratio=kinds_ratio(window, reference) if are_ours else math.nan,
             memory_available_bytes=window.gauges.get(_MEMORY_AVAILABLE, math.nan),
         )
 
@@ -191,18 +182,14 @@ def _breach_of_time(candidate: Health, baseline: Health, guards: Guards) -> Brea
 
 
 def _breach_of_coverage(candidate: Health, baseline: Health, guards: Guards) -> Breach | None:
-    for what, name in (("queries", "coverage_ratio"), ("operations", "kinds_ratio")):
-        seen, worst, limit = (getattr(each, name) for each in (candidate, baseline, guards))
-        if seen < worst - limit:
-            return Breach(_missing(what, seen, worst, limit), may_be_a_stall=True)
-    return None
-
-
-def _missing(what: str, seen: float, worst: float, limit: float) -> str:
-    return (
-        f"{what} that took {1 - seen:.0%} of the time in the first block did not finish, "
-        f"against {1 - worst:.0%} in the worst baseline block, the limit being {limit:.0%} more"
+    if not candidate.coverage_ratio < baseline.coverage_ratio - guards.coverage_ratio:
+        return None
+    reason = (
+        f"queries that took {1 - candidate.coverage_ratio:.0%} of the time in the first block did not finish, "
+        f"against {1 - baseline.coverage_ratio:.0%} in the worst baseline block, "
+        f"the limit being {guards.coverage_ratio:.0%} more"
     )
+    return Breach(reason, may_be_a_stall=True)
 
 
 def _fewer(candidate: Health, baseline: Health, guards: Guards) -> str:

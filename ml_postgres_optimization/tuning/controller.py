@@ -23,7 +23,7 @@ from ml_postgres_optimization.trials import (
 from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far, seen
 from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
@@ -99,7 +99,7 @@ class Controller:
         self._begin(budget)
         ledger = Ledger(initial, initial)
         window = self._watch(initial)
-        self._tell(Stage.WATCHED, _seen(window), window=window)
+        self._tell(Stage.WATCHED, seen(window), window=window)
         if not (window.operations_total or window.statements):
             self._tell(Stage.QUIET, "nothing runs on this server that could be compared")
             return ledger
@@ -270,6 +270,8 @@ class Controller:
 
     def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
+        if self._is_overtaken:
+            return False
         change = Change(ledger.incumbent, ledger.initial)
         design = self._laboratory.design_of(change, may_divide=False)
         needed_seconds = self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
@@ -313,8 +315,9 @@ class Controller:
             if asked:
                 self._study.refuse(asked, refusal.what)
             return ledger
-        self._study.tell(trial, math.log(ledger.accumulated.ratio), asked)
+        # first what must not be lost, should the study be
         self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
+        self._study.tell(trial, asked)
         return ledger.after(trial)
 
     def _stop_for(self, foreign: ForeignChange, proposal: Proposal, asked: Asked | None) -> None:
@@ -379,15 +382,6 @@ def _named(knobs: Collection[str]) -> str:
     named = list(knobs)[:_MOST_NAMED]
     more = len(knobs) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")
-
-
-def _seen(window: Window) -> str:
-    if not window.operations_total:
-        return f"{len(window.statements)} different queries ran in {window.duration_seconds:.0f} s"
-    return (
-        f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
-        f"{window.response.mean_seconds * 1000:.2f} ms on average"
-    )
 
 
 def _proven(ledger: Ledger) -> str:

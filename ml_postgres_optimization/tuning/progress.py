@@ -80,3 +80,13 @@ def described(trial: Trial) -> str:
     told = f"{verdict.outcome}, for {verdict.reason}: {described_so_far(len(verdict.pairs), interval)}"
     notes = (note for note in (uneven(trial.figures), unsettled(trial.figures)) if note)
     return "; ".join((told, *notes))
+
+
+def seen(window: Window) -> str:
+    """Say in a few words what ran in a window."""
+    if not window.operations_total:
+        return f"{len(window.statements)} different queries ran in {window.duration_seconds:.0f} s"
+    return (
+        f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
+        f"{window.response.mean_seconds * 1000:.2f} ms on average"
+    )

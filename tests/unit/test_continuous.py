@@ -13,6 +13,7 @@ from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning import Chronicle, ContinuousController, Draft, Pace, Stage, open_study
 from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.watching import Patience
+from ml_postgres_optimization.tuning.watching.continuous import _Era
 
 HOUR = 3600.0
 PACE = Pace(campaign_seconds=600.0, patience=1, rest_seconds=300.0)
@@ -209,7 +210,7 @@ def test_what_somebody_else_puts_in_force_is_taken_over_and_gone_on_from(tmp_pat
 
     watch.at[HOUR] = by_hand
     watch.at[1.5 * HOUR] = lambda: watch.bench.target.__setattr__("_rate_per_second", 20.0)
-    watch.run(3)
+    whole = watch.run(3)
     (overtaken,) = watch.told(Stage.OVERTAKEN)
     assert overtaken.message == "somebody else has changed work_mem: what is in force now counts"
     after = [event for event in watch.events if event.at > overtaken.at]
@@ -217,6 +218,7 @@ def test_what_somebody_else_puts_in_force_is_taken_over_and_gone_on_from(tmp_pat
     first = next(event.trial for event in after if event.trial)
     assert first.baseline["work_mem"] == 5000
     assert watch.bench.store.windows()[-1].configuration_id == watch.bench.in_force().id
+    assert whole.incumbent == watch.bench.in_force()
 
 
 def test_drafts_that_are_refused_are_no_proposals_for_ever(tmp_path):
@@ -224,6 +226,34 @@ def test_drafts_that_are_refused_are_no_proposals_for_ever(tmp_path):
     watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: [refused], connections=8, advice="Add memory.")
     watch.run(4)
     assert len(watch.told(Stage.ADVISED)) == 1
+
+
+def test_of_several_drafts_those_after_the_one_that_was_tried_get_their_turn(tmp_path):
+    values = (1024, 1 << 40, 2048, 3072)
+    drafts = [Draft.of({"work_mem": value}, "rules", "slow") for value in values]
+    watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: drafts, connections=8)
+    watch.controller._campaign = lambda change=None: None
+    watch.controller._era = _Era("", watch.controller._controllers("", watch.bench.initial), ())
+    watch.run(2)
+    tried = [
+        trial.proposal.configuration["work_mem"] for ledger in watch.chronicle.ledgers for trial in ledger.trials
+    ]
+    assert tried[:3] == [1024, 2048, 3072]
+
+
+def test_a_campaign_that_somebody_else_cuts_short_is_begun_anew(tmp_path):
+    watch = Watch(tmp_path, connections=8)
+
+    def by_hand():
+        watch.bench.target.write("work_mem", 5000)
+        watch.bench.target.reload()
+
+    watch.at[60.0] = by_hand
+    whole = watch.run(2)
+    assert len(watch.told(Stage.OVERTAKEN)) == 2, "once by the campaign, once by the run"
+    assert watch.opened[:2] == ["", watch.opened[1]]
+    assert len(watch.chronicle.ledgers) >= 1
+    assert whole.incumbent == watch.bench.in_force() == watch.chronicle.incumbent
 
 
 def test_trials_outside_of_a_campaign_take_half_of_the_time_at_most(tmp_path):

@@ -80,19 +80,31 @@ def test_drafts_count_as_trials_of_the_budget(bench):
     assert len(tuned.trials) == 2
 
 
-def test_blocks_in_which_nothing_ended_say_nothing_of_the_candidate(bench):
+def test_a_block_of_the_incumbent_in_which_nothing_ended_is_left_out(bench):
+    silent = {2}
     seen = 0
 
-    def silent(window):
+    def next_block(window):
         nonlocal seen
         seen += 1
-        bench.target._rate_per_second = 0.0 if seen >= 3 else 100.0
+        bench.target._rate_per_second = 0.0 if seen in silent else 100.0
 
-    bench.on_window_do = silent
-    study = bench.study()
-    made = OfflineTuner(bench.laboratory, study, bench.plan, subscribers=[bench.events.append])
-    tuned = made.run(bench.initial, [], Budget(200, patience=2, prove=False))
-    assert all(trial.verdict.outcome in {Outcome.UNDECIDED, Outcome.ABORTED} for trial in tuned.trials)
+    bench.on_window_do = next_block
+    (good,) = rules(bench)
+    tuned = tuner(bench).run(
+        bench.initial, [replace(good, values=lambda _: {"work_mem": 65536})], Budget(200, prove=False)
+    )
+    first = tuned.trials[0]
+    assert first.verdict.outcome is Outcome.PREFERRED
+    assert math.isfinite(first.verdict.ratio)
+
+
+def test_the_search_leaves_the_proof_of_a_restart_its_time(bench):
+    needed = bench.plan.seconds_for(6, design=Design.RESTART)
+    tuned = tuner(bench).run(bench.initial, rules(bench), Budget(2.2 * needed, patience=100, least_gain=-1.0))
+    assert tuned.trials[0].design is Design.RESTART
+    assert tuned.trials[0].verdict.outcome is Outcome.PREFERRED
+    assert len(tuned.proof.verdict.pairs) >= 6
 
 
 def test_a_change_of_somebody_else_ends_it(bench):
@@ -105,6 +117,18 @@ def test_a_change_of_somebody_else_ends_it(bench):
         tuner(bench).run(bench.initial, rules(bench), Budget(600))
     assert bench.in_force()["work_mem"] == 5000
     assert not bench.journal.state.unfinished
+
+
+def test_a_change_of_somebody_else_in_the_proof_ends_it_too(bench):
+    def by_hand(window):
+        if any(event.stage is Stage.PROVING for event in bench.events):
+            bench.target.write("work_mem", 5000)
+            bench.target.reload()
+
+    bench.on_window_do = by_hand
+    with pytest.raises(ForeignChange, match="work_mem"):
+        tuner(bench).run(bench.initial, rules(bench), Budget(1200))
+    assert bench.in_force()["work_mem"] == 5000
 
 
 def test_it_ends_in_time(bench):

@@ -16,7 +16,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.models.features import LoadContext
-from ml_postgres_optimization.trials import Outcome, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials import Outcome, Pair, Proposal, Trial, Verdict
 from ml_postgres_optimization.tuning import ForestSampler, SearchSpace, TuningStudy
 from ml_postgres_optimization.tuning.search import context_of, likeness
 
@@ -44,7 +44,7 @@ def opened(where, *, workload="w", initial=STOCK, space=SPACE, seed=1, startup_t
 
 
 def held(candidate, ratio, outcome=Outcome.EQUIVALENT, **figures):
-    verdict = Verdict(outcome, ratio, ratio * 0.9, ratio * 1.1)
+    verdict = Verdict(outcome, ratio, ratio * 0.9, ratio * 1.1, (Pair(1.0, ratio, True),))
     return Trial("t", STOCK, Proposal(candidate, "forest", "why"), verdict, START, START, figures)
 
 
@@ -57,7 +57,7 @@ def search(study, trials):
     asked = []
     for _ in range(trials):
         one = study.ask(STOCK)
-        study.tell(held(one.configuration, ratio_of(one.configuration)), 0.0, one)
+        study.tell(held(one.configuration, ratio_of(one.configuration)), one)
         asked.append(one)
     return asked
 
@@ -97,7 +97,7 @@ def test_a_worker_that_comes_again_leaves_what_others_try_alone():
     running = second.ask(STOCK)
     again = opened(storage, worker="first")
     assert [trial.state for trial in again.study.trials[-2:]] == [TrialState.FAIL, TrialState.RUNNING]
-    second.tell(held(running.configuration, 0.9), 0.0, running)
+    second.tell(held(running.configuration, 0.9), running)
     assert again.study.trials[-1].value == pytest.approx(math.log(0.9))
 
 
@@ -290,10 +290,10 @@ def test_what_was_refused_or_aborted_or_failed_is_remembered_as_a_violation():
     refused = study.ask(STOCK)
     study.refuse(refused, "too much memory")
     aborted, failing, well = (study.ask(STOCK) for _ in range(3))
-    study.tell(held(aborted.configuration, 0.9, Outcome.ABORTED), 0.0, aborted)
+    study.tell(held(aborted.configuration, 0.9, Outcome.ABORTED), aborted)
     errors = {"baseline_error_ratio": 0.001, "candidate_error_ratio": 0.006}
-    study.tell(held(failing.configuration, 0.9, **errors), 0.0, failing)
-    study.tell(held(well.configuration, 0.9), 0.0, well)
+    study.tell(held(failing.configuration, 0.9, **errors), failing)
+    study.tell(held(well.configuration, 0.9), well)
     noted = [trial.user_attrs["violation"] for trial in study.study.trials[1:]]
     assert noted == pytest.approx([1.0, 1.0, 0.5, 0.0])
 
@@ -312,7 +312,7 @@ def test_expectations_are_written_down_and_sink_as_they_do_not_come_true():
     gains = []
     for _ in range(25):
         one = study.ask(STOCK)
-        study.tell(held(one.configuration, 1.0 + 0.02 * (one.trial.number % 2)), 0.0, one)
+        study.tell(held(one.configuration, 1.0 + 0.02 * (one.trial.number % 2)), one)
         gains.append(study.expected_gain(STOCK))
     noted = [trial.user_attrs.get("expected_gain") for trial in study.study.trials]
     assert sum(gain is not None for gain in noted) > 15

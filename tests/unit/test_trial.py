@@ -403,21 +403,37 @@ def test_a_kind_of_operation_that_turns_slow_vetoes_too():
     assert re.search("aggregate takes 1.[78].* times as long", verdict.reason)
 
 
-def test_a_kind_of_operation_that_stops_ending_is_no_gain():
-    arena = FormulaArena(0.007)
+def with_reports(arena, under_baseline, under_candidate):
+    """Let an arena play reports too, so many in a block of each arm."""
     honest = arena.measure
 
     def measure(seconds, *, labels):
         window = honest(seconds, labels=labels)
-        report = Histogram.of(np.full(8, 0.5))
-        ended = {"report": OperationWindow(report, report)} if labels["arm"] == "baseline" else {}
+        count = under_baseline if labels["arm"] == "baseline" else under_candidate(labels)
+        report = Histogram.of(np.full(count, 0.5))
+        ended = {"report": OperationWindow(report, report)} if count else {}
         return replace(window, operations={**window.operations, **ended})
 
     arena.measure = measure
-    verdict = tried(arena).verdict
-    assert verdict.outcome is Outcome.ABORTED
-    assert "operations that took 66% of the time" in verdict.reason
-    assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 2
+    return arena
+
+
+def test_a_kind_of_operation_that_stops_ending_is_no_gain():
+    verdict = tried(with_reports(FormulaArena(0.007), 2, lambda _labels: 0)).verdict
+    assert verdict.outcome is Outcome.REJECTED
+    assert "not one report ended" in verdict.reason
+    assert len(verdict.pairs) == 6, "two in a block and twelve times as much time: before any promotion"
+
+
+def test_a_kind_of_operation_that_ends_seldom_may_miss_blocks():
+    coin = random.Random(1)
+    arena = with_reports(FormulaArena(0.007), 2, lambda _labels: coin.choice((0, 0, 0, 8)))
+    assert tried(arena).verdict.outcome is Outcome.PROMOTED
+
+
+def test_without_guards_a_kind_may_stop_ending():
+    arena = with_reports(FormulaArena(0.007), 8, lambda _labels: 0)
+    assert tried(arena, TrialPlan(guards=NO_GUARDS)).verdict.outcome is Outcome.PROMOTED
 
 
 @pytest.mark.parametrize("empty_blocks", [1, 2])

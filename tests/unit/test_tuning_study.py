@@ -16,7 +16,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.features import LoadContext
 from ml_postgres_optimization.models.knob_forest import KnobForest
-from ml_postgres_optimization.trials import Interval, Measure, Outcome, Pair, Proposal, Trial, Verdict
+from ml_postgres_optimization.trials import Interval, Measure, Outcome, Pair, PairedTest, Proposal, Trial, Verdict
 from ml_postgres_optimization.tuning import (
     ForestSampler,
     Ledger,
@@ -49,19 +49,26 @@ def _quiet():
 
 def test_values_are_told_against_the_first_baseline(tmp_path):
     study = opened(tmp_path)
-    study.tell(trial(STOCK, BETTER, 0.5), 0.0)
-    study.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8), math.log(0.5))
+    study.tell(trial(STOCK, BETTER, 0.5))
+    study.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8))
     assert [found.value for found in study.study.trials] == pytest.approx([0.0, math.log(0.5), math.log(0.4)])
+
+
+def test_a_later_run_counts_on_from_the_value_of_its_baseline(tmp_path):
+    opened(tmp_path).tell(trial(STOCK, BETTER, 0.5))
+    again = opened(tmp_path, initial=BETTER)
+    again.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8))
+    assert again.study.trials[-1].value == pytest.approx(math.log(0.4))
 
 
 def test_an_interrupted_trial_fails_and_the_rest_is_kept(tmp_path):
     study = opened(tmp_path)
-    study.tell(trial(STOCK, BETTER, 0.5), 0.0)
+    study.tell(trial(STOCK, BETTER, 0.5))
     study.ask(BETTER)
     again = opened(tmp_path, BETTER)
     states = [found.state for found in again.study.trials]
     assert states == [TrialState.COMPLETE, TrialState.COMPLETE, TrialState.FAIL]
-    again.tell(trial(BETTER, STOCK, 1.5, Outcome.REJECTED), 0.0)
+    again.tell(trial(BETTER, STOCK, 1.5, Outcome.REJECTED))
     assert again.study.trials[-1].value == pytest.approx(math.log(0.5 * 1.5))
 
 
@@ -73,8 +80,8 @@ def test_an_unknown_configuration_begins_a_study_of_its_own(tmp_path):
 
 def test_where_ranges_have_changed_the_trials_are_carried_over(tmp_path):
     before = opened(tmp_path)
-    before.tell(trial(STOCK, BETTER, 0.5), 0.0)
-    before.tell(trial(BETTER, BETTER.replaced({"work_mem": 900_000}), 0.9, Outcome.REJECTED), math.log(0.5))
+    before.tell(trial(STOCK, BETTER, 0.5))
+    before.tell(trial(BETTER, BETTER.replaced({"work_mem": 900_000}), 0.9, Outcome.REJECTED))
     knobs = dict(SPACE.knobs)
     knobs["work_mem"] = replace(knobs["work_mem"], maximum=500_000.0)
     narrower = SearchSpace(knobs)
@@ -82,7 +89,7 @@ def test_where_ranges_have_changed_the_trials_are_carried_over(tmp_path):
     assert after.study.study_name != before.study.study_name
     assert [found.value for found in after.study.trials] == [found.value for found in before.study.trials]
     assert after.study.trials[-1].params["work_mem"] == 500_000
-    after.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8), 0.0)
+    after.tell(trial(BETTER, BETTER.replaced({"jit": False}), 0.8))
     assert after.study.trials[-1].value == pytest.approx(math.log(0.4))
     again = TuningStudy.open(tmp_path, workload="w", space=narrower, initial=BETTER, sampler=RandomSampler(seed=1))
     assert again.study.study_name == after.study.study_name
@@ -91,8 +98,8 @@ def test_where_ranges_have_changed_the_trials_are_carried_over(tmp_path):
 
 def test_an_aborted_trial_counts_as_bad_however_its_pairs_looked(tmp_path):
     study = opened(tmp_path)
-    study.tell(trial(STOCK, BETTER, 0.7, Outcome.ABORTED), 0.0)
-    study.tell(trial(STOCK, BETTER, 500.0, Outcome.ABORTED), 0.0)
+    study.tell(trial(STOCK, BETTER, 0.7, Outcome.ABORTED))
+    study.tell(trial(STOCK, BETTER, 500.0, Outcome.ABORTED))
     assert [found.value for found in study.study.trials[1:]] == pytest.approx([math.log(2), 1.5])
 
 
@@ -101,7 +108,7 @@ def test_what_is_enqueued_is_asked_first(tmp_path):
     study.enqueue([BETTER, BETTER], reason="a hunch")
     asked = study.ask(STOCK)
     assert (asked.configuration, asked.reason) == (BETTER, "a hunch")
-    study.tell(trial(STOCK, BETTER, 0.5), 0.0, asked)
+    study.tell(trial(STOCK, BETTER, 0.5), asked)
     assert study.study.trials[-1].user_attrs["outcome"] == "promoted"
     assert study.ask(STOCK).reason != "a hunch"
 
@@ -131,7 +138,7 @@ def test_each_proposal_of_the_search_says_how_it_came_about(tmp_path):
     for _ in range(20):
         asked = study.ask(STOCK)
         reasons.append(asked.reason)
-        study.tell(trial(STOCK, asked.configuration, 1.1, Outcome.REJECTED), 0.0, asked)
+        study.tell(trial(STOCK, asked.configuration, 1.1, Outcome.REJECTED), asked)
     # the initial configuration is the first finished trial
     assert set(reasons[:3]) == {"the search spreads its first trials over the space"}
     later = reasons[3:]
@@ -170,7 +177,7 @@ def test_what_may_be_tried_hangs_on_what_is_in_force(tmp_path):
         assert asked.configuration["jit"] is jit
         assert set(asked_of) == {over}
         asked_of.clear()
-        study.tell(trial(over, asked.configuration, 1.1, Outcome.REJECTED), 0.0, asked)
+        study.tell(trial(over, asked.configuration, 1.1, Outcome.REJECTED), asked)
 
 
 def test_a_folder_that_cannot_be_used_is_said(tmp_path):
@@ -187,7 +194,7 @@ def test_a_storage_that_is_lost_meanwhile_is_said(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(study.study, "tell", lost)
-    for use in (lambda: study.tell(trial(STOCK, BETTER, 0.5), 0.0, asked), lambda: study.refuse(asked, "no")):
+    for use in (lambda: study.tell(trial(STOCK, BETTER, 0.5), asked), lambda: study.refuse(asked, "no")):
         with pytest.raises(StateError, match="No space left on device") as caught:
             use()
         assert str(tmp_path) in caught.value.what
@@ -197,9 +204,10 @@ def test_a_storage_that_is_lost_meanwhile_is_said(tmp_path, monkeypatch):
 def test_a_trial_that_tells_nothing_is_not_remembered_as_bad(tmp_path):
     study = opened(tmp_path)
     asked = study.ask(STOCK)
-    empty = trial(STOCK, BETTER, math.nan, Outcome.UNDECIDED, pairs=())
-    study.tell(empty, 0.0, asked)
-    study.tell(empty, 0.0)
+    # as a trial ends that could compare nothing
+    empty = trial(STOCK, BETTER, PairedTest().interval().ratio, Outcome.UNDECIDED, pairs=())
+    study.tell(empty, asked)
+    study.tell(empty)
     study.give_back(study.ask(STOCK))
     assert [found.state for found in study.study.trials] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.FAIL]
 

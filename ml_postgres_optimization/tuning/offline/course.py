@@ -46,18 +46,19 @@ class Latest:
     """
 
     def __init__(self, windows: Sequence[Window]) -> None:
-        self.windows = deque(windows, maxlen=_LATEST)
+        self.windows = deque([window for window in windows if window.operations_total] or windows, maxlen=_LATEST)
         self.is_stale = False
         self._candidates_since = 0
 
     @property
     def reference(self) -> Window:
-        """The last of them in which something ended, by whose mix of operations all are weighted."""
-        return next((window for window in reversed(self.windows) if window.operations_total), self.windows[-1])
+        """The last of them, by whose mix of operations all are weighted."""
+        return self.windows[-1]
 
     def add(self, window: Window) -> None:
-        """Take one more block of the incumbent."""
-        self.windows.append(window)
+        """Take one more block of the incumbent, if anything ended in it."""
+        if window.operations_total:
+            self.windows.append(window)
         self.is_stale, self._candidates_since = False, 0
 
     def pass_over(self) -> None:

@@ -28,7 +28,7 @@ from ml_postgres_optimization.tuning.ledger import Budget
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far
+from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far, seen
 from ml_postgres_optimization.tuning.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
@@ -74,7 +74,6 @@ class OfflineTuner:
         self._plan = plan
         self._subscribers = tuple(subscribers)
         self._trials: list[Trial] = []
-        self._accumulated = 0.0
         self._initial = Configuration({})
         self._budget = Budget(math.inf)
         self._end_seconds = math.inf
@@ -102,15 +101,14 @@ class OfflineTuner:
         """
         self._begin(initial, budget)
         windows = [self._laboratory.watch(self._plan.block_seconds, initial) for _ in range(_FIRST_BLOCKS)]
-        window, noise = windows[-1], noise_of(windows, self._plan.measure)
-        self._tell(Stage.WATCHED, f"{_seen(window)}; blocks differ by {noise.deviation:.0%}", window=window)
-        if not window.operations_total:
-            self._tell(Stage.QUIET, f"not one operation ended in {self._plan.block_seconds:.0f} s")
+        whole, noise = reduce(merge, windows), noise_of(windows, self._plan.measure)
+        self._tell(Stage.WATCHED, f"{seen(whole)}; blocks differ by {noise.deviation:.0%}", window=whole)
+        if not whole.operations_total:
+            self._tell(Stage.QUIET, f"not one operation ended in {whole.duration_seconds:.0f} s")
             return Tuned(initial, initial)
-        seen = reduce(merge, windows)
-        self._learn(seen)
+        self._learn(whole)
         with Ladder(self._laboratory, initial, windows, noise) as ladder:
-            symptoms = self._remedies(initial, seen) if budget.patience else ()
+            symptoms = self._remedies(initial, whole) if budget.patience else ()
             self._try_drafts(ladder, together(drafts, symptoms), _RULES)
             if budget.patience:
                 self._try_drafts(ladder, self._remedies(ladder.incumbent, ladder.latest_window), _REMEDIES)
@@ -120,7 +118,7 @@ class OfflineTuner:
         return Tuned(initial, best, tuple(self._trials), proof)
 
     def _begin(self, initial: Configuration, budget: Budget) -> None:
-        self._trials, self._accumulated = [], 0.0
+        self._trials = []
         self._initial, self._budget, self._is_told_of_restarts = initial, budget, False
         self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
 
@@ -152,7 +150,7 @@ class OfflineTuner:
 
     def _search(self, ladder: Ladder, budget: Budget) -> None:
         failures = 0
-        while self._is_worth_it(ladder.incumbent, failures, budget) and self._has_time(None):
+        while self._is_worth_it(ladder.incumbent, failures, budget) and self._has_time(_nothing_yet(ladder)):
             before = ladder.incumbent
             asked = self._study.ask(before)
             self._screen(ladder, Proposal(asked.configuration, "forest", asked.reason), _SEARCH, asked)
@@ -185,20 +183,17 @@ class OfflineTuner:
                 has_time=lambda: self._has_time(change),
             )
         except ForeignChange:
+            if asked:
+                self._study.give_back(asked)
             raise
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
                 self._study.refuse(asked, refusal.what)
             return
-        self._study.tell(trial, self._accumulated, asked)
-        self._remember(trial)
-        self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
-
-    def _remember(self, trial: Trial) -> None:
         self._trials.append(trial)
-        if trial.verdict.outcome.stays:
-            self._accumulated += math.log(trial.verdict.ratio)
+        self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
+        self._study.tell(trial, asked)
 
     def _prove(self, initial: Configuration, best: Configuration) -> Trial | None:
         """Try what was found against what was in force at the start, as if nothing were known of it."""
@@ -207,20 +202,22 @@ class OfflineTuner:
         plan = replace(self._plan, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            # by what is written into the server's configuration, as it will stay
-            design = self._laboratory.design_of(Change(initial, best), may_divide=False)
+            design = self._design_of(Change(initial, best))
             deadline, on_pair = Deadline(self._end_seconds), self._listener(proposal)
             trial = self._laboratory.hold(initial, proposal, plan, design=design, deadline=deadline, on_pair=on_pair)
+        except ForeignChange:
+            raise
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             return None
         self._tell(Stage.PROVEN, described(trial), proposal=proposal, trial=trial)
         return trial
 
-    def _has_time(self, change: Change | None) -> bool:
-        """Tell whether a pair of `change`, or of any that needs no restart, still fits into the search's time."""
-        found = self._initial if change is None else change.after
-        left_seconds = self._end_seconds - self._proof_seconds(found) - self._laboratory.clock.monotonic_seconds()
+    def _has_time(self, change: Change) -> bool:
+        """Tell whether a pair of `change` still fits into the search's time."""
+        left_seconds = (
+            self._end_seconds - self._proof_seconds(change.after) - self._laboratory.clock.monotonic_seconds()
+        )
         return left_seconds >= self._seconds_for(1, change)
 
     def _has_trials(self) -> bool:
@@ -229,7 +226,8 @@ class OfflineTuner:
     def _could_prove(self, proposal: Proposal) -> bool:
         """Tell whether what needs a restart could be proven in time; the user, once, where it could not."""
         needed_seconds = self._least_proof_seconds(proposal.configuration)
-        if needed_seconds <= self._budget.seconds * _LARGEST_PROOF_SHARE:
+        is_restarted = self._design_of(Change(self._initial, proposal.configuration)) is Design.RESTART
+        if not is_restarted or needed_seconds <= self._budget.seconds * _LARGEST_PROOF_SHARE:
             return True
         if not self._is_told_of_restarts:
             self._is_told_of_restarts = True
@@ -249,15 +247,17 @@ class OfflineTuner:
         return min(wanted, seconds * _LARGEST_PROOF_SHARE)
 
     def _least_proof_seconds(self, found: Configuration) -> float:
-        change = Change(self._initial, found)
-        if not self._budget.prove or self._laboratory.design_of(change) is not Design.RESTART:
+        if not self._budget.prove:
             return 0.0
-        return self._seconds_for(self._plan.thresholds.min_pairs, change)
+        return self._seconds_for(self._plan.thresholds.min_pairs, Change(self._initial, found))
 
-    def _seconds_for(self, pairs: int, change: Change | None) -> float:
+    def _seconds_for(self, pairs: int, change: Change) -> float:
         plan = self._laboratory.settling.applied_to(self._plan)
-        design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change, may_divide=False)
-        return plan.seconds_for(pairs, change, design)
+        return plan.seconds_for(pairs, change, self._design_of(change))
+
+    def _design_of(self, change: Change) -> Design:
+        # by what is written into the server's configuration, as it will stay
+        return self._laboratory.design_of(change, may_divide=False)
 
     def _listener(self, proposal: Proposal) -> OnPair:
         def compared(pairs: int, interval: Interval) -> None:
@@ -282,15 +282,13 @@ class OfflineTuner:
             subscriber(progress)
 
 
+def _nothing_yet(ladder: Ladder) -> Change:
+    """Return the change of a proposal that is not known yet, none of which needs a restart."""
+    return Change(ladder.incumbent, ladder.incumbent)
+
+
 def noise_of(windows: Sequence[Window], measure: Measure) -> Noise:
     """Return how much blocks of one configuration differ, those of a usual machine at first."""
     last = windows[-1]
     pairs = [paired_objective(last, one, reference=last, measure=measure) for one in windows]
     return Noise().after([math.log(this / first) for first, this in pairs if this > 0 and first > 0])
-
-
-def _seen(window: Window) -> str:
-    return (
-        f"{window.operations_total:,} operations in {window.duration_seconds:.0f} s, "
-        f"{window.response.mean_seconds * 1000:.2f} ms on average"
-    )

@@ -34,7 +34,7 @@ class Chronicle:
     def whole(self) -> Ledger:
         """All trials in one; it has a proof only where a single campaign was all there was."""
         ledgers = self.ledgers
-        if len(ledgers) == 1:
+        if len(ledgers) == 1 and ledgers[0].incumbent == self.incumbent:
             return ledgers[0]
         trials = tuple(trial for ledger in ledgers for trial in ledger.trials)
         return Ledger(self.initial, self.incumbent, trials)

@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
@@ -178,18 +179,19 @@ class ContinuousController:
         labels = {"state": self._state}
         return self._laboratory.watch(self._pace.window_seconds, self._chronicle.incumbent, anew=anew, labels=labels)
 
-    def _take_over(self) -> None:
+    def _take_over(self) -> bool:
         """Take what somebody else has put in force for what is in force; what is usual is learned anew under it."""
         known = self._chronicle.incumbent
         found = self._laboratory.in_force(known)
         if found == known:
-            return
+            return False
         changed = ", ".join(found.difference(known))
         self._tell(Stage.OVERTAKEN, f"somebody else has changed {changed}: what is in force now counts")
         self._chronicle.go_on_from(found)
         if self._era is not None:
-            self._era = _Era(self._era.load, self._era.controller, ())
+            self._era = _Era(self._era.load, self._controllers(self._era.load, found), ())
         self._settle()
+        return True
 
     @property
     def _state(self) -> str:
@@ -275,6 +277,9 @@ class ContinuousController:
         seconds = min(self._pace.campaign_seconds, self._left_seconds() / 2)
         self._chronicle.begin()
         ledger = controller.run(incumbent, self._drafts(incumbent), Budget(seconds, self._pace.patience))
+        if self._take_over():
+            self._era = None  # it was cut short: another one begins from there
+            return
         self._rested_seconds = self._now() + self._pace.rest_seconds
         self._begin_era(_Era(name, controller, before, tried=_tried(ledger)), ledger)
 
@@ -336,8 +341,7 @@ class ContinuousController:
         # so that at most half of the time is spent on trials
         now = self._now()
         self._next_trial_seconds = now + max(now - began_seconds, self._pace.window_seconds)
-        # what a guard refused is tried as well
-        era.tried |= _tried(ledger) | {incumbent.replaced(draft.values(incumbent)) for draft in drafts}
+        era.tried |= _tried(ledger) | _refused(drafts, incumbent, ledger)
         if ledger.promoted:
             self._begin_era(_Era(era.load, era.controller, (), tried=era.tried), ledger)
             return
@@ -374,6 +378,13 @@ class ContinuousController:
         progress = Progress(stage, self._laboratory.clock.now(), message, self._left_seconds(), window=window)
         for subscriber in self._subscribers:
             subscriber(progress)
+
+
+def _refused(drafts: Sequence[Draft], incumbent: Configuration, ledger: Ledger) -> set[Configuration]:
+    """Return the drafts that came before the one that was tried: a guard refused them."""
+    wanted = (incumbent.replaced(draft.values(incumbent)) for draft in drafts)
+    tried = _tried(ledger)
+    return set(takewhile(lambda configuration: configuration not in tried, wanted))
 
 
 def _tried(ledger: Ledger) -> set[Configuration]:

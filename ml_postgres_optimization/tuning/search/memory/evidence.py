@@ -17,8 +17,8 @@ _GUARDS = Guards()
 
 
 def tells_something(trial: Trial) -> bool:
-    """Tell whether the arms could be compared, or a guard ended the trial."""
-    return math.isfinite(trial.verdict.ratio) or trial.verdict.outcome is Outcome.ABORTED
+    """Tell whether a pair could be compared, or a guard ended the trial."""
+    return bool(trial.verdict.pairs) or trial.verdict.outcome is Outcome.ABORTED
 
 
 def log_ratio(trial: Trial) -> float:

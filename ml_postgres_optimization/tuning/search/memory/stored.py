@@ -30,7 +30,7 @@ _FILE = "study.journal"
 _LOST = (OSError, OptunaError)
 _UNUSABLE = (*_LOST, ValueError, KeyError, ImportError)
 _ELSEWHERE = "Choose another GENESIS_HOME or storage, or mend this one; nothing in it was changed."
-_AGAIN = "Mend it and start again: what was tried before is remembered there, and what was on trial is put back."
+_AGAIN = "Mend it and start again: what is proven stays, and what is on trial is put back."
 
 
 def open_storage(where: Where) -> BaseStorage:

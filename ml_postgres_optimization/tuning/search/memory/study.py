@@ -110,7 +110,6 @@ class TuningStudy:
         self._worker = worker
         self._elsewhere = tuple(elsewhere)
         self._initial = self._over = Configuration({})
-        self._offset = 0.0
         self._context: Context = {}
         self._queue: deque[tuple[dict[str, Any], str]] = deque()
         self._enqueued: list[dict[str, Any]] = []
@@ -167,11 +166,9 @@ class TuningStudy:
             for trial in known.get_trials(states=(TrialState.COMPLETE,)) if known else ():
                 over = self.space.configuration(self.space.adapted(trial.params, initial), initial)
                 self._add(over, trial.value or 0.0, trial.user_attrs)
-        offset = _value_of(self.study, initial)
-        if offset is None:
+        if _value_of(self.study, initial) is None:
             self._add(initial, 0.0, {"origin": "initial", CONFIGURATION: initial.id})
         self._initial = self._over = initial
-        self._offset = offset or 0.0
         return self
 
     def _fail_what_was_left(self) -> None:
@@ -223,6 +220,7 @@ class TuningStudy:
             return None
         return sampler.expected_gain(self.study)
 
+    @using_storage
     def enqueue(self, configurations: Iterable[Configuration], *, reason: str) -> None:
         """Have these tried before what the sampler comes up with; those that are known already are left out.
 
@@ -285,14 +283,13 @@ class TuningStudy:
         return sampler.reason_of(number) if isinstance(sampler, ForestSampler) else "the sampler came up with it"
 
     @using_storage
-    def tell(self, trial: Trial, accumulated_log_ratio: float, asked: Asked | None = None) -> None:
+    def tell(self, trial: Trial, asked: Asked | None = None) -> None:
         """Remember a finished trial, if it tells anything.
 
         Parameters
         ----------
         trial : Trial
-        accumulated_log_ratio : float
-            Log ratio of the trial's baseline to the configuration in force at the start.
+            Its baseline is known: what was in force at the start, or was told before.
         asked : Asked, optional
             Where the study itself had proposed it.
         """
@@ -300,7 +297,7 @@ class TuningStudy:
             if asked:
                 self.study.tell(asked.trial, state=TrialState.FAIL)
             return
-        value = self._offset + accumulated_log_ratio + log_ratio(trial)
+        value = (_value_of(self.study, trial.baseline) or 0.0) + log_ratio(trial)
         facts = facts_of(trial) | {CONTEXT: self._context}
         if asked is None:
             self._add(trial.proposal.configuration, value, facts)
