@@ -282,7 +282,7 @@ def show(cells: list[dict[str, object]]) -> None:
         trials = len(each["known"])
         print(
             f"{each['workload']:<9} {each['method']:<7} seed {each['seed']}  {each['speed_up']:6.2f} "
-            f"({each['low']:.2f} to {each['high']:.2f})  {trials:3d} trials"
+            f"({each['low']:.2f} to {each['high']:.2f})  {trials:3d} trials{most_of_gain(each)}"
         )
     print()
     for method in METHODS:
@@ -292,6 +292,16 @@ def show(cells: list[dict[str, object]]) -> None:
         ]
         if all(logs):
             print(f"{method:<7} geometric mean {math.exp(fmean(fmean(each) for each in logs)):.3f}")
+
+
+def most_of_gain(each: dict[str, object]) -> str:
+    """Say after which share of the time the method knew of 90 % of what it thought to have gained at the end."""
+    known, seconds = each["known"], 60 * float(str(each["minutes"]))
+    if not known or not known[-1]["best_log_ratio"] < 0:
+        return ""
+    enough = 0.9 * known[-1]["best_log_ratio"]
+    first = next(one["seconds"] for one in known if one["best_log_ratio"] <= enough)
+    return f", 90 % of the gain it thought of after {first / seconds:.0%} of the time"
 
 
 def _order(each: dict[str, object]) -> tuple[str, int, object]:
