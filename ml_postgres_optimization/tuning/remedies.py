@@ -18,7 +18,7 @@ _MIB = 1 << 20
 _SPILL_BYTES_PER_SECOND = _MIB
 _WAL_BYTES_PER_SECOND = _MIB
 _CACHED_SHARE = 0.5
-_SYNCS_PER_SECOND = 50
+_SYNCS_PER_SECOND, _MANY_SYNCS_PER_SECOND, _SHARED_COMMITS = 50, 500, 4
 _READ_BLOCKS_PER_SECOND = 100
 _SHORTEST_FLUSH_MICROSECONDS = 20
 _DISK_READ_BYTES_PER_SECOND = 10 * _MIB
@@ -141,23 +141,34 @@ def _hash_memory(patient: _Patient) -> _Asked | None:
 
 
 def _commit_delay(patient: _Patient) -> _Asked | None:
-    """Manual, "WAL Configuration": half of the time of a flush, which commits then share.
+    """Manual, "WAL Configuration": commits share a flush that waits a little; half of its time is a start.
 
-    Where nobody times the flushes: by Little's law one takes what sessions wait for the disk over the flushes a
-    second, at most, and about that where hardly any of them waits for a read.
+    The server waits only while `commit_siblings` other transactions are open, idle ones included.
     """
-    syncs, sessions = patient.rate("wal.syncs_per_second"), patient.observed.sessions_at_work or 0.0
-    if syncs < _SYNCS_PER_SECOND or sessions < 2 * patient.number("commit_siblings", otherwise=5):
+    syncs, window = patient.rate("wal.syncs_per_second"), patient.observed.window
+    idle = patient.rate("database.idle_in_transaction_seconds_per_second")
+    transactions = (patient.observed.sessions_at_work or 0.0) + idle
+    if syncs < _SYNCS_PER_SECOND or transactions < 2 * patient.number("commit_siblings", otherwise=5):
         return None
-    waited = patient.observed.rate("wal.sync_seconds_per_second")
-    if waited is None:
-        reads = patient.rate("database.read_blocks_per_second") >= _READ_BLOCKS_PER_SECOND
-        waited = 0.0 if reads else patient.observed.window.waits.get("IO", 0.0)
+    timed = patient.observed.rate("wal.sync_seconds_per_second")
+    if timed is None and syncs >= _MANY_SYNCS_PER_SECOND:
+        return _shared_flushes(syncs, patient.rate("database.commits_per_second"))
+    # by Little's law a flush takes what sessions wait for the disk over the flushes, where hardly any wait is a read
+    reads = patient.rate("database.read_blocks_per_second") >= _READ_BLOCKS_PER_SECOND
+    waited = (0.0 if reads else window.waits.get("IO", 0.0)) if timed is None else timed
     microseconds = 1e6 * waited / syncs
     if microseconds < _SHORTEST_FLUSH_MICROSECONDS:
         return None
     reason = f"{syncs:,.0f} flushes a second, of about {microseconds:,.0f} µs each, can be shared by more commits"
     return {"commit_delay": int(microseconds / 2)}, reason
+
+
+def _shared_flushes(syncs: float, commits: float) -> _Asked | None:
+    """Ask for the time between two flushes, so that two become one: whatever they take, each costs a processor."""
+    if commits >= _SHARED_COMMITS * syncs:
+        return None
+    reason = f"{syncs:,.0f} flushes a second, for {commits:,.0f} commits, cost less where more commits share one"
+    return {"commit_delay": int(1e6 / syncs)}, reason
 
 
 def _checkpoints(patient: _Patient) -> _Asked | None:

@@ -37,6 +37,8 @@ RATES = {
     "database.temp_bytes_per_second": (0.0, 1e9),
     "database.read_blocks_per_second": (0.0, 1e6),
     "wal.syncs_per_second": (0.0, 1e4),
+    "database.commits_per_second": (0.0, 1e5),
+    "database.idle_in_transaction_seconds_per_second": (0.0, 100.0),
     "wal.generated_bytes_per_second": (0.0, 1e9),
     "background_writer.stopped_rounds_per_second": (0.0, 5.0),
 }
@@ -105,6 +107,29 @@ CASES = {
             "waits": {"IO": 2.0, "LWLock": 9.0},
         },
         [{"commit_delay": 1000}],
+    ),
+    # most clients think between the statements of their transactions
+    "flushes by the thousands, each for two commits": (
+        {
+            "rates": {
+                "wal.syncs_per_second": 2000.0,
+                "database.commits_per_second": 4400.0,
+                "database.active_seconds_per_second": 6.0,
+                "database.idle_in_transaction_seconds_per_second": 20.0,
+                "database.read_blocks_per_second": 5000.0,
+            },
+        },
+        [{"commit_delay": 500}],
+    ),
+    "flushes that are shared already": (
+        {
+            "rates": {
+                "wal.syncs_per_second": 800.0,
+                "database.commits_per_second": 4400.0,
+                "database.active_seconds_per_second": 26.0,
+            },
+        },
+        [],
     ),
     "sessions that wait for reads": (
         {
