@@ -77,6 +77,19 @@ def resolve_home(environ: Mapping[str, str], project_root: Path | None) -> Home:
     return Home(state, state / "logs")
 
 
+def prove_writable(folder: Path) -> None:
+    """Write into a folder: one that may be written can still be on a full disk.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    probe = folder / f".probe-{os.getpid()}"
+    probe.write_bytes(b"\0" * PROBE_BYTES)
+    probe.unlink()
+
+
 def _prepare(folder: Path, name: str) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -86,10 +99,7 @@ def _prepare(folder: Path, name: str) -> None:
                 f"The {name} folder {folder} belongs to user id {owner}, and we run as {os.geteuid()}.",
                 "Run as its owner, or set GENESIS_HOME to a folder of your own.",
             )
-        # a folder that can be written may still be on a full disk: only writing tells
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"\0" * PROBE_BYTES)
-        probe.unlink()
+        prove_writable(folder)
     except OSError as error:
         raise StateError(
             f"The {name} folder {folder} cannot be used: {error.strerror or error}.",

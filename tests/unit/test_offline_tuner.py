@@ -107,21 +107,10 @@ def test_the_search_leaves_the_proof_of_a_restart_its_time(bench):
     assert len(tuned.proof.verdict.pairs) >= 6
 
 
-def test_a_change_of_somebody_else_ends_it(bench):
+@pytest.mark.parametrize("stage", [Stage.PROPOSED, Stage.PROVING])
+def test_a_change_of_somebody_else_ends_it(bench, stage):
     def by_hand(window):
-        bench.target.write("work_mem", 5000)
-        bench.target.reload()
-
-    bench.on_window_do = by_hand
-    with pytest.raises(ForeignChange, match="work_mem"):
-        tuner(bench).run(bench.initial, rules(bench), Budget(600))
-    assert bench.in_force()["work_mem"] == 5000
-    assert not bench.journal.state.unfinished
-
-
-def test_a_change_of_somebody_else_in_the_proof_ends_it_too(bench):
-    def by_hand(window):
-        if any(event.stage is Stage.PROVING for event in bench.events):
+        if stage in [event.stage for event in bench.events]:
             bench.target.write("work_mem", 5000)
             bench.target.reload()
 
@@ -129,6 +118,7 @@ def test_a_change_of_somebody_else_in_the_proof_ends_it_too(bench):
     with pytest.raises(ForeignChange, match="work_mem"):
         tuner(bench).run(bench.initial, rules(bench), Budget(1200))
     assert bench.in_force()["work_mem"] == 5000
+    assert not bench.journal.state.unfinished
 
 
 def test_it_ends_in_time(bench):

@@ -224,7 +224,7 @@ class OfflineTuner:
         return self._budget.trials is None or len(self._trials) < self._budget.trials
 
     def _could_prove(self, proposal: Proposal) -> bool:
-        """Tell whether what needs a restart could be proven in time; the user, once, where it could not."""
+        """Tell whether what needs a restart could be proven in time; where it could not, say so once."""
         needed_seconds = self._least_proof_seconds(proposal.configuration)
         is_restarted = self._design_of(Change(self._initial, proposal.configuration)) is Design.RESTART
         if not is_restarted or needed_seconds <= self._budget.seconds * _LARGEST_PROOF_SHARE:
@@ -232,8 +232,8 @@ class OfflineTuner:
         if not self._is_told_of_restarts:
             self._is_told_of_restarts = True
             message = (
-                f"to prove a change that needs a restart takes {needed_seconds:,.0f} s at least, and may take half "
-                f"of the time: none is tried in {self._budget.seconds:,.0f} s"
+                f"to prove a change that needs a restart takes {needed_seconds:,.0f} s at least, more than half of "
+                f"the {self._budget.seconds:,.0f} s: none is tried below {2 * needed_seconds:,.0f} s"
             )
             self._tell(Stage.REFUSED, message, proposal=proposal)
         return False

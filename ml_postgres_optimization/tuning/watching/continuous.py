@@ -277,9 +277,9 @@ class ContinuousController:
         seconds = min(self._pace.campaign_seconds, self._left_seconds() / 2)
         self._chronicle.begin()
         ledger = controller.run(incumbent, self._drafts(incumbent), Budget(seconds, self._pace.patience))
+        self._era = None
         if self._take_over():
-            self._era = None  # it was cut short: another one begins from there
-            return
+            return  # it was cut short: another one begins from there
         self._rested_seconds = self._now() + self._pace.rest_seconds
         self._begin_era(_Era(name, controller, before, tried=_tried(ledger)), ledger)
 

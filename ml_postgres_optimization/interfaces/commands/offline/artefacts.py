@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 from ml_postgres_optimization.errors import StateError
+from ml_postgres_optimization.interfaces.home import prove_writable
 from ml_postgres_optimization.interfaces.reporter import json_text
 from ml_postgres_optimization.interfaces.trial_view import interval_text, shown
 from ml_postgres_optimization.knobs.catalogue import Catalogue
@@ -45,8 +45,7 @@ def require_writable(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, prefix=".genesis-pg-"):
-            pass
+        prove_writable(folder)
     except OSError as error:
         raise StateError(
             f"The configuration could not be written to {folder}: {error.strerror or error}.",
