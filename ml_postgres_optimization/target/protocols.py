@@ -8,7 +8,7 @@ from typing import Protocol
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
-from ml_postgres_optimization.telemetry import Collector
+from ml_postgres_optimization.telemetry import Collector, MemoryReading
 
 
 class Actuator(Protocol):
@@ -94,3 +94,6 @@ class Target(Collector, Actuator, Protocol):
     @property
     def machine(self) -> Machine:
         """What it runs on."""
+
+    def memory(self) -> MemoryReading | None:
+        """Return how much memory its machine has left; None where that is not seen."""

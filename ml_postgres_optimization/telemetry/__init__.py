@@ -7,6 +7,7 @@ from ml_postgres_optimization.telemetry.sample import LatencySample, SampleBatch
 from ml_postgres_optimization.telemetry.snapshot import (
     ActivitySample,
     Collector,
+    MemoryReading,
     Snapshot,
     StatementCounters,
     StatementKey,
@@ -20,6 +21,7 @@ __all__ = [
     "Collector",
     "Histogram",
     "LatencySample",
+    "MemoryReading",
     "MemoryStore",
     "OperationWindow",
     "Recorder",

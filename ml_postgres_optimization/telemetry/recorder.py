@@ -15,6 +15,7 @@ from ml_postgres_optimization.telemetry.window import Window, between, merge
 
 Subscriber = Callable[[Window], None]
 SampleSource = Callable[[], Sequence[SampleBatch]]
+EachSecond = Callable[[], None]
 ACTIVITY_INTERVAL_SECONDS = 1.0
 # The load generator reports every 0.2 s; a client process that is late by five reports is not waited for.
 _LONGEST_WAIT_FOR_REPORTS_SECONDS = 1.0
@@ -40,6 +41,10 @@ class _Span:
             batches=[batch for batch in self.batches if arm in (None, batch.arm)],
             activity=self.activity,
         )
+
+
+def _nothing() -> None:
+    """Stand in for somebody who wants to look each second."""
 
 
 def no_samples() -> Sequence[SampleBatch]:
@@ -120,9 +125,18 @@ class Recorder:
         return self.trace(duration_seconds, 1, configuration_id=configuration_id, labels=labels)[0]
 
     def trace(
-        self, duration_seconds: float, steps: int, *, configuration_id: str, labels: Mapping[str, str] | None = None
+        self,
+        duration_seconds: float,
+        steps: int,
+        *,
+        configuration_id: str,
+        labels: Mapping[str, str] | None = None,
+        each_second: EachSecond = _nothing,
     ) -> list[Window]:
         """Record as `record` does, in `steps` windows without gaps; subscribers receive them merged into one.
+
+        What `each_second`, called about so often meanwhile, raises ends it: the windows are lost as where the server
+        goes away.
 
         Notes
         -----
@@ -134,7 +148,8 @@ class Recorder:
         ServerUnreachable
             As `record` does.
         """
-        windows = [span.window(configuration_id, labels) for span in self._spans(duration_seconds, steps)]
+        spans = self._spans(duration_seconds, steps, each_second)
+        windows = [span.window(configuration_id, labels) for span in spans]
         self._publish(windows)
         return windows
 
@@ -169,15 +184,18 @@ class Recorder:
         *,
         configuration_ids: Mapping[str, str],
         labels: Mapping[str, str],
+        each_second: EachSecond = _nothing,
     ) -> dict[str, list[Window]]:
         """Record as `record_arms` does, in `steps` windows of each arm; subscribers receive one for all.
+
+        `each_second` as in `trace`.
 
         Raises
         ------
         ServerUnreachable
             As `record` does.
         """
-        spans = self._spans(duration_seconds, steps)
+        spans = self._spans(duration_seconds, steps, each_second)
         of_both = next(iter(configuration_ids.values()))
         self._publish([span.window(of_both, labels) for span in spans])
         return {
@@ -198,16 +216,17 @@ class Recorder:
         after = self._last_snapshot()
         return between(self._last or after, after, configuration_id=configuration_id, labels=labels, batches=batches)
 
-    def _spans(self, duration_seconds: float, steps: int) -> list[_Span]:
+    def _spans(self, duration_seconds: float, steps: int, each_second: EachSecond) -> list[_Span]:
         """Observe in steps whose ends are fixed beforehand, so that their snapshots do not make the whole longer."""
         self._last = self._last or self._first_snapshot()
         began_seconds = self._last.monotonic_seconds
-        return [self._observed(began_seconds + duration_seconds * step / steps) for step in range(1, steps + 1)]
+        ends = (began_seconds + duration_seconds * step / steps for step in range(1, steps + 1))
+        return [self._observed(until_seconds, each_second) for until_seconds in ends]
 
-    def _observed(self, until_seconds: float) -> _Span:
+    def _observed(self, until_seconds: float, each_second: EachSecond) -> _Span:
         before, self._last = self._last or self._first_snapshot(), None
         try:
-            activity = self._observe(until_seconds)
+            activity = self._observe(until_seconds, each_second)
             after = self._collector.snapshot()
             self._wait_for_reports(after.monotonic_seconds)
         except KeyboardInterrupt:
@@ -233,12 +252,13 @@ class Recorder:
         except ServerUnreachable as error:
             return Snapshot(self._clock.now(), self._clock.monotonic_seconds(), {}, unseen={"server": error.what})
 
-    def _observe(self, until_seconds: float) -> list[ActivitySample]:
+    def _observe(self, until_seconds: float, each_second: EachSecond) -> list[ActivitySample]:
         activity: list[ActivitySample] = []
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
             self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
             activity.append(self._collector.activity())
             self._take()
+            each_second()
         return activity
 
     def _wait_for_reports(self, until_seconds: float) -> None:

@@ -76,6 +76,24 @@ class ActivitySample:
     longest_transaction_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """How much memory there is left before something is killed.
+
+    Parameters
+    ----------
+    left_bytes : float
+        What may still be taken, page cache that can be given up included: the least of what the machine and every
+        control group of the server have left.
+    shared_bytes : float
+        Shared memory in use. A server's buffers are taken as they are first touched, up to a size that is known
+        before: that this grows is no leak.
+    """
+
+    left_bytes: float
+    shared_bytes: float
+
+
 class Collector(Protocol):
     """Observe a server without changing it."""
 

@@ -13,6 +13,12 @@ from ml_postgres_optimization.trials.layout.blocks import (
     Switchback,
 )
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline, Switch, TrialPlan
+from ml_postgres_optimization.trials.layout.memory_watch import (
+    MemoryRunsOut,
+    MemoryWatch,
+    ReadMemory,
+    memory_unseen,
+)
 from ml_postgres_optimization.trials.layout.settling import Settling
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
 from ml_postgres_optimization.trials.parts import Parts
@@ -58,6 +64,8 @@ __all__ = [
     "Interval",
     "Load",
     "Measure",
+    "MemoryRunsOut",
+    "MemoryWatch",
     "OnPair",
     "Outcome",
     "Pair",
@@ -65,6 +73,7 @@ __all__ = [
     "PartEffect",
     "Parts",
     "Proposal",
+    "ReadMemory",
     "RestartedArena",
     "Restarting",
     "ServerArena",
@@ -79,6 +88,7 @@ __all__ = [
     "decide",
     "drain",
     "figures_of",
+    "memory_unseen",
     "mix_of",
     "paired_objective",
     "response_with_mix",

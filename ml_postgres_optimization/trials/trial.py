@@ -12,6 +12,7 @@ from ml_postgres_optimization.trials.figures import figures_of
 from ml_postgres_optimization.trials.layout.blocks import Blocks
 from ml_postgres_optimization.trials.layout.design import NEVER, Deadline
 from ml_postgres_optimization.trials.layout.look import Looks, RunPair
+from ml_postgres_optimization.trials.layout.memory_watch import MemoryRunsOut
 from ml_postgres_optimization.trials.objective import Measure, paired_objective
 from ml_postgres_optimization.trials.parts import Parts
 from ml_postgres_optimization.trials.proposal import (
@@ -49,7 +50,8 @@ def run_trial(
     follow, the arms of each exchanged by a coin. Where a block of a candidate breaches a guard, a baseline block
     follows unless it ran beside it or comes next anyway; unless that is as bad, the trial is aborted, at the second
     time only where something else may be to blame (`Breach.may_be_a_stall`). Pairs of blocks that began before
-    the response had settled are left out, and judged by the guards as far as it had (`Looks`).
+    the response had settled are left out, and judged by the guards as far as it had (`Looks`). Where memory runs out,
+    the trial ends within the block (`MemoryRunsOut`): aborted, or undecided where no candidate had been in force yet.
 
     Parameters
     ----------
@@ -141,7 +143,17 @@ class _Course:
         return self._tests[self._plan.measure]
 
     def verdict(self) -> Verdict:
-        self._refer_to(self._baseline())
+        try:
+            self._refer_to(self._baseline())
+        except MemoryRunsOut as found:
+            reason = f"{found}, before the candidate was tried"
+            return Verdict(Outcome.UNDECIDED, *self._test.interval(), (), reason)
+        try:
+            return self._verdict_on_candidate()
+        except MemoryRunsOut as found:
+            return self._aborted(str(found))
+
+    def _verdict_on_candidate(self) -> Verdict:
         settled = 0
         while settled < self._plan.max_pairs:
             if self._is_late():
@@ -156,7 +168,7 @@ class _Course:
             candidate = self._health(windows[Arm.CANDIDATE])
             if found := self._breach(candidate, windows[Arm.BASELINE], candidate_first):
                 if self._has_stalled or not found.may_be_a_stall:
-                    return self._aborted(candidate, found.reason)
+                    return self._aborted(found.reason, candidate.mean_seconds)
                 self._has_stalled = True
             if is_settled:
                 self._add(windows, candidate_first)
@@ -251,10 +263,10 @@ class _Course:
             reason = f"{_too_slow(suspect, self._plan.guards.part_ratio)}, unproven; {reason}"
         return Verdict(outcome, ratio, low, high, tuple(self._pairs), reason)
 
-    def _aborted(self, candidate: Health, reason: str) -> Verdict:
+    def _aborted(self, reason: str, candidate_mean_seconds: float = math.nan) -> Verdict:
         ratio, low, high = self._test.interval()
         if not self._pairs:
-            ratio = candidate.mean_seconds / self._worst.mean_seconds
+            ratio = candidate_mean_seconds / self._worst.mean_seconds
             # what finishes nothing has no mean, and takes for ever
             ratio = math.inf if math.isnan(ratio) else ratio
         return Verdict(Outcome.ABORTED, ratio, low, high, tuple(self._pairs), reason)

@@ -41,11 +41,11 @@ class Guards:
     coverage_ratio : float
         On sessions that are not ours: queries that were not seen to finish, as a share of the execution time in the
         reference block, above that of the baseline. It takes two such blocks, since a query may just not have come.
-    memory_ratio : float
-        Share of the memory that was available at the end of the first baseline block that must be left at least, zero
-        where there is no limit. At a half, a second rise like the first would use up the rest. Whoever took it: arms
-        side by side share it, and a session may keep what it took. What the host calls available counts, so it is
-        seen on the server's own machine only.
+    memory_ratio, memory_seconds : float
+        Share of the memory that was left at the trial's start that must be left at least, and how long it must last
+        at the pace at which it goes; zero where there is no limit. At a half, a second fall like the first would use
+        up the rest; 20 s are time to look again and to put the baseline back (`MemoryWatch`). Seen on the server's
+        own machine only.
     part_ratio : float
         How many times as long a single kind of operation, or a single query, may take: beyond, the candidate is
         rejected however fast the rest is; infinite where there is no limit. It is judged over all pairs (`Parts`).
@@ -70,6 +70,7 @@ class Guards:
     finished_ratio: float = 0.1
     coverage_ratio: float = 0.2
     memory_ratio: float = 0.5
+    memory_seconds: float = 20.0
     part_ratio: float = 1.5
 
 
@@ -82,9 +83,9 @@ NO_GUARDS = Guards(
     finished_ratio=0.0,
     coverage_ratio=math.inf,
     memory_ratio=0.0,
+    memory_seconds=0.0,
     part_ratio=math.inf,
 )
-_MEMORY_AVAILABLE = "host.memory_available_bytes"
 _LESS_IS_WORSE = ("finished_per_second", "coverage_ratio")
 
 
@@ -100,7 +101,6 @@ class Health:
     skipped_ratio: float
     finished_per_second: float
     coverage_ratio: float
-    memory_available_bytes: float = math.nan
 
     @classmethod
     def of(cls, window: Window, *, reference: Window) -> Health:
@@ -117,16 +117,15 @@ class Health:
             skipped_ratio=window.skipped_total / due if due else 0.0,
             finished_per_second=finished_per_second(window, are_ours=are_ours),
             coverage_ratio=math.nan if are_ours else coverage_ratio(window.statements, reference),
-            memory_available_bytes=window.gauges.get(_MEMORY_AVAILABLE, math.nan),
         )
 
     def worst(self, other: Health) -> Health:
-        """Return the worse of each figure, NaN giving way to a number; of memory what there was first."""
+        """Return the worse of each figure, NaN giving way to a number."""
         worst = {
             name: float((np.fmin if name in _LESS_IS_WORSE else np.fmax)(getattr(self, name), getattr(other, name)))
             for name in self.__slots__
         }
-        return Health(**worst | {"memory_available_bytes": self.memory_available_bytes})
+        return Health(**worst)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +156,6 @@ def breach(candidate: Health, baseline: Health, guards: Guards) -> Breach | None
         The worst of all baseline blocks so far.
     guards : Guards
     """
-    if candidate.memory_available_bytes < guards.memory_ratio * baseline.memory_available_bytes:
-        return Breach(_less_memory(candidate, baseline, guards))
     if candidate.error_ratio > guards.error_ratio + baseline.error_ratio:
         return Breach(_more("failed", candidate.error_ratio, baseline.error_ratio, guards.error_ratio))
     if candidate.skipped_ratio > guards.skipped_ratio + baseline.skipped_ratio:
@@ -197,14 +194,6 @@ def _fewer(candidate: Health, baseline: Health, guards: Guards) -> str:
         f"{candidate.finished_per_second:.3g} operations finished per second, against "
         f"{baseline.finished_per_second:.3g} in the worst baseline block, "
         f"the limit being {guards.finished_ratio:.0%} of that"
-    )
-
-
-def _less_memory(candidate: Health, baseline: Health, guards: Guards) -> str:
-    left, first = (health.memory_available_bytes / 1024**2 for health in (candidate, baseline))
-    return (
-        f"{left:,.0f} MB of memory are left, against {first:,.0f} MB after the first baseline block, "
-        f"the limit being {guards.memory_ratio:.0%} of that"
     )
 
 

@@ -20,15 +20,18 @@ from ml_postgres_optimization.trials import (
     Deadline,
     Design,
     Load,
+    MemoryWatch,
     OnPair,
     Outcome,
     Proposal,
+    ReadMemory,
     Restarting,
     ServerArena,
     Settling,
     Switchback,
     Trial,
     TrialPlan,
+    memory_unseen,
     run_trial,
 )
 from ml_postgres_optimization.tuning.search import ForestSampler, SearchSpace, TuningStudy, Where
@@ -52,6 +55,8 @@ class Laboratory:
     clock : Clock
     rng : random.Random
         The coin that orders the blocks of a pair.
+    memory : callable
+        Reads what memory the server's machine has left; None where that is not seen.
     load : Load or None
         None where the sessions are not ours.
     labels : mapping of str to str
@@ -64,6 +69,7 @@ class Laboratory:
     recorder: Recorder
     clock: Clock
     rng: random.Random
+    memory: ReadMemory = memory_unseen
     load: Load | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     settling: Settling = field(default_factory=Settling)
@@ -182,15 +188,19 @@ class Laboratory:
     def _blocks(
         self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan, design: Design
     ) -> Blocks:
-        arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
+        arena = self._arena(guarded, change, plan)
         return _LAYOUTS[design](arena, plan, change, {**self.labels, "trial": trial_id}, self.settling)
 
     def blocks_in_turn(self, guarded: GuardedChange, trial_id: str, change: Change, plan: TrialPlan) -> BlocksInTurn:
         """Lay out the blocks of a change that is guarded already, one after the other."""
-        arena = ServerArena(change, guarded, self.recorder, clock=self.clock, load=self.load)
+        arena = self._arena(guarded, change, plan)
         is_restarted = self.design_of(change, may_divide=False) is Design.RESTART
         labels = {**self.labels, "trial": trial_id}
         return (Restarting if is_restarted else Switchback)(arena, plan, change, labels, self.settling)
+
+    def _arena(self, guarded: GuardedChange, change: Change, plan: TrialPlan) -> ServerArena:
+        memory = MemoryWatch(self.memory, self.clock, plan.guards)
+        return ServerArena(change, guarded, self.recorder, clock=self.clock, memory=memory, load=self.load)
 
 
 def open_study(

@@ -19,7 +19,7 @@ def opened(dsn, **options):
 
 
 def await_counted(dsn, seconds=10.0):
-    """Wait until the new database has a commit in its statistics: on 14 a process of its own counts, a little later."""
+    """Wait until a commit in the new database is counted: on 14 a process of its own counts, a little later."""
     query = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
     deadline = time.monotonic() + seconds
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -36,6 +36,8 @@ def test_a_server_is_observed(database):
         assert target.activity().connections >= 0
         assert target.capabilities.is_superuser
         assert target.machine.is_local and target.machine.memory_limit_bytes > 2**27
+        memory = target.memory()
+        assert memory and 0 < memory.left_bytes <= target.machine.memory_limit_bytes
 
 
 def test_the_machine_s_memory_may_be_given(database):

@@ -84,6 +84,7 @@ class TestSources:
     def test_a_superuser_sees_every_source(self, database):
         with collector(database) as observer:
             snapshot = observer.snapshot()
+            assert observer.memory() is None
         sources = {name.split(".")[0] for name in snapshot.values}
         assert sources | set(snapshot.unseen) >= set(ONE_ROW_SOURCES)
         assert sources >= set(ONE_ROW_SOURCES) - {"io"}

@@ -8,10 +8,14 @@ import pytest
 from ml_postgres_optimization.target.host import HostProbe, read_machine
 from ml_postgres_optimization.target.host import probe as probe_module
 from ml_postgres_optimization.target.host.cgroup import ControlGroup
+from ml_postgres_optimization.telemetry import MemoryReading
 
 GIB = 1024**3
 STAT = "cpu  1000 100 500 90000 300 20 30 40 0 0\ncpu0 500 50 250 45000 150 10 15 20 0 0\n"
-MEMINFO = "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\nCommitLimit: 4194304 kB\nHugePages_Total: 0\n"
+MEMINFO = (
+    "MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\nCommitLimit: 4194304 kB\nShmem: 1048576 kB\n"
+    "HugePages_Total: 0\n"
+)
 STATUS = "Name:\tpostgres\nCpus_allowed:\tff\nCpus_allowed_list:\t0-3,6\n"
 PRESSURE = (
     "some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=500000\n"
@@ -290,6 +294,39 @@ class TestProbe:
         frozen.cgroup("4:memory:/a\n")
         frozen.write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", "777\n")
         assert self.probe(frozen).values()["host.cgroup_memory_bytes"] == 777
+
+    def test_memory_left_is_what_the_tightest_group_leaves(self, frozen):
+        """Page cache can be given up; shared memory, which the kernel counts among it, cannot."""
+        assert self.probe(frozen).memory() == MemoryReading(8 * GIB, 1 * GIB)
+        frozen.cgroup("0::/a/b\n")
+        for group, limit, used, cached in (("a", 6 * GIB, 5 * GIB, 2 * GIB), ("a/b", "max", 4 * GIB, 0)):
+            frozen.write(f"sys/fs/cgroup/{group}/memory.max", f"{limit}\n")
+            frozen.write(f"sys/fs/cgroup/{group}/memory.current", f"{used}\n")
+            stat = f"anon 1\nfile 99\nshmem 50\ninactive_file {cached // 2}\nactive_file {cached // 2}\n"
+            frozen.write(f"sys/fs/cgroup/{group}/memory.stat", stat)
+        assert self.probe(frozen).memory() == MemoryReading(3 * GIB, 1 * GIB)
+
+    def test_memory_left_of_a_group_of_version_1(self, frozen):
+        frozen.cgroup("4:memory:/a\n")
+        frozen.write("sys/fs/cgroup/memory/a/memory.limit_in_bytes", f"{2 * GIB}\n")
+        frozen.write("sys/fs/cgroup/memory/a/memory.usage_in_bytes", f"{GIB}\n")
+        assert self.probe(frozen).memory() == MemoryReading(GIB, GIB), "without statistics, nothing counts as cache"
+        stat = f"inactive_file 5\ntotal_inactive_file {GIB // 2}\ntotal_active_file gibberish\n"
+        frozen.write("sys/fs/cgroup/memory/a/memory.stat", stat)
+        assert self.probe(frozen).memory() == MemoryReading(GIB + GIB // 2, GIB)
+
+    @pytest.mark.parametrize("text", ["", "MemTotal: 5 kB\n", "MemAvailable: some kB\nShmem: 1 kB\n"])
+    def test_memory_that_is_not_told_is_not_seen(self, frozen, text):
+        frozen.write("proc/meminfo", text)
+        assert self.probe(frozen).memory() is None
+
+    def test_memory_taken_on_this_machine_is_seen(self):
+        probe = HostProbe()
+        before = probe.memory()
+        taken = bytearray(b"x") * (512 * 1024**2)
+        during = probe.memory()
+        assert before is not None and during is not None
+        assert before.left_bytes - during.left_bytes > 256 * 1024**2, len(taken)
 
     def test_this_machine(self):
         """The live files of this machine are read, and no counter goes down."""

@@ -19,6 +19,8 @@ from ml_postgres_optimization.trials import (
     Deadline,
     Design,
     Measure,
+    MemoryRunsOut,
+    MemoryWatch,
     Outcome,
     Proposal,
     ServerArena,
@@ -27,6 +29,7 @@ from ml_postgres_optimization.trials import (
     Thresholds,
     TrialPlan,
     drain,
+    memory_unseen,
     run_trial,
     uneven,
 )
@@ -248,43 +251,24 @@ def test_a_candidate_under_which_nothing_finishes_is_aborted_after_its_first_blo
 
 
 @pytest.mark.parametrize(
-    ("left", "outcome"), [({"candidate": 3.9e9}, Outcome.ABORTED), ({"candidate": 4.1e9}, Outcome.PROMOTED)]
+    ("at_block", "outcome"), [(0, Outcome.UNDECIDED), (1, Outcome.ABORTED), (8, Outcome.ABORTED)]
 )
-def test_a_candidate_that_takes_half_of_the_memory_is_aborted_after_its_first_block(left, outcome):
-    arena = FormulaArena(0.007)
+def test_memory_that_runs_out_ends_the_trial_in_the_middle_of_a_block(at_block, outcome):
+    arena = FormulaArena(0.0099)
     honest = arena.measure
 
     def measure(seconds, *, labels):
-        gauges = {"host.memory_available_bytes": left.get(labels["arm"], 8e9)}
-        return replace(honest(seconds, labels=labels), gauges=gauges)
+        if len(arena.blocks()) == at_block:
+            raise MemoryRunsOut("no memory is left")
+        return honest(seconds, labels=labels)
 
     arena.measure = measure
     verdict = tried(arena).verdict
     assert verdict.outcome is outcome
-    if outcome is Outcome.ABORTED:
-        assert "3,719 MB of memory are left, against 7,629 MB after the first" in verdict.reason
-        assert [labels["arm"] for labels in arena.blocks()].count("candidate") == 1
-
-
-def test_memory_that_goes_while_both_arms_run_side_by_side_ends_the_trial():
-    arena = DividedFormulaArena(0.007)
-    honest = arena.measure_arms
-
-    def measure_arms(seconds, *, labels):
-        left = {"host.memory_available_bytes": 8e9 if len(arena.blocks()) < 2 else 3e9}
-        return {arm: replace(window, gauges=left) for arm, window in honest(seconds, labels=labels).items()}
-
-    arena.measure_arms = measure_arms
-    trial = run_trial(
-        Concurrent(arena, TrialPlan(), Change(BASELINE, CANDIDATE)),
-        PROPOSAL,
-        clock=arena.clock,
-        rng=random.Random(1),
-        trial_id="t1",
-    )
-    assert trial.verdict.outcome is Outcome.ABORTED
-    assert "MB of memory are left" in trial.verdict.reason
-    assert "baseline_checkpoints" not in trial.figures
+    assert "no memory is left" in verdict.reason
+    assert ("before the candidate was tried" in verdict.reason) is (at_block == 0)
+    assert len(arena.blocks()) == at_block
+    assert arena.in_force == BASELINE
 
 
 FOREIGN = Configuration({"work_mem": 4096})
@@ -555,10 +539,16 @@ class Guarded:
         return {"work_mem": str(configuration["work_mem"])}
 
 
+def arena_of(change, guarded, load=None):
+    clock = VirtualClock()
+    watch = MemoryWatch(memory_unseen, clock, NO_GUARDS)
+    return ServerArena(change, guarded, None, clock=clock, memory=watch, load=load)
+
+
 def test_the_server_arena_switches_settings_by_the_guard_and_connections_at_the_load():
     guarded, load = Guarded(), Queue(0)
     candidate = CANDIDATE.replaced({CONCURRENCY: 3})
-    arena = ServerArena(Change(BASELINE, candidate), guarded, None, clock=VirtualClock(), load=load)
+    arena = arena_of(Change(BASELINE, candidate), guarded, load)
     for configuration in (BASELINE, candidate, candidate, BASELINE):
         arena.switch(configuration)
     assert guarded.calls == ["apply", "withdraw"]
@@ -571,14 +561,14 @@ def test_the_server_arena_switches_settings_by_the_guard_and_connections_at_the_
 def test_only_our_connections_need_no_new_plans():
     load = Queue(0)
     fewer = BASELINE.replaced({CONCURRENCY: 3})
-    ServerArena(Change(BASELINE, fewer), Guarded(), None, clock=VirtualClock(), load=load).switch(fewer)
+    arena_of(Change(BASELINE, fewer), Guarded(), load).switch(fewer)
     assert load.connections == 3
     assert not hasattr(load, "replanned_total")
 
 
 def test_side_by_side_the_server_is_left_alone_until_the_candidate_is_to_stay():
     guarded, load = Guarded(), Queue(0)
-    arena = ServerArena(Change(BASELINE, CANDIDATE), guarded, None, clock=VirtualClock(), load=load)
+    arena = arena_of(Change(BASELINE, CANDIDATE), guarded, load)
     arena.divide([(Arm.CANDIDATE, CANDIDATE), (Arm.BASELINE, BASELINE)])
     assert load.arms == [
         LoadArm(Arm.CANDIDATE, {"work_mem": "8192"}),
@@ -592,7 +582,7 @@ def test_side_by_side_the_server_is_left_alone_until_the_candidate_is_to_stay():
 
 def test_sessions_are_together_again_where_the_candidate_is_refused_at_last():
     guarded, load = Guarded(), Queue(0)
-    arena = ServerArena(Change(BASELINE, CANDIDATE), guarded, None, clock=VirtualClock(), load=load)
+    arena = arena_of(Change(BASELINE, CANDIDATE), guarded, load)
     arena.divide([(Arm.CANDIDATE, CANDIDATE), (Arm.BASELINE, BASELINE)])
 
     def refuse():
@@ -605,7 +595,7 @@ def test_sessions_are_together_again_where_the_candidate_is_refused_at_last():
 
 
 def test_sessions_of_others_cannot_be_divided():
-    arena = ServerArena(Change(BASELINE, CANDIDATE), Guarded(), None, clock=VirtualClock())
+    arena = arena_of(Change(BASELINE, CANDIDATE), Guarded())
     with pytest.raises(ValueError, match="not ours"):
         arena.divide([(Arm.BASELINE, BASELINE)])
 

@@ -49,6 +49,17 @@ class ControlGroup:
         ]
         return used[0] if used else None
 
+    def memory_left_bytes(self) -> int | None:
+        """Return what the tightest group with a limit may still take, page cache not counted; None without one."""
+        left = [
+            *(_left(level, "memory.max", "memory.current", "") for level in self._levels_v2()),
+            *(
+                _left(level, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+                for level in self._levels_v1("memory")
+            ),
+        ]
+        return min((left_bytes for left_bytes in left if left_bytes is not None), default=None)
+
     def cpus(self) -> float | None:
         """Return the lowest quota in processors; None without one."""
         quotas = [*self._quotas_v2(), *self._quotas_v1()]
@@ -90,6 +101,16 @@ def _text(path: Path) -> str:
         return path.read_text().strip()
     except OSError:
         return ""
+
+
+def _left(level: Path, limit_name: str, used_name: str, prefix: str) -> int | None:
+    """Return the limit less what is used and cannot be given up; `prefix` is that of sums over groups below."""
+    limit, used = _text(level / limit_name), _text(level / used_name)
+    if not (limit.isdecimal() and used.isdecimal()):
+        return None
+    counts = dict(line.split(" ", 1) for line in _text(level / "memory.stat").splitlines() if " " in line)
+    cached = (counts.get(prefix + name, "") for name in ("active_file", "inactive_file"))
+    return int(limit) - int(used) + sum(int(text) for text in cached if text.isdecimal())
 
 
 def _numbers(levels: list[Path], name: str) -> list[int]:

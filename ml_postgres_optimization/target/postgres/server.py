@@ -32,7 +32,7 @@ from ml_postgres_optimization.target.postgres.connection import (
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.protocols import Restarter
-from ml_postgres_optimization.telemetry import ActivitySample, Snapshot, StatementKey
+from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
 MakeRestarter = Callable[[ConnectionSettings, Path | None, Path | None], Restarter]
@@ -138,6 +138,16 @@ class PostgresTarget:
             If the server is gone.
         """
         return self._observing.run(lambda connection: self._collector_on(connection).activity(), _OBSERVING)
+
+    def memory(self) -> MemoryReading | None:
+        """Read how much memory the server's machine has left; None where that is not seen from here.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(lambda connection: self._collector_on(connection).memory(), _OBSERVING)
 
     def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
         """Return the normalised text of queries; those that are gone or may not be read are absent.

@@ -22,6 +22,7 @@ from ml_postgres_optimization.target.simulated.surface import MEMORY_BYTES, late
 from ml_postgres_optimization.telemetry import (
     ActivitySample,
     Clock,
+    MemoryReading,
     SampleBatch,
     Snapshot,
     StatementCounters,
@@ -236,6 +237,10 @@ class SimulatedTarget:
         return ActivitySample(
             {wait: sessions for wait, sessions in waits.items() if sessions}, self._concurrency, 0, 0, 0.0
         )
+
+    def memory(self) -> MemoryReading:
+        """Return the half of the memory that its buffers and the rest leave."""
+        return MemoryReading(MEMORY_BYTES / 2, shared_bytes=0.0)
 
     def samples(self) -> Sequence[SampleBatch]:
         """Return the operations that ended since this was last asked: the sample source of a `Recorder`."""

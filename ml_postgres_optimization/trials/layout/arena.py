@@ -9,6 +9,7 @@ from typing import Protocol
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.safety.guard import GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
+from ml_postgres_optimization.trials.layout.memory_watch import MemoryWatch
 from ml_postgres_optimization.trials.proposal import Arm
 from ml_postgres_optimization.workload import LoadArm, LoadCounters
 
@@ -19,6 +20,7 @@ _LONGEST_DRAIN_SECONDS = 30.0
 _DRAIN_LOOK_SECONDS = 0.5
 # An order reaches every process, and what is quick is done.
 _LEAVE_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
 
 
 class Load(Protocol):
@@ -76,6 +78,8 @@ class ServerArena:
         Of that same change, and entered.
     recorder : Recorder
     clock : Clock
+    memory : MemoryWatch
+        Looks while time passes, and may end the trial (`MemoryRunsOut`).
     load : Load, optional
         None where the sessions are not ours.
     """
@@ -87,12 +91,14 @@ class ServerArena:
         recorder: Recorder,
         *,
         clock: Clock,
+        memory: MemoryWatch,
         load: Load | None = None,
     ) -> None:
         self._change = change
         self._guarded = guarded
         self._recorder = recorder
         self._clock = clock
+        self._memory = memory
         self._load = load
         self._in_force = change.before
         self._arms: dict[Arm, str] = {}
@@ -119,6 +125,7 @@ class ServerArena:
             else:
                 self._guarded.withdraw()
             self._in_force = configuration
+            self._memory.forget_pace()
             self._tell_load()
 
     def renew(self, configuration: Configuration) -> None:
@@ -139,6 +146,7 @@ class ServerArena:
             self.switch(configuration)
             if not is_restarted:
                 self._guarded.renew()
+                self._memory.forget_pace()
         finally:
             if self._load:
                 self._load.resume()
@@ -159,8 +167,16 @@ class ServerArena:
         )
 
     def settle(self, seconds: float) -> None:
-        """Let `seconds` pass, and what is still queued from before drain."""
-        self._clock.sleep(seconds)
+        """Let `seconds` pass, and what is still queued from before drain.
+
+        Raises
+        ------
+        MemoryRunsOut
+        """
+        end_seconds = self._clock.monotonic_seconds() + seconds
+        while (left := end_seconds - self._clock.monotonic_seconds()) > 0:
+            self._clock.sleep(min(_LOOK_SECONDS, left))
+            self._memory.look()
         if self._load:
             drain(self._load, self._clock)
 
@@ -169,13 +185,19 @@ class ServerArena:
 
         Operations that are in flight at its end have not ended in it, so it does not see how long they take; a stall
         is in it as far as its operations end in it.
+
+        Raises
+        ------
+        MemoryRunsOut
         """
         return self.trace(seconds, 1, labels=labels)[0]
 
     def trace(self, seconds: float, steps: int, *, labels: Mapping[str, str]) -> Sequence[Window]:
         """Record the same in `steps` short windows; see `Recorder.trace`."""
         self._recorder.discard()
-        return self._recorder.trace(seconds, steps, configuration_id=self._in_force.id, labels=labels)
+        return self._recorder.trace(
+            seconds, steps, configuration_id=self._in_force.id, labels=labels, each_second=self._memory.look
+        )
 
     def measure_arms(self, seconds: float, *, labels: Mapping[str, str]) -> Mapping[Arm, Window]:
         """Record one window for each arm, of the same time; see `Recorder.record_arms`."""
@@ -185,7 +207,9 @@ class ServerArena:
         """Record the same in `steps` short windows; see `Recorder.trace_arms`."""
         self._recorder.discard()
         baseline_first: dict[str, str] = {arm: self._arms[arm] for arm in Arm}
-        traces = self._recorder.trace_arms(seconds, steps, configuration_ids=baseline_first, labels=labels)
+        traces = self._recorder.trace_arms(
+            seconds, steps, configuration_ids=baseline_first, labels=labels, each_second=self._memory.look
+        )
         return {Arm(arm): trace for arm, trace in traces.items()}
 
     def _tell_load(self) -> None:

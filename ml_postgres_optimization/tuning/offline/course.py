@@ -15,6 +15,7 @@ from ml_postgres_optimization.trials import (
     Breach,
     Health,
     Interval,
+    MemoryRunsOut,
     Outcome,
     Pair,
     Verdict,
@@ -37,7 +38,7 @@ class Latest:
     Parameters
     ----------
     windows : sequence of Window
-        Blocks of the incumbent, oldest first; at least one.
+        Blocks of the incumbent, oldest first; without any, the first is due.
 
     Attributes
     ----------
@@ -47,7 +48,7 @@ class Latest:
 
     def __init__(self, windows: Sequence[Window]) -> None:
         self.windows = deque([window for window in windows if window.operations_total] or windows, maxlen=_LATEST)
-        self.is_stale = False
+        self.is_stale = not self.windows
         self._candidates_since = 0
 
     @property
@@ -56,8 +57,8 @@ class Latest:
         return self.windows[-1]
 
     def add(self, window: Window) -> None:
-        """Take one more block of the incumbent, if anything ended in it."""
-        if window.operations_total:
+        """Take one more block of the incumbent, if anything ended in it, or there is no other."""
+        if window.operations_total or not self.windows:
             self.windows.append(window)
         self.is_stale, self._candidates_since = False, 0
 
@@ -102,15 +103,24 @@ class Course:
         self._noise = noise
         self._on_block = on_block
         self._has_time = has_time
-        self._reference = latest.reference
         self._has_stalled = False
         self.windows: list[Window] = []
         self.pairs: list[Pair] = []
 
     def verdict(self) -> Verdict:
         """Run it, and return what came out."""
-        if self._latest.is_stale:
-            self._run_incumbent()
+        try:
+            if self._latest.is_stale:
+                self._run_incumbent()
+        except MemoryRunsOut as found:
+            return self._ended(Outcome.UNDECIDED, f"{found}, before the candidate was tried")
+        self._reference = self._latest.reference
+        try:
+            return self._verdict_on_candidate()
+        except MemoryRunsOut as found:
+            return self._ended(Outcome.ABORTED, str(found))
+
+    def _verdict_on_candidate(self) -> Verdict:
         for _ in range(self._screening.max_blocks):
             window = self._run_candidate()
             if found := self._breach(window):

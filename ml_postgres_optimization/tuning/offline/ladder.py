@@ -9,7 +9,7 @@ from typing import Self
 
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.trials import Arm, BlocksInTurn, Design, Proposal, Trial, TrialPlan
+from ml_postgres_optimization.trials import Design, Proposal, Trial, TrialPlan
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.offline.course import Course, Latest, OnBlock
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
@@ -80,9 +80,9 @@ class Ladder:
         with ExitStack() as rung:
             guarded = rung.enter_context(laboratory.guard.trial(change, trial_id))
             blocks = laboratory.blocks_in_turn(guarded, trial_id, change, plan)
-            course = Course(
-                blocks, self._latest_for(blocks), screening, self.noise, on_block=on_block, has_time=has_time
-            )
+            # after restarts, only blocks that had one too can be compared with
+            latest = Latest(()) if blocks.design is Design.RESTART else self._latest
+            course = Course(blocks, latest, screening, self.noise, on_block=on_block, has_time=has_time)
             verdict = course.verdict()
             blocks.leave(change.after if verdict.outcome.stays else change.before)
             self.noise = self.noise.after(course.logs(course.windows))
@@ -94,12 +94,6 @@ class Ladder:
         return Trial(
             trial_id, change.before, proposal, verdict, started_at, ended_at, course.figures, design=blocks.design
         )
-
-    def _latest_for(self, blocks: BlocksInTurn) -> Latest:
-        """Return the blocks to compare with: after restarts, only those that had one too."""
-        if blocks.design is not Design.RESTART:
-            return self._latest
-        return Latest([blocks.block(Arm.BASELINE)])
 
     def __enter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.telemetry import (
     ActivitySample,
     Clock,
+    MemoryReading,
     Snapshot,
     StatementCounters,
     StatementKey,
@@ -110,6 +111,10 @@ class StatisticsCollector:
         """
         with self._connection.cursor(row_factory=class_row(ActivitySample)) as cursor:
             return cursor.execute(self._composed("activity")).fetchall()[0]
+
+    def memory(self) -> MemoryReading | None:
+        """Read how much memory the server's machine has left; None where that is not seen. Asks no server."""
+        return self._host.memory() if self._host else None
 
     def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
         """Return the normalised text of queries; those that are gone or may not be read are absent.
