@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,23 +117,22 @@ class Session:
         AlreadyRunning
             If another one works on it.
         """
-        lock = optimizer_lock(self.target.settings_of_connection)
+        lock = optimizer_lock(self.target.changing)
         with lock as self._lock, Journal(self.home.of_server(self.server)) as journal:
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
                 self.reporter.say(str(undone))
                 self.log.warning("undone", what=str(undone))
             yield journal
 
-    def retake_lock(self) -> None:
-        """Take the lock of `sole_optimizer` again, after a restart of the server.
+    def over_a_restart(self) -> AbstractContextManager[None]:
+        """Return the context in which the server may be restarted; the lock is taken again at its end.
 
         Raises
         ------
         AlreadyRunning
             If another optimiser was faster.
         """
-        if self._lock is not None:
-            self._lock.retake()
+        return self._lock.over_a_restart() if self._lock is not None else nullcontext()
 
     def is_sole_optimizer(self) -> bool:
         """Tell whether this session still holds the lock that `sole_optimizer` took."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
@@ -41,8 +42,8 @@ class Guard:
     is_sole : callable, optional
         Whether the lock of the one optimiser is still held; asked before anything is put in force, never before
         something is put back.
-    after_restart : callable, optional
-        Called after each restart of the server, which has ended the session that held that lock.
+    over_a_restart : callable, optional
+        Returns the context of a restart of the server, which ends the session that holds that lock.
 
     Notes
     -----
@@ -61,7 +62,7 @@ class Guard:
         connections: int | None = None,
         active: int | None = None,
         is_sole: Callable[[], bool] | None = None,
-        after_restart: Callable[[], None] | None = None,
+        over_a_restart: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self.actuator = actuator
         self.catalogue = catalogue
@@ -71,7 +72,7 @@ class Guard:
         self._connections = connections
         self._active = active
         self._is_sole = is_sole
-        self._after_restart = after_restart
+        self._over_a_restart = over_a_restart
         self._open: list[str] = []
 
     def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
@@ -150,11 +151,8 @@ class Guard:
         AlreadyRunning
             If another optimiser has the lock by now.
         """
-        try:
+        with self._over_a_restart():
             self.actuator.restart(rescue)
-        finally:
-            if self._after_restart is not None:
-                self._after_restart()
 
     def opened(self, trial_id: str) -> None:
         """Know a trial of ours as open, so that others may be opened inside of it."""

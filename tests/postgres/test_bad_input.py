@@ -19,7 +19,7 @@ from ml_postgres_optimization.interfaces.commands import extended_test
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.soak import runner
 from ml_postgres_optimization.target.embedded import EmbeddedServer
-from ml_postgres_optimization.target.postgres.connection import ConnectionSettings
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
 from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 
 CHANGING = (("setup",), ("optimize",), ("optimize", "--simulate"), ("test", "--simulate"), ("rollback",))
@@ -395,7 +395,8 @@ class TestOtherRuns:
     )
     def test_another_optimiser_is_at_work(self, here, database, words):
         here("setup").done()
-        with optimizer_lock(ConnectionSettings.from_dsn(database)):
+        session = LastingConnection(ConnectionSettings.from_dsn(database), "settings")
+        with session, optimizer_lock(session):
             here(*words).is_refused(4, "Another optimiser works on", "pg_terminate_backend")
             here("status").done()
         schemas = rows(database, "SELECT nspname FROM pg_namespace WHERE nspname ~ 'genesis'")

@@ -2,6 +2,7 @@
 
 import signal
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -207,7 +208,13 @@ def refuse_once(target):
 
 def test_the_lock_is_taken_again_after_every_restart(server, restarting):
     taken = []
-    restarting._after_restart = lambda: taken.append(server.counts()["restart"])
+
+    @contextmanager
+    def over_a_restart():
+        yield
+        taken.append(server.counts()["restart"])
+
+    restarting._over_a_restart = over_a_restart
     with restarting.trial(change(restarting, LARGER), "t1") as trial:
         trial.apply()
         trial.renew()

@@ -83,7 +83,7 @@ class Ground:
             capabilities=target.capabilities,
             connections=self.connections,
             is_sole=self.session.is_sole_optimizer,
-            after_restart=self.session.retake_lock,
+            over_a_restart=self.session.over_a_restart,
         )
 
 

@@ -102,6 +102,9 @@ class PostgresActuator:
     def write(self, name: str, value: KnobValue) -> None:
         """Write `value` (base units) for `name` into ``postgresql.auto.conf``; in force after `reload`.
 
+        Where the optimiser's lock is held, it is written in the session that holds it, and in no other: whoever ends
+        that session can be certain that nothing more is written.
+
         Raises
         ------
         ChangeRefused
@@ -110,12 +113,12 @@ class PostgresActuator:
         PrivilegeMissing
             If the role may not set it.
         """
-        setting = self._session.run(lambda connection: self._read(connection, [name]), "read settings").get(name)
+        setting = self._session.run_bound(lambda connection: self._read(connection, [name]), f"set {name}").get(name)
         refusal = self._refusal(name, setting)
         if refusal is not None or setting is None:
             raise refusal or _unknown(name)
         statement = _alter("settings/write", name, written_text(value))
-        self._alter(statement, name, f"{name} = {written_text(value)} was refused", setting)
+        self._alter(statement, name, f"{name} = {written_text(value)} was refused", setting, anew=False)
         self._touched.add(name)
         self._awaited[name] = value
 
@@ -134,7 +137,8 @@ class PostgresActuator:
             raise _holds_text(name)
         reset = written_value is None
         statement = _alter("settings/reset" if reset else "settings/write", name, written_value or "")
-        self._alter(statement, name, f"{name} could not be put back to {written_value or 'its default'}", setting)
+        what = f"{name} could not be put back to {written_value or 'its default'}"
+        self._alter(statement, name, what, setting, anew=True)
         self._touched.add(name)
         self._awaited.pop(name, None)
 
@@ -227,9 +231,10 @@ class PostgresActuator:
             )
         return None
 
-    def _alter(self, statement: sql.Composed, name: str, what: str, setting: Setting | None) -> None:
+    def _alter(self, statement: sql.Composed, name: str, what: str, setting: Setting | None, *, anew: bool) -> None:
+        run = self._session.run if anew else self._session.run_bound
         try:
-            self._session.run(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
+            run(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
         except PrivilegeMissing as error:
             raise PrivilegeMissing(error.what, self._grant(name)) from error
         except psycopg.Error as error:

@@ -13,7 +13,7 @@ from psycopg import Connection
 from psycopg.rows import class_row, scalar_row
 
 from ml_postgres_optimization.errors import AlreadyRunning, TargetError
-from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, is_pooled, translated
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection, is_pooled
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
@@ -21,6 +21,7 @@ KEY = {"class": 0x67656E65, "object": 0x6F707469}
 """The two halves of the advisory lock's key: ``gene`` and ``opti`` in ASCII."""
 
 _POLL_SECONDS = 0.1
+_END_TIMEOUT_SECONDS, _END_POLL_SECONDS = 10.0, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,78 @@ class Holder:
         return f"{name} (process {self.pid}, role {self.usename}, database {self.datname}{since})"
 
 
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """A session of the server; its number may come again, but not with the same start.
+
+    Parameters
+    ----------
+    pid : int
+    started_at : str
+        ISO 8601, to the microsecond, by the server's clock.
+    """
+
+    pid: int
+    started_at: str
+
+
+def backend_of(connection: Connection[Any]) -> Backend:
+    """Return which session this is.
+
+    Raises
+    ------
+    psycopg.Error
+        If it is lost.
+    """
+    row = connection.execute(read_query("lock/identity")).fetchone()
+    if row is None:
+        raise psycopg.OperationalError("the session does not see itself")
+    pid, started_at = row
+    return Backend(pid, started_at.isoformat())
+
+
+def end_session(connection: Connection[Any], backend: Backend, clock: Clock) -> None:
+    """End another session, and wait until it is gone: from then on nothing more comes from it.
+
+    Raises
+    ------
+    psycopg.Error
+        If we may not.
+    TargetError
+        If it is still there after 10 s.
+    """
+    deadline = clock.monotonic_seconds() + _END_TIMEOUT_SECONDS
+    identity = {"pid": backend.pid, "started_at": backend.started_at}
+    while connection.execute(read_query("lock/end_session"), identity).fetchone() is not None:
+        if clock.monotonic_seconds() > deadline:
+            raise TargetError(
+                f"Session {backend.pid} of the run that is gone does not end.", "See what it waits for."
+            )
+        clock.sleep(_END_POLL_SECONDS)
+
+
 class OptimizerLock:
-    """A held lock; made by `optimizer_lock`."""
+    """The right to change a server, bound to the one session in which its settings are changed.
 
-    def __init__(self, settings: ConnectionSettings, clock: Clock) -> None:
-        self._settings = settings
+    Whoever ends that session takes the right away: what the session was about to write is never written. Where it is
+    lost and opened anew, the lock is taken again before anything else, so that what is on trial can be put back; but
+    the right to put something in force is gone (`held`), since somebody may have undone the trial meanwhile.
+
+    Parameters
+    ----------
+    session : LastingConnection
+    clock : Clock
+    patience_seconds : float
+        How long to wait for the lock: the server needs a moment to notice that a killed optimiser is gone.
+    """
+
+    def __init__(self, session: LastingConnection, clock: Clock, patience_seconds: float) -> None:
+        self._session = session
         self._clock = clock
-        self._connection = connect(settings, purpose="lock")
+        self._patience_seconds = patience_seconds
+        self._is_taken = False
 
-    def take(self, patience_seconds: float) -> None:
+    def take(self) -> None:
         """Take the lock, or wait for it for a while.
 
         Raises
@@ -65,12 +129,13 @@ class OptimizerLock:
         TargetError
             If a connection pooler is between.
         """
-        with translated(self._settings, "take the optimiser's lock"):
-            _refuse_pooler(self._connection, self._settings)
-            _acquire(self, self._settings, patience_seconds, self._clock)
+        self._session.run(self._take_on, "take the optimiser's lock")
+        self._session.bind(self._take_on)
+        self._is_taken = True
 
-    def retake(self, patience_seconds: float = 1.0) -> None:
-        """Take the lock in a new session, after a restart of the server has ended the old one.
+    @contextmanager
+    def over_a_restart(self) -> Iterator[None]:
+        """Restart the server inside: the lock goes with its session, and is taken again at the end.
 
         Raises
         ------
@@ -79,51 +144,52 @@ class OptimizerLock:
         TargetError
             If the server cannot be reached.
         """
-        self._connection.close()
-        self._connection = connect(self._settings, purpose="lock")
-        self.take(patience_seconds)
+        was_held = self.held()
+        self._session.close()
+        try:
+            yield
+        finally:
+            self._session.run(lambda _: None, "take the optimiser's lock again")
+            self._session.was_lost = not was_held
 
     def close(self) -> None:
-        """Release the lock and end its session."""
-        with suppress(psycopg.Error):
-            self._release()
-        self._connection.close()
+        """Release the lock."""
+        if self._is_taken:
+            self._is_taken = False
+            with suppress(psycopg.Error, TargetError):
+                self._session.run_bound(_release, "release the optimiser's lock")
+            self._session.unbind()
 
     def held(self) -> bool:
-        """Tell whether the lock is still ours: no more once the session was lost, even if the server runs again."""
+        """Tell whether the lock was ours all the time: no more once the session was lost."""
+        if not self._is_taken:
+            return False
         try:
-            return bool(self._ask("lock/held"))
-        except psycopg.Error:
+            return bool(
+                self._session.run_bound(lambda connection: _ask(connection, "lock/held"), "look for the lock")
+            )
+        except (psycopg.Error, TargetError):
             return False
 
-    def _acquire(self) -> tuple[bool, Holder | None]:
-        """Try to take the lock; return whether that worked, and else who has it (None: gone since).
-
-        Advisory locks belong to a database, so this one is taken in ours first, and then looked for in all others.
-        Who comes second sees the first, since each takes its own before it looks; two at the same instant may see
-        each other and both step back, but never both go on.
-        """
-        taken = bool(self._ask("lock/acquire"))
-        holder = self._other()
-        if taken and holder is not None:
-            self._release()
-        return taken and holder is None, holder
-
-    def _release(self) -> None:
-        self._ask("lock/release")
-
-    def _other(self) -> Holder | None:
-        with self._connection.cursor(row_factory=class_row(Holder)) as cursor:
-            return cursor.execute(read_query("lock/others"), KEY).fetchone()
-
-    def _ask(self, query: str) -> Any:
-        with self._connection.cursor(row_factory=scalar_row) as cursor:
-            return cursor.execute(read_query(query), KEY).fetchone()
+    def _take_on(self, connection: Connection[Any]) -> None:
+        settings = self._session.settings
+        if is_pooled(connection):
+            raise TargetError(
+                f"{settings.display} is a connection pooler, in whose shared sessions no lock can be held safely.",
+                "Give host and port of PostgreSQL itself; the application may go on using the pooler.",
+            )
+        deadline = self._clock.monotonic_seconds() + self._patience_seconds
+        taken, holder = _try_to_acquire(connection)
+        while not taken:
+            if self._clock.monotonic_seconds() >= deadline:
+                raise _already_running(settings, holder)
+            self._clock.sleep(_POLL_SECONDS)
+            taken, holder = _try_to_acquire(connection)
 
 
 @contextmanager
 def optimizer_lock(
-    settings: ConnectionSettings, *, patience_seconds: float = 1.0, clock: Clock | None = None
+    session: LastingConnection, *, patience_seconds: float = 1.0, clock: Clock | None = None
 ) -> Iterator[OptimizerLock]:
     """Hold the lock of the one optimiser that may work on a server, whichever of its databases each is connected to.
 
@@ -132,9 +198,10 @@ def optimizer_lock(
 
     Parameters
     ----------
-    settings : ConnectionSettings
+    session : LastingConnection
+        In which the server's settings are changed.
     patience_seconds : float
-        How long to wait for the lock: the server needs a moment to notice that a killed optimiser is gone.
+        See `OptimizerLock`.
     clock : Clock, optional
 
     Raises
@@ -144,30 +211,36 @@ def optimizer_lock(
     TargetError
         If a connection pooler is between: it may hand our session, and the lock with it, to somebody else.
     """
-    lock = OptimizerLock(settings, clock or SystemClock())
+    lock = OptimizerLock(session, clock or SystemClock(), patience_seconds)
     try:
-        lock.take(patience_seconds)
+        lock.take()
         yield lock
     finally:
         lock.close()
 
 
-def _refuse_pooler(connection: Connection[Any], settings: ConnectionSettings) -> None:
-    if is_pooled(connection):
-        raise TargetError(
-            f"{settings.display} is a connection pooler, in whose shared sessions no lock can be held safely.",
-            "Give host and port of PostgreSQL itself; the application may go on using the pooler.",
-        )
+def _try_to_acquire(connection: Connection[Any]) -> tuple[bool, Holder | None]:
+    """Try to take the lock; return whether that worked, and else who has it (None: gone since).
+
+    Advisory locks belong to a database, so this one is taken in ours first, and then looked for in all others. Who
+    comes second sees the first, since each takes its own before it looks; two at the same instant may see each other
+    and both step back, but never both go on.
+    """
+    taken = bool(_ask(connection, "lock/acquire"))
+    with connection.cursor(row_factory=class_row(Holder)) as cursor:
+        holder = cursor.execute(read_query("lock/others"), KEY).fetchone()
+    if taken and holder is not None:
+        _release(connection)
+    return taken and holder is None, holder
 
 
-def _acquire(lock: OptimizerLock, settings: ConnectionSettings, patience_seconds: float, clock: Clock) -> None:
-    deadline = clock.monotonic_seconds() + patience_seconds
-    taken, holder = lock._acquire()
-    while not taken:
-        if clock.monotonic_seconds() >= deadline:
-            raise _already_running(settings, holder)
-        clock.sleep(_POLL_SECONDS)
-        taken, holder = lock._acquire()
+def _release(connection: Connection[Any]) -> None:
+    _ask(connection, "lock/release")
+
+
+def _ask(connection: Connection[Any], query: str) -> Any:
+    with connection.cursor(row_factory=scalar_row) as cursor:
+        return cursor.execute(read_query(query), KEY).fetchone()
 
 
 def _already_running(settings: ConnectionSettings, holder: Holder | None) -> AlreadyRunning:

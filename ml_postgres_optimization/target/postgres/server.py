@@ -195,6 +195,11 @@ class PostgresTarget:
         self._observing.close()
         self._actuator.restart(rescue)
 
+    @property
+    def changing(self) -> LastingConnection:
+        """The session in which settings are changed: the optimiser's lock belongs in it."""
+        return self._changing
+
     def close(self) -> None:
         """End both sessions; the target can be used again, and then opens new ones."""
         self._collector = None

@@ -14,8 +14,12 @@ from psycopg.rows import TupleRow
 from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.target.postgres.connection.session import connect, translated
 from ml_postgres_optimization.target.postgres.connection.settings import ConnectionSettings
+from ml_postgres_optimization.target.postgres.queries import read_query
 
 Result = TypeVar("Result")
+
+
+Prepare = Callable[[Connection[TupleRow]], None]
 
 
 class LastingConnection:
@@ -29,6 +33,12 @@ class LastingConnection:
     accept : callable, optional
         Looks at every new connection and raises where it leads to the wrong server.
 
+    Attributes
+    ----------
+    settings : ConnectionSettings
+    was_lost : bool
+        Whether the session that a right was bound to was lost, and another has taken its place.
+
     Notes
     -----
     What is run must bear being run twice. Not thread safe.
@@ -38,11 +48,13 @@ class LastingConnection:
         self,
         settings: ConnectionSettings,
         purpose: str,
-        accept: Callable[[Connection[TupleRow]], None] | None = None,
+        accept: Prepare | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._purpose = purpose
         self._accept = accept
+        self._retake: Prepare | None = None
+        self.was_lost = False
         self._connection: Connection[TupleRow] | None = None
 
     def run(self, work: Callable[[Connection[TupleRow]], Result], doing: str) -> Result:
@@ -69,6 +81,40 @@ class LastingConnection:
                 raise
         return self._run(work, doing)
 
+    def run_bound(self, work: Callable[[Connection[TupleRow]], Result], doing: str) -> Result:
+        """Return what `work` returns for the session that a right is bound to; like `run` where none is (`bind`).
+
+        Raises
+        ------
+        ServerUnreachable
+            If that session was lost, even if another has taken its place since.
+        PrivilegeMissing, ReadOnlyServer, TargetError
+            As `translated` says.
+        """
+        if self._retake is None:
+            return self.run(work, doing)
+        if self._connection is None or self.was_lost:
+            raise ServerUnreachable(
+                f"Our session on {self.settings.display} was lost, and with it the right to {doing}.", "Start again."
+            )
+        with translated(self.settings, doing):
+            return work(self._connection)
+
+    def beat(self) -> None:
+        """Let the server hear from the session that is there, in any thread; nothing happens where it is lost."""
+        connection = self._connection
+        if connection is not None:
+            with suppress(psycopg.Error):
+                connection.execute(read_query("connection/beat"))
+
+    def bind(self, retake: Prepare) -> None:
+        """Bind a right to the session that is there: one that takes its place has it only by `retake`."""
+        self._retake, self.was_lost = retake, False
+
+    def unbind(self) -> None:
+        """Take that back."""
+        self._retake = None
+
     def close(self) -> None:
         """Close the session; the next `run` opens another."""
         connection, self._connection = self._connection, None
@@ -85,17 +131,20 @@ class LastingConnection:
         self.close()
 
     def _run(self, work: Callable[[Connection[TupleRow]], Result], doing: str) -> Result:
-        with translated(self._settings, doing):
+        with translated(self.settings, doing):
             if self._connection is None:
                 self._connection = self._opened()
             return work(self._connection)
 
     def _opened(self) -> Connection[TupleRow]:
-        connection = connect(self._settings, purpose=self._purpose)
-        if self._accept is not None:
-            try:
+        connection = connect(self.settings, purpose=self._purpose)
+        try:
+            if self._accept is not None:
                 self._accept(connection)
-            except BaseException:
-                connection.close()
-                raise
+            if self._retake is not None:
+                self.was_lost = True
+                self._retake(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection

@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ 1
