@@ -15,15 +15,17 @@ from ml_postgres_optimization.interfaces.reporter import Reporter
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import Journal, read_journal
+from ml_postgres_optimization.safety.protection import LEASE_SECONDS, Duty, Lease
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
-from ml_postgres_optimization.target.postgres.lock import OptimizerLock, optimizer_lock
+from ml_postgres_optimization.target.postgres.guard_session import GuardSession
+from ml_postgres_optimization.target.postgres.lock import Backend, OptimizerLock, optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
 from ml_postgres_optimization.target.postgres.schema import (
     SchemaState,
+    install_extension,
     install_schema,
-    install_statement_statistics,
     require_schema,
     schema_state,
 )
@@ -31,6 +33,9 @@ from ml_postgres_optimization.target.postgres.server import MakeRestarter, Postg
 from ml_postgres_optimization.target.protocols import Restarter
 from ml_postgres_optimization.target.restart import CommandRestarter, EmbeddedRestarter
 from ml_postgres_optimization.telemetry import Clock, SystemClock
+
+_STATISTICS = "pg_stat_statements"
+_EMBEDDED_EXTENSIONS = (_STATISTICS, "dblink")
 
 
 @dataclass(slots=True)
@@ -67,6 +72,7 @@ class Session:
     embedded: bool
     _resources: ExitStack = field(default_factory=ExitStack)
     _lock: OptimizerLock | None = None
+    _lease: Lease | None = None
     _repository: Repository | None = None
 
     @property
@@ -118,7 +124,11 @@ class Session:
             If another one works on it.
         """
         lock = optimizer_lock(self.target.changing)
-        with lock as self._lock, Journal(self.home.of_server(self.server)) as journal:
+        with (
+            lock as self._lock,
+            Journal(self.home.of_server(self.server)) as journal,
+            Lease(self.target.changing, self._duty, self._guard_session) as self._lease,
+        ):
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
                 self.reporter.say(str(undone))
                 self.log.warning("undone", what=str(undone))
@@ -133,6 +143,24 @@ class Session:
             If another optimiser was faster.
         """
         return self._lock.over_a_restart() if self._lock is not None else nullcontext()
+
+    @property
+    def lease(self) -> Lease | None:
+        """Who stands by for what `sole_optimizer` puts on trial."""
+        return self._lease
+
+    def _duty(self, backend: Backend) -> Duty:
+        return Duty(
+            self.target.settings_of_connection.keywords,
+            self.home.of_server(self.server),
+            LEASE_SECONDS,
+            backend,
+            self.settings.restart_command if self.settings.allow_restart else None,
+            self.settings.pg_bin,
+        )
+
+    def _guard_session(self) -> GuardSession:
+        return GuardSession.open(self.target.settings_of_connection, self.target.capabilities)
 
     def is_sole_optimizer(self) -> bool:
         """Tell whether this session still holds the lock that `sole_optimizer` took."""
@@ -257,13 +285,13 @@ def _embedded(settings: Settings, home: Home, reporter: Reporter, resources: Exi
         f"No server was given (--dsn, POSTGRES_* or PG*): working on an embedded PostgreSQL {binaries.major} "
         "of our own, with our own load."
     )
-    library = "pg_stat_statements"
-    preloaded = {"shared_preload_libraries": library} if binaries.has_library(library) else {}
+    extensions = [name for name in _EMBEDDED_EXTENSIONS if binaries.has_library(name)]
+    preloaded = {"shared_preload_libraries": _STATISTICS} if _STATISTICS in extensions else {}
     server = resources.enter_context(EmbeddedServer.start(home.embedded, binaries=binaries, settings=preloaded))
     connection_settings = ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")
-    if preloaded:
-        with connect(connection_settings, purpose="setup") as connection:
-            install_statement_statistics(connection)
+    with connect(connection_settings, purpose="setup") as connection:
+        for name in extensions:
+            install_extension(connection, name)
     restarter = resources.enter_context(EmbeddedRestarter(server))
     return _Reached(connection_settings, lambda _connection, _data, _programs: restarter)
 

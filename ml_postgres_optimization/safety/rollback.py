@@ -5,7 +5,7 @@ from __future__ import annotations
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.records import JournalledTrial, JournalState, RecordKind
+from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, RecordKind
 from ml_postgres_optimization.safety.undo import Undone, undo_unfinished
 
 BASELINE = "baseline"

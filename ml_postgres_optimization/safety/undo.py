@@ -9,9 +9,8 @@ from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, Tar
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import parse, same_value
 from ml_postgres_optimization.safety.deferral import deferred_signals
-from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.journal import Journal, JournalledTrial, KnobChange, RecordKind
 from ml_postgres_optimization.safety.permission import visibility_grants
-from ml_postgres_optimization.safety.records import JournalledTrial, KnobChange, RecordKind
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 

@@ -10,7 +10,8 @@ from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.knobs.rendering import same_value, written_text
-from ml_postgres_optimization.safety.guard import Guard, GuardedChange
+from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials import (
     NEVER,
@@ -55,24 +56,24 @@ class Laboratory:
     clock : Clock
     rng : random.Random
         The coin that orders the blocks of a pair.
-    memory : callable
-        Reads what memory the server's machine has left; None where that is not seen.
     load : Load or None
         None where the sessions are not ours.
     labels : mapping of str to str
         Put on every window; ``run`` and ``level`` for two.
     settling : Settling, optional
         What its trials have shown of how long the response takes to settle; each goes on from the one before.
+    memory : callable
+        Reads what memory the server's machine has left; None where that is not seen.
     """
 
     guard: Guard
     recorder: Recorder
     clock: Clock
     rng: random.Random
-    memory: ReadMemory = memory_unseen
     load: Load | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     settling: Settling = field(default_factory=Settling)
+    memory: ReadMemory = memory_unseen
 
     def watch(
         self,

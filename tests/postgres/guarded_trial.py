@@ -1,83 +1,130 @@
 """A trial in a process of its own, which stops at a given moment and waits: `test_guard` ends it in all ways.
 
-python guarded_trial.py DSN JOURNAL_DIRECTORY MOMENT
+python guarded_trial.py DSN JOURNAL_DIRECTORY MOMENT [LEASE_SECONDS]
+
+With a lease, others stand by for it; at its moment it says who, and goes on at a line on its standard input.
 """
 
+import json
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
+from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.protection import Duty, Lease
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings
+from ml_postgres_optimization.target.postgres.guard_session import GuardSession
+from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 
 CANDIDATE = {"work_mem": 16384, "jit": False, "random_page_cost": 1.1}
 
 
 class Stopping:
-    """An actuator that says so when the moment has come, and waits for a signal.
+    """Something whose calls are counted, and that stops when the moment has come.
 
     Parameters
     ----------
-    moment : str
-        ``write 2``: after the second write; ``reload 1``: before the first reload.
+    moment : callable
+        Called with ``write 2`` after the second write, and before the second call of any other kind.
     """
 
-    def __init__(self, target, moment):
-        self.settings = target.settings
-        self._target = target
+    def __init__(self, real, moment, **kinds):
+        self._real = real
         self._moment = moment
-        self._counts = {"write": 0, "restore": 0, "reload": 0}
+        self._kinds = kinds
+        self._counts = dict.fromkeys(kinds, 0)
 
-    def write(self, name, value):
-        self._target.write(name, value)
-        self._count("write")
+    def __getattr__(self, name):
+        real = getattr(self._real, name)
+        if name not in self._kinds:
+            return real
 
-    def restore(self, name, written_value):
-        self._target.restore(name, written_value)
-        self._count("restore")
+        def counted(*arguments, **more):
+            self._counts[name] += 1
+            now = f"{self._kinds[name]} {self._counts[name]}"
+            if name in ("write", "restore"):
+                result = real(*arguments, **more)
+                self._moment(now)
+                return result
+            self._moment(now)
+            return real(*arguments, **more)
 
-    def reload(self):
-        self._count("reload")
-        self._target.reload()
-
-    def _count(self, what):
-        self._counts[what] += 1
-        wait_at(f"{what} {self._counts[what]}", self._moment)
-
-
-def wait_at(now, moment):
-    if now == moment:
-        print(now, flush=True)
-        signal.pause()
+        return counted
 
 
-def main(dsn, directory, moment):
-    with (
-        PostgresTarget.open(ConnectionSettings.from_dsn(dsn)) as target,
-        Journal(Path(directory)) as journal,
-    ):
+class Moment:
+    """Stops at one moment, and says who stands by."""
+
+    def __init__(self, wanted):
+        self.wanted = wanted
+        self.lease = None
+
+    def __call__(self, now):
+        if now != self.wanted:
+            return
+        if self.lease is None:
+            print(now, flush=True)
+            signal.pause()
+            return
+        watchdog, guard = self.lease._watchdog, self.lease._guard
+        told = {
+            "moment": now,
+            "watchdog": watchdog and watchdog.pid,
+            "guard": guard and guard._connection.info.backend_pid,
+        }
+        print(json.dumps(told), flush=True)
+        sys.stdin.readline()
+
+
+def main(dsn, directory, moment, lease_seconds=None):
+    moment = Moment(moment)
+    with ExitStack() as resources:
+        target = resources.enter_context(PostgresTarget.open(ConnectionSettings.from_dsn(dsn)))
+        lock = resources.enter_context(optimizer_lock(target.changing)) if lease_seconds else None
+        journal = resources.enter_context(Journal(Path(directory)))
+        if lock:
+            moment.lease = lease = resources.enter_context(lease_on(target, Path(directory), float(lease_seconds)))
         catalogue = load_catalogue()
         settings = target.settings(catalogue.settings_needed)
         confronted = catalogue.confront(settings, target.capabilities.major)
         baseline = confronted.configuration_of(settings)
         guard = Guard(
-            Stopping(target, moment),
+            Stopping(target, moment, write="write", restore="restore", reload="reload"),
             catalogue=confronted,
             machine=target.machine,
-            journal=journal,
+            journal=Stopping(journal, moment, append="record"),
             capabilities=target.capabilities,
             active=8,
+            is_sole=lock and lock.held,
+            protection=lease if lock else None,
         )
         with guard.trial(Change(baseline, baseline.replaced(CANDIDATE)), "t1") as trial:
-            wait_at("intent", moment)
+            moment("intent")
             trial.apply()
-            wait_at("applied", moment)
+            moment("applied")
             trial.withdraw()
+            moment("withdrawn")
+
+
+def lease_on(target, directory, lease_seconds):
+    settings = target.settings_of_connection
+    return Lease(
+        target.changing,
+        lambda backend: Duty(settings.keywords, directory, lease_seconds, backend),
+        lambda: GuardSession.open(settings, target.capabilities),
+        lease_seconds=lease_seconds,
+    )
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except GenesisError as error:
+        print(json.dumps({"error": type(error).__name__, "what": error.what}), flush=True)
+        sys.exit(error.exit_code)

@@ -299,7 +299,10 @@ class TestStopped:
         ended = []
 
         def end_the_locks_session():
-            query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'genesis-pg: settings'"
+            query = (
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'genesis-pg: settings'"
+            )
             ended.extend(rows(own_server.dsn, query))
 
         stop_on_trial(end_the_locks_session)

@@ -16,9 +16,8 @@ from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, Ser
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.journal import Journal
+from ml_postgres_optimization.safety.journal import Journal, RecordKind
 from ml_postgres_optimization.safety.permission import permitted
-from ml_postgres_optimization.safety.records import RecordKind
 from ml_postgres_optimization.safety.rollback import rollback
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer

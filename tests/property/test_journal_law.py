@@ -3,8 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ml_postgres_optimization.safety.journal import read_contents
-from ml_postgres_optimization.safety.records import JournalState, KnobChange, Record, RecordKind, encoded, replayed
+from ml_postgres_optimization.safety.journal import (
+    JournalState,
+    KnobChange,
+    Record,
+    RecordKind,
+    encoded,
+    read_contents,
+    replayed,
+)
 
 TEXTS = st.text(alphabet='aZ09 "\\\n\0é', max_size=4)
 VALUES = st.one_of(st.booleans(), st.integers(-1, 1 << 40), st.floats(-1e9, 1e9), TEXTS)

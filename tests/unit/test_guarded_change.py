@@ -18,8 +18,7 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.safety.constraints import review
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.journal import Journal, read_journal
-from ml_postgres_optimization.safety.records import RecordKind
+from ml_postgres_optimization.safety.journal import Journal, RecordKind, read_journal
 from ml_postgres_optimization.safety.rollback import rollback
 from ml_postgres_optimization.safety.undo import put_back, undo_unfinished
 from ml_postgres_optimization.target.simulated import SimulatedTarget

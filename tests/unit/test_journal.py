@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
-from ml_postgres_optimization.safety.journal import Journal, read_journal
-from ml_postgres_optimization.safety.records import KnobChange, RecordKind, decoded, encoded
+from ml_postgres_optimization.safety.journal import Journal, KnobChange, RecordKind, decoded, encoded, read_journal
 from ml_postgres_optimization.telemetry import VirtualClock
 
 KNOBS = (
@@ -193,11 +192,11 @@ def test_zeros_followed_by_a_record_are_no_torn_tail(directory):
 
 
 def test_a_journal_of_a_newer_program_is_not_guessed_at(directory, monkeypatch):
-    monkeypatch.setattr("ml_postgres_optimization.safety.records.FORMAT", 2)
+    monkeypatch.setattr("ml_postgres_optimization.safety.journal.records.FORMAT", 3)
     with Journal(directory) as journal:
         begun(journal, "t1")
     monkeypatch.undo()
-    with pytest.raises(JournalError, match="format 2, and this program knows format 1"):
+    with pytest.raises(JournalError, match="format 3, and this program knows formats up to 2"):
         Journal(directory)
 
 

@@ -19,8 +19,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
     shown,
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.safety.journal import read_journal
-from ml_postgres_optimization.safety.records import JournalState
+from ml_postgres_optimization.safety.journal import JournalState, read_journal
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet

@@ -56,11 +56,13 @@ def open_workbench(
     guard = ground.guard(journal)
     if offer is None:
         recorder = Recorder(session.target, session.clock, subscribers=[observer])
-        laboratory = Laboratory(guard, recorder, session.clock, rng, session.target.memory, labels=labels)
+        laboratory = Laboratory(guard, recorder, session.clock, rng, labels=labels, memory=session.target.memory)
         yield Workbench(ground, laboratory, observer)
         return
     plan = replace(offer.plan, connections=ground.concurrency or offer.plan.connections)
     with running(session, plan) as load:
         recorder = Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer])
-        laboratory = Laboratory(guard, recorder, session.clock, rng, session.target.memory, load=load, labels=labels)
+        laboratory = Laboratory(
+            guard, recorder, session.clock, rng, load=load, labels=labels, memory=session.target.memory
+        )
         yield Workbench(ground, laboratory, observer, offer, load)

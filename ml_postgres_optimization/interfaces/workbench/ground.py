@@ -18,6 +18,9 @@ from ml_postgres_optimization.target.postgres.capabilities import require_writab
 
 _NOT_OURS = {CONCURRENCY: "the sessions are not ours: their number is set where they are made"}
 
+# A trial that is open for longer than the whole run was to take hangs.
+_LONGEST_OF_DURATION, _LONGEST_MORE_SECONDS = 1.5, 1800.0
+
 _NOT_TUNED = {CONCURRENCY: "how many users there are is part of the workload"}
 
 
@@ -84,6 +87,8 @@ class Ground:
             connections=self.connections,
             is_sole=self.session.is_sole_optimizer,
             over_a_restart=self.session.over_a_restart,
+            protection=self.session.lease,
+            longest_seconds=_LONGEST_OF_DURATION * self.session.settings.duration_seconds + _LONGEST_MORE_SECONDS,
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
 from ml_postgres_optimization.errors import (
@@ -125,15 +125,15 @@ def _files_from(version: int) -> tuple[str, ...]:
     return (*upgrades, *(f"repeatable/{part}" for part in _stems("repeatable")), "finish")
 
 
-def install_statement_statistics(connection: Connection[TupleRow]) -> None:
-    """Create the extension ``pg_stat_statements``, which must be preloaded, where it is not there yet.
+def install_extension(connection: Connection[TupleRow], name: str) -> None:
+    """Create an extension, on a server of our own, where it is not there yet.
 
     Raises
     ------
     PrivilegeMissing, ServerUnreachable, TargetError
     """
-    with _translated(connection, "create the extension pg_stat_statements"):
-        _run_file(connection, "schema/statement_statistics")
+    with _translated(connection, f"create the extension {name}"):
+        connection.execute(sql.SQL(read_query("schema/extension")).format(name=sql.Identifier(name)))
 
 
 def set_retention(connection: Connection[TupleRow], days: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
-from ml_postgres_optimization.safety.guard import GuardedChange
+from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.telemetry import Clock, Recorder, Window
 from ml_postgres_optimization.trials.layout.memory_watch import MemoryWatch
 from ml_postgres_optimization.trials.proposal import Arm

@@ -11,7 +11,9 @@ from typing import Any
 
 from ml_postgres_optimization.knobs.knob import KnobValue
 
-FORMAT = 1
+FORMAT = 2
+# Of format 1, all of whose records are of format 2 too, which has one kind more.
+_READABLE = (1, FORMAT)
 _LENGTH_DIGITS = 8
 _CHECKSUM_DIGITS = 8
 _HEADER_BYTES = _LENGTH_DIGITS + 1 + _CHECKSUM_DIGITS + 1
@@ -21,6 +23,7 @@ class RecordKind(StrEnum):
     """What happened to a trial."""
 
     INTENT = "intent"
+    ARMED = "armed"
     APPLIED = "applied"
     WITHDRAWN = "withdrawn"
     CONFIRMED = "confirmed"
@@ -29,8 +32,9 @@ class RecordKind(StrEnum):
 
 
 # What may come after what. Only a confirmed trial can be reopened, by a rollback.
-_OPEN = frozenset({RecordKind.INTENT, RecordKind.APPLIED, RecordKind.WITHDRAWN})
+_OPEN = frozenset({RecordKind.INTENT, RecordKind.ARMED, RecordKind.APPLIED, RecordKind.WITHDRAWN})
 _FOLLOWS: Mapping[RecordKind, frozenset[RecordKind]] = {
+    RecordKind.ARMED: _OPEN,
     RecordKind.APPLIED: _OPEN,
     RecordKind.WITHDRAWN: _OPEN,
     RecordKind.CONFIRMED: _OPEN,
@@ -74,6 +78,8 @@ class Record:
         Of an intent; empty otherwise.
     foreign : mapping of str to str
         Knobs that somebody else changed meanwhile, and that were left alone → what they say now.
+    by : tuple of str
+        Who stands by, once armed.
     """
 
     kind: RecordKind
@@ -82,6 +88,7 @@ class Record:
     pid: int
     knobs: tuple[KnobChange, ...] = ()
     foreign: Mapping[str, str] = field(default_factory=dict)
+    by: tuple[str, ...] = ()
 
 
 def encoded(record: Record) -> bytes:
@@ -100,6 +107,8 @@ def encoded(record: Record) -> bytes:
         ]
     if record.foreign:
         content["foreign"] = dict(record.foreign)
+    if record.by:
+        content["by"] = list(record.by)
     body = json.dumps(content, separators=(",", ":")).encode()
     return b"%08d %08x %s\n" % (len(body), zlib.crc32(body), body)
 
@@ -116,13 +125,14 @@ def decoded(line: bytes) -> Record:
     if header != b"%08d %08x " % (len(body), zlib.crc32(body)):
         raise ValueError("length or checksum do not fit")
     content = json.loads(body)
-    if content["format"] != FORMAT:
-        raise ValueError(f"it is of format {content['format']}, and this program knows format {FORMAT}")
+    if content["format"] not in _READABLE:
+        raise ValueError(f"it is of format {content['format']}, and this program knows formats up to {FORMAT}")
     knobs = tuple(
         KnobChange(knob["name"], knob["old_written"], knob["old"], knob["new"]) for knob in content.get("knobs", ())
     )
     kind = RecordKind(content["kind"])
-    return Record(kind, content["trial"], content["at"], content["pid"], knobs, content.get("foreign", {}))
+    foreign, by = content.get("foreign", {}), tuple(content.get("by", ()))
+    return Record(kind, content["trial"], content["at"], content["pid"], knobs, foreign, by)
 
 
 @dataclass(frozen=True, slots=True)

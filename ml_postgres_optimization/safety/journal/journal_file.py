@@ -1,4 +1,4 @@
-"""The journal of changes: on disk before anything is changed, so that whatever happens can be undone."""
+"""The file of the journal: append-only, whole records only, one writer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
-from ml_postgres_optimization.safety.records import (
+from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
     JournalState,
     KnobChange,
@@ -172,7 +172,9 @@ class Journal:
         kind: RecordKind,
         trial_id: str,
         knobs: Iterable[KnobChange] = (),
+        *,
         foreign: Mapping[str, str] | None = None,
+        by: tuple[str, ...] = (),
     ) -> Record:
         """Write a record, and wait until it is on disk.
 
@@ -188,7 +190,8 @@ class Journal:
                 f"The journal {self.path} could not be written before, and its end is not certain.",
                 "Start again: the journal is then read and mended, and what is unfinished undone.",
             )
-        record = Record(kind, trial_id, self._clock.now().isoformat(), os.getpid(), tuple(knobs), dict(foreign or {}))
+        at = self._clock.now().isoformat()
+        record = Record(kind, trial_id, at, os.getpid(), tuple(knobs), dict(foreign or {}), by)
         state = self.state.after(record)
         if kind is RecordKind.INTENT and self._size > self._large_bytes and not self.state.unfinished:
             self._begin_anew()

@@ -1,0 +1,27 @@
+"""The journal of changes: on disk before anything is changed, so that whatever happens can be undone."""
+
+from ml_postgres_optimization.safety.journal.journal_file import Journal, read_contents, read_journal
+from ml_postgres_optimization.safety.journal.records import (
+    JournalledTrial,
+    JournalState,
+    KnobChange,
+    Record,
+    RecordKind,
+    decoded,
+    encoded,
+    replayed,
+)
+
+__all__ = [
+    "Journal",
+    "JournalState",
+    "JournalledTrial",
+    "KnobChange",
+    "Record",
+    "RecordKind",
+    "decoded",
+    "encoded",
+    "read_contents",
+    "read_journal",
+    "replayed",
+]

@@ -1,0 +1,176 @@
+"""The lease under which a run keeps something on trial: who stands by, and that they hear from us."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from ml_postgres_optimization.errors import GenesisError, TargetError
+from ml_postgres_optimization.knobs.rendering import written_text
+from ml_postgres_optimization.safety.journal import KnobChange
+from ml_postgres_optimization.safety.protection.messages import Duty, Orders
+from ml_postgres_optimization.safety.protection.watchdog import Watchdog
+from ml_postgres_optimization.target.postgres.connection import LastingConnection
+from ml_postgres_optimization.target.postgres.guard_session import GuardSession, Reversal
+from ml_postgres_optimization.target.postgres.lock import Backend, backend_of
+
+LEASE_SECONDS = 10.0
+"""How long those who stand by wait for a sign of life before they act."""
+
+_BEATS_PER_LEASE = 5
+WATCHDOG, GUARD = "watchdog", "guard session"
+
+
+class Lease:
+    """Those who put back what is on trial when we no longer can, and the thread by which they hear from us.
+
+    A watchdog, a process of its own, always; a guard session inside of the server where that can be had. They are
+    armed before anything is written. Both end the session in which settings are changed before they put anything
+    back, so that nothing comes from us afterwards.
+
+    Parameters
+    ----------
+    session : LastingConnection
+        In which settings are changed; the optimiser's lock is held in it.
+    duty : callable
+        Makes the watchdog's duty for a session.
+    guard : callable
+        Opens a guard session; raises `GenesisError` where there can be none.
+    lease_seconds : float
+
+    Attributes
+    ----------
+    without_guard : GenesisError or None
+        Why there is no guard session.
+
+    Notes
+    -----
+    The thread beats as long as this process runs at all. That a trial hangs shows in how long it takes: `arm` says
+    how long that may be.
+    """
+
+    def __init__(
+        self,
+        session: LastingConnection,
+        duty: Callable[[Backend], Duty],
+        guard: Callable[[], GuardSession],
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        self._session = session
+        self._duty = duty
+        self._open_guard = guard
+        self._lease_seconds = lease_seconds
+        self._backend: Backend | None = None
+        self._watchdog: Watchdog | None = None
+        self._guard: GuardSession | None = None
+        self._reversals: tuple[Reversal, ...] = ()
+        self._longest_seconds = math.inf
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self.without_guard: GenesisError | None = None
+
+    def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> tuple[str, ...]:
+        """Have them stand by for these changes, in place of those before, and return who does.
+
+        Parameters
+        ----------
+        knobs : sequence of KnobChange
+            In the order in which they are to be put back.
+        longest_seconds : float
+            After so long they act even though they hear from us.
+
+        Raises
+        ------
+        TargetError
+            If nobody stands by, or the session in which settings are changed is lost.
+        """
+        self._reversals = tuple(Reversal(knob.name, written_text(knob.new_value), knob.old_written) for knob in knobs)
+        self._longest_seconds = longest_seconds
+        return self.ensure(anew=True)
+
+    def ensure(self, *, anew: bool = False) -> tuple[str, ...]:
+        """See that they stand by, in the place of whom was lost put another, and return who does.
+
+        Raises
+        ------
+        TargetError
+            If nobody does, or the session in which settings are changed is lost.
+        """
+        backend = self._session.run_bound(backend_of, "keep something on trial")
+        is_new_session, self._backend = backend != self._backend, backend
+        self._ensure_watchdog(backend, anew=anew or is_new_session)
+        self._ensure_guard(backend, anew=anew or is_new_session)
+        return (WATCHDOG, GUARD) if self._guard else (WATCHDOG,)
+
+    def disarm(self) -> None:
+        """Have them stand by for nothing."""
+        self._reversals, self._longest_seconds = (), math.inf
+        if self._watchdog and self._backend:
+            self._watchdog.order(Orders(self._backend))
+        if self._guard:
+            try:
+                self._guard.disarm()
+            except TargetError:
+                self._drop_guard()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._drop_guard()
+        if self._watchdog:
+            self._watchdog.stand_down()
+
+    def _ensure_watchdog(self, backend: Backend, *, anew: bool) -> None:
+        watchdog = self._watchdog
+        if watchdog is None or not watchdog.stands_by():
+            watchdog = Watchdog.start(self._duty(backend))
+            if not watchdog.stands_by():
+                raise TargetError(
+                    "The watchdog ended as soon as it was started; nothing was put on trial.",
+                    "watchdog.log beside the journal says why.",
+                )
+            self._watchdog, anew = watchdog, True
+        if anew:
+            watchdog.order(Orders(backend, self._longest_seconds))
+
+    def _ensure_guard(self, backend: Backend, *, anew: bool) -> None:
+        if self._guard is not None and (anew or not self._guard.stands_by()):
+            self._arm_guard(self._guard, backend)
+        if self._guard is None and self.without_guard is None:
+            try:
+                self._guard = self._open_guard()
+            except GenesisError as reason:
+                self.without_guard = reason
+            else:
+                self._arm_guard(self._guard, backend)
+
+    def _arm_guard(self, guard: GuardSession, backend: Backend) -> None:
+        lease_seconds, longest_seconds = self._lease_seconds, self._longest_seconds
+        try:
+            guard.arm(backend, self._reversals, lease_seconds=lease_seconds, longest_seconds=longest_seconds)
+        except TargetError:
+            # the server was restarted, or somebody has ended it
+            self._drop_guard()
+
+    def _drop_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            with suppress(GenesisError):
+                guard.close()
+
+    def _beat(self) -> None:
+        while not self._is_over.wait(self._lease_seconds / _BEATS_PER_LEASE):
+            self._session.beat()
+            if watchdog := self._watchdog:
+                watchdog.beat()

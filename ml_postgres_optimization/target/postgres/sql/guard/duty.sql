@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ set_config('genesis_pg.duty', %(duty)s, false)
