@@ -15,7 +15,7 @@ from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.rendering import render, rounded, same_value
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
-from ml_postgres_optimization.safety.journal import Journal, KnobChange
+from ml_postgres_optimization.safety.journal import Journal, KnobChange, Terms
 from ml_postgres_optimization.safety.undo import needs_restart
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
@@ -24,7 +24,7 @@ from ml_postgres_optimization.target.protocols import Actuator
 class Protection(Protocol):
     """Those who put back what is on trial when we no longer can."""
 
-    def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> tuple[str, ...]:
+    def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> Terms:
         """Have them stand by for these changes, in this order, and return who does.
 
         Raises
@@ -33,7 +33,7 @@ class Protection(Protocol):
             If nobody does.
         """
 
-    def ensure(self) -> tuple[str, ...]:
+    def ensure(self) -> Terms:
         """See that they still do; in the place of whom was lost put another.
 
         Raises
@@ -187,8 +187,8 @@ class Guard:
         if self._open:
             self.require_protection()
 
-    def opened(self, trial_id: str, knobs: tuple[KnobChange, ...]) -> tuple[str, ...]:
-        """Know a trial of ours as open, so that others may be opened inside of it, and return who stands by for it.
+    def opened(self, trial_id: str, knobs: tuple[KnobChange, ...]) -> Terms | None:
+        """Know a trial of ours as open, so that others may be opened inside of it; return under what it is held.
 
         Raises
         ------
@@ -213,14 +213,14 @@ class Guard:
         if self._protection is not None:
             self._protection.ensure()
 
-    def _arm(self) -> tuple[str, ...]:
+    def _arm(self) -> Terms | None:
         """Have the protection stand by for all that is open, to be put back the newest first."""
         if self._protection is None:
-            return ()
+            return None
         knobs = [knob for opened in reversed(self._open.values()) for knob in opened]
         if not knobs:
             self._protection.disarm()
-            return ()
+            return None
         return self._protection.arm(knobs, self._longest_seconds)
 
     def _rehearse(self, after: Configuration, changed: Iterable[str], live: Mapping[str, Setting]) -> None:

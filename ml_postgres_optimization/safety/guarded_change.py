@@ -11,7 +11,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.deferral import deferred_signals
-from ml_postgres_optimization.safety.journal import Journal, KnobChange, RecordKind
+from ml_postgres_optimization.safety.journal import Journal, KnobChange, RecordKind, Terms
 from ml_postgres_optimization.safety.permission import require_effect
 from ml_postgres_optimization.safety.undo import is_as_before, is_ours, needs_restart, put_back, says
 from ml_postgres_optimization.target.protocols import Actuator
@@ -26,8 +26,8 @@ class Guarding(Protocol):
     def intended(self, change: Change) -> tuple[KnobChange, ...]:
         """Review `change`, and return what it takes."""
 
-    def opened(self, trial_id: str, knobs: tuple[KnobChange, ...]) -> tuple[str, ...]:
-        """Know a trial as open, and return who stands by for it."""
+    def opened(self, trial_id: str, knobs: tuple[KnobChange, ...]) -> Terms | None:
+        """Know a trial as open, and return under what it is held."""
 
     def closed(self, trial_id: str) -> None:
         """Know it as closed."""
@@ -72,8 +72,8 @@ class GuardedChange:
                 self._needs_restart = any(needs_restart(setting) for setting in self._live().values())
                 self._journal(RecordKind.INTENT, knobs=self._knobs)
                 self._is_open = True
-                if names := self._guard.opened(self._trial_id, self._knobs):
-                    self._journal(RecordKind.ARMED, by=names)
+                if terms := self._guard.opened(self._trial_id, self._knobs):
+                    self._journal(RecordKind.ARMED, terms=terms)
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -119,10 +119,12 @@ class GuardedChange:
             self._refuse_foreign(self._live())
             try:
                 self._write()
+                self._journal(RecordKind.APPLIED)
+                self._verify()
             except BaseException as failure:
                 self._after(failure)
                 raise
-            self._journal(RecordKind.APPLIED)
+            self._journal(RecordKind.VERIFIED)
 
     def withdraw(self) -> None:
         """Put back what is still ours; somebody else's change stays, and stands in `foreign_changes`.
@@ -188,6 +190,8 @@ class GuardedChange:
             self._guard.restart(self._old)
         elif self._knobs:
             self._guard.actuator.reload()
+
+    def _verify(self) -> None:
         live = self._live()
         for knob in self._knobs:
             require_effect(live[knob.name], knob.new_value)
@@ -233,6 +237,6 @@ class GuardedChange:
         knobs: Iterable[KnobChange] = (),
         *,
         foreign: Mapping[str, str] | None = None,
-        by: tuple[str, ...] = (),
+        terms: Terms | None = None,
     ) -> None:
-        self._guard.journal.append(kind, self._trial_id, knobs, foreign=foreign, by=by)
+        self._guard.journal.append(kind, self._trial_id, knobs, foreign=foreign, terms=terms)

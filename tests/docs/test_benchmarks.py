@@ -14,6 +14,7 @@ from ml_postgres_optimization.target.embedded import all_binaries
 ROOT = Path(__file__).resolve().parents[2]
 SHORTEST = {
     "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
+    "faults": ("--runs", "2"),
     "footprint": ("--hours", "0.002"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "monitoring_cost": ("--pairs", "1"),
@@ -45,7 +46,8 @@ def test_a_benchmark_runs_to_its_end(name, folder):
     shutil.copytree(
         ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("results", "__pycache__")
     )
-    (folder / "run.py").symlink_to(ROOT / "run.py")
+    for name_of_ours in ("run.py", "tests"):
+        (folder / name_of_ours).symlink_to(ROOT / name_of_ours)
     process = subprocess.run(
         [sys.executable, folder / "benchmarks" / f"{name}.py", *SHORTEST[name]],
         env={name: value for name, value in os.environ.items() if not name.startswith(("PG", "POSTGRES_"))},

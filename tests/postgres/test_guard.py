@@ -6,11 +6,11 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import psycopg
 import pytest
 from guarded_trial import CANDIDATE
+from protected_trial import SCRIPT, STOCK, TRIED, by_hand, seen, written
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, ServerUnreachable
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
@@ -25,9 +25,6 @@ from ml_postgres_optimization.target.postgres.actuator import PostgresActuator
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 
-SCRIPT = Path(__file__).with_name("guarded_trial.py")
-STOCK = {"work_mem": "4MB", "jit": "on", "random_page_cost": "4"}
-TRIED = {"work_mem": "16MB", "jit": "off", "random_page_cost": "1.1"}
 PATIENCE_SECONDS = 30
 
 
@@ -83,23 +80,6 @@ def guarded(dsn, directory, **more):
 def change(guard, values=None):
     baseline = guard.catalogue.configuration_of(guard.actuator.settings(guard.catalogue.settings_needed))
     return Change(baseline, baseline.replaced(CANDIDATE if values is None else values))
-
-
-def by_hand(dsn, *statements):
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        for statement in statements:
-            connection.execute(statement)
-
-
-def seen(dsn, *names):
-    """What a fresh session has."""
-    with psycopg.connect(dsn) as connection:
-        return {name: connection.execute("SELECT current_setting(%s)", (name,)).fetchone()[0] for name in names}
-
-
-def written(server):
-    lines = (server.data_directory / "postgresql.auto.conf").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 @contextmanager

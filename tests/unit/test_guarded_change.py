@@ -12,13 +12,14 @@ from ml_postgres_optimization.errors import (
     JournalError,
     PrivilegeMissing,
     ServerUnreachable,
+    TargetError,
     UsageError,
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.safety.constraints import review
 from ml_postgres_optimization.safety.guard import Guard
-from ml_postgres_optimization.safety.journal import Journal, RecordKind, read_journal
+from ml_postgres_optimization.safety.journal import Journal, RecordKind, Terms, decoded, read_journal
 from ml_postgres_optimization.safety.rollback import rollback
 from ml_postgres_optimization.safety.undo import put_back, undo_unfinished
 from ml_postgres_optimization.target.simulated import SimulatedTarget
@@ -305,11 +306,81 @@ def test_blocks_may_alternate_as_often_as_the_trial_wants(guard, server):
         for _ in range(5):
             trial.apply()
             assert server.in_force(*CANDIDATE) == CANDIDATE
-            assert guard.journal.state.trials["t1"].status is RecordKind.APPLIED
+            assert guard.journal.state.trials["t1"].status is RecordKind.VERIFIED
             trial.withdraw()
             assert server.in_force(*STOCK) == STOCK
             assert guard.journal.state.trials["t1"].status is RecordKind.WITHDRAWN
     assert server.counts() == {"write": 15, "restore": 15, "reload": 10}
+
+
+class StandIn:
+    """Somebody who stands by, and remembers for what."""
+
+    def __init__(self, guard):
+        self.guard = guard
+        self.calls = []
+
+    def arm(self, knobs, longest_seconds):
+        records = [trial.status for trial in self.guard.journal.state.trials.values()]
+        self.calls.append(("arm", [(knob.name, knob.new_value) for knob in knobs], records))
+        return Terms(("somebody",), "epoch 1", longest_seconds)
+
+    def ensure(self):
+        self.calls.append(("ensure",))
+
+    def disarm(self):
+        self.calls.append(("disarm", self.guard.journal.state.trials["t1"].status))
+
+
+@pytest.fixture
+def watched(guard):
+    guard._protection, guard._longest_seconds = StandIn(guard), 60.0
+    return guard
+
+
+def test_somebody_stands_by_before_anything_is_written_and_until_all_is_put_back(watched, server):
+    with watched.trial(change(watched), "t1") as trial:
+        ((kind, knobs, records),) = watched._protection.calls
+        assert (kind, dict(knobs), records) == ("arm", CANDIDATE, [RecordKind.INTENT])
+        assert server.counts() == {}
+        trial.apply()
+        assert watched._protection.calls[1:] == [("ensure",)]
+    assert watched._protection.calls[2:] == [("disarm", RecordKind.REVERTED)]
+    armed = [decoded(line) for line in watched.journal.path.read_bytes().splitlines()][1]
+    assert armed.terms == Terms(("somebody",), "epoch 1", 60.0)
+
+
+def test_who_does_not_read_the_journal_is_stood_down_before_it_says_confirmed(watched):
+    with watched.trial(change(watched), "t1") as trial:
+        trial.confirm()
+    assert watched._protection.calls[-1] == ("disarm", RecordKind.VERIFIED)
+    assert watched.journal.state.trials["t1"].status is RecordKind.CONFIRMED
+
+
+def test_where_nobody_stands_by_nothing_is_written(watched, server):
+    def nobody(*_):
+        raise TargetError("No watchdog could be started.", "Let this user start another process.")
+
+    watched._protection.arm = nobody
+    with pytest.raises(TargetError, match="watchdog"), watched.trial(change(watched), "t1"):
+        raise AssertionError("on trial with nobody standing by")
+    assert server.counts() == {}
+    watched._protection.arm = lambda knobs, longest_seconds: Terms(("somebody",), "", longest_seconds)
+    watched._protection.ensure = nobody
+    with pytest.raises(TargetError, match="watchdog"), watched.trial(change(watched), "t2") as trial:
+        trial.apply()
+    assert server.counts() == {}
+    assert not watched.journal.state.unfinished
+
+
+def test_of_trials_inside_of_each_other_the_newest_is_to_be_put_back_first(watched):
+    outer = change(watched, {"work_mem": 8192})
+    with watched.trial(outer, "t1") as first:
+        first.apply()
+        inner = Change(outer.after, outer.after.replaced({"work_mem": 16384}))
+        with watched.trial(inner, "t2"):
+            assert watched._protection.calls[-1][1] == [("work_mem", 16384), ("work_mem", 8192)]
+        assert watched._protection.calls[-1][1] == [("work_mem", 8192)]
 
 
 def test_applying_twice_is_applying_once_and_so_is_withdrawing(guard, server):

@@ -1,5 +1,6 @@
 """The journal of changes on disk."""
 
+import math
 import os
 import resource
 import signal
@@ -12,7 +13,15 @@ from pathlib import Path
 import pytest
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
-from ml_postgres_optimization.safety.journal import Journal, KnobChange, RecordKind, decoded, encoded, read_journal
+from ml_postgres_optimization.safety.journal import (
+    Journal,
+    KnobChange,
+    RecordKind,
+    Terms,
+    decoded,
+    encoded,
+    read_journal,
+)
 from ml_postgres_optimization.telemetry import VirtualClock
 
 KNOBS = (
@@ -68,6 +77,7 @@ def test_a_record_survives_its_line(journal):
     [
         (["intent"], True, False),
         (["intent", "applied"], True, False),
+        (["intent", "armed", "applied", "verified"], True, False),
         (["intent", "applied", "withdrawn", "applied"], True, False),
         (["intent", "applied", "confirmed"], False, True),
         (["intent", "reverted"], False, False),
@@ -90,6 +100,7 @@ def test_a_trial_is_unfinished_until_it_is_confirmed_or_reverted(journal, kinds,
         (["intent", "reverted"], "applied"),
         (["intent", "reverted"], "intent"),
         (["intent"], "reopened"),
+        (["intent"], "verified"),
         (["intent", "confirmed"], "confirmed"),
         (["intent", "confirmed"], "reverted"),
     ],
@@ -101,6 +112,22 @@ def test_what_cannot_follow_is_not_written(journal, before, kind):
     with pytest.raises(ValueError):
         journal.append(RecordKind(kind), "t1")
     assert journal.path.stat().st_size == size
+
+
+@pytest.mark.parametrize("longest_seconds", [5400.0, math.inf])
+def test_the_terms_survive_their_line(journal, longest_seconds):
+    begun(journal, "t1")
+    record = journal.append(RecordKind.ARMED, "t1", terms=Terms(("watchdog",), "2026/17", longest_seconds))
+    assert decoded(encoded(record)[:-1]) == record
+
+
+def test_a_journal_of_the_format_before_is_read(directory, monkeypatch):
+    monkeypatch.setattr("ml_postgres_optimization.safety.journal.records.FORMAT", 1)
+    with Journal(directory) as journal:
+        confirmed(journal, "t1")
+    monkeypatch.undo()
+    with Journal(directory) as journal:
+        assert [trial.intent.trial_id for trial in journal.state.confirmed] == ["t1"]
 
 
 def test_only_we_can_read_it(journal, directory):

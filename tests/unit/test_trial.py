@@ -1,6 +1,7 @@
 """A trial's course, in an arena that is a formula."""
 
 import math
+import pickle
 import random
 import re
 from dataclasses import replace
@@ -574,6 +575,7 @@ def test_side_by_side_the_server_is_left_alone_until_the_candidate_is_to_stay():
         LoadArm(Arm.CANDIDATE, {"work_mem": "8192"}),
         LoadArm(Arm.BASELINE, {"work_mem": "4096"}),
     ]
+    assert b"optimization.trials" not in pickle.dumps(load.arms), "a client process would import the room to read it"
     assert guarded.calls == []
     arena.switch(CANDIDATE)
     assert guarded.calls == ["apply"]

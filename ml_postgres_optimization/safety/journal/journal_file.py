@@ -18,6 +18,7 @@ from ml_postgres_optimization.safety.journal.records import (
     KnobChange,
     Record,
     RecordKind,
+    Terms,
     decoded,
     encoded,
     replayed,
@@ -174,7 +175,7 @@ class Journal:
         knobs: Iterable[KnobChange] = (),
         *,
         foreign: Mapping[str, str] | None = None,
-        by: tuple[str, ...] = (),
+        terms: Terms | None = None,
     ) -> Record:
         """Write a record, and wait until it is on disk.
 
@@ -191,7 +192,7 @@ class Journal:
                 "Start again: the journal is then read and mended, and what is unfinished undone.",
             )
         at = self._clock.now().isoformat()
-        record = Record(kind, trial_id, at, os.getpid(), tuple(knobs), dict(foreign or {}), by)
+        record = Record(kind, trial_id, at, os.getpid(), tuple(knobs), dict(foreign or {}), terms)
         state = self.state.after(record)
         if kind is RecordKind.INTENT and self._size > self._large_bytes and not self.state.unfinished:
             self._begin_anew()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ from typing import Any
 from ml_postgres_optimization.knobs.knob import KnobValue
 
 FORMAT = 2
-# Of format 1, all of whose records are of format 2 too, which has one kind more.
+# All records of format 1 are of format 2 too, which has two kinds more.
 _READABLE = (1, FORMAT)
 _LENGTH_DIGITS = 8
 _CHECKSUM_DIGITS = 8
@@ -25,6 +26,7 @@ class RecordKind(StrEnum):
     INTENT = "intent"
     ARMED = "armed"
     APPLIED = "applied"
+    VERIFIED = "verified"
     WITHDRAWN = "withdrawn"
     CONFIRMED = "confirmed"
     REVERTED = "reverted"
@@ -32,10 +34,13 @@ class RecordKind(StrEnum):
 
 
 # What may come after what. Only a confirmed trial can be reopened, by a rollback.
-_OPEN = frozenset({RecordKind.INTENT, RecordKind.ARMED, RecordKind.APPLIED, RecordKind.WITHDRAWN})
+_OPEN = frozenset(
+    {RecordKind.INTENT, RecordKind.ARMED, RecordKind.APPLIED, RecordKind.VERIFIED, RecordKind.WITHDRAWN}
+)
 _FOLLOWS: Mapping[RecordKind, frozenset[RecordKind]] = {
     RecordKind.ARMED: _OPEN,
     RecordKind.APPLIED: _OPEN,
+    RecordKind.VERIFIED: frozenset({RecordKind.APPLIED}),
     RecordKind.WITHDRAWN: _OPEN,
     RecordKind.CONFIRMED: _OPEN,
     RecordKind.REVERTED: _OPEN | {RecordKind.REOPENED},
@@ -63,6 +68,25 @@ class KnobChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Under what a trial is held.
+
+    Parameters
+    ----------
+    by : tuple of str
+        Who stands by.
+    epoch : str
+        The session that alone may change settings; a later one has a later start.
+    longest_seconds : float
+        After so long from now on it is put back.
+    """
+
+    by: tuple[str, ...]
+    epoch: str
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One line of the journal.
 
@@ -78,8 +102,8 @@ class Record:
         Of an intent; empty otherwise.
     foreign : mapping of str to str
         Knobs that somebody else changed meanwhile, and that were left alone → what they say now.
-    by : tuple of str
-        Who stands by, once armed.
+    terms : Terms or None
+        Once armed.
     """
 
     kind: RecordKind
@@ -88,7 +112,7 @@ class Record:
     pid: int
     knobs: tuple[KnobChange, ...] = ()
     foreign: Mapping[str, str] = field(default_factory=dict)
-    by: tuple[str, ...] = ()
+    terms: Terms | None = None
 
 
 def encoded(record: Record) -> bytes:
@@ -107,8 +131,9 @@ def encoded(record: Record) -> bytes:
         ]
     if record.foreign:
         content["foreign"] = dict(record.foreign)
-    if record.by:
-        content["by"] = list(record.by)
+    if terms := record.terms:
+        longest = terms.longest_seconds if math.isfinite(terms.longest_seconds) else None
+        content["terms"] = {"by": list(terms.by), "epoch": terms.epoch, "longest_seconds": longest}
     body = json.dumps(content, separators=(",", ":")).encode()
     return b"%08d %08x %s\n" % (len(body), zlib.crc32(body), body)
 
@@ -131,8 +156,13 @@ def decoded(line: bytes) -> Record:
         KnobChange(knob["name"], knob["old_written"], knob["old"], knob["new"]) for knob in content.get("knobs", ())
     )
     kind = RecordKind(content["kind"])
-    foreign, by = content.get("foreign", {}), tuple(content.get("by", ()))
-    return Record(kind, content["trial"], content["at"], content["pid"], knobs, foreign, by)
+    foreign, terms = content.get("foreign", {}), content.get("terms")
+    return Record(kind, content["trial"], content["at"], content["pid"], knobs, foreign, terms and _terms(terms))
+
+
+def _terms(content: Mapping[str, Any]) -> Terms:
+    longest = content["longest_seconds"]
+    return Terms(tuple(content["by"]), content["epoch"], math.inf if longest is None else longest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Self
 
 from ml_postgres_optimization.errors import GenesisError, TargetError
 from ml_postgres_optimization.knobs.rendering import written_text
-from ml_postgres_optimization.safety.journal import KnobChange
+from ml_postgres_optimization.safety.journal import KnobChange, Terms
 from ml_postgres_optimization.safety.protection.messages import Duty, Orders
 from ml_postgres_optimization.safety.protection.watchdog import Watchdog
 from ml_postgres_optimization.target.postgres.connection import LastingConnection
@@ -74,7 +74,7 @@ class Lease:
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self.without_guard: GenesisError | None = None
 
-    def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> tuple[str, ...]:
+    def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> Terms:
         """Have them stand by for these changes, in place of those before, and return who does.
 
         Parameters
@@ -93,7 +93,7 @@ class Lease:
         self._longest_seconds = longest_seconds
         return self.ensure(anew=True)
 
-    def ensure(self, *, anew: bool = False) -> tuple[str, ...]:
+    def ensure(self, *, anew: bool = False) -> Terms:
         """See that they stand by, in the place of whom was lost put another, and return who does.
 
         Raises
@@ -105,7 +105,8 @@ class Lease:
         is_new_session, self._backend = backend != self._backend, backend
         self._ensure_watchdog(backend, anew=anew or is_new_session)
         self._ensure_guard(backend, anew=anew or is_new_session)
-        return (WATCHDOG, GUARD) if self._guard else (WATCHDOG,)
+        by = (WATCHDOG, GUARD) if self._guard else (WATCHDOG,)
+        return Terms(by, f"{backend.started_at}/{backend.pid}", self._longest_seconds)
 
     def disarm(self) -> None:
         """Have them stand by for nothing."""

@@ -162,8 +162,9 @@ class ServerArena:
         if self._load is None:
             raise ValueError("the sessions are not ours to divide")
         self._arms = {arm: configuration.id for arm, configuration in arms}
+        # plain names: to read an enumeration of ours, a client process would import this whole room, for a second
         self._load.divide(
-            [LoadArm(arm, self._guarded.session_settings(configuration)) for arm, configuration in arms]
+            [LoadArm(arm.value, self._guarded.session_settings(configuration)) for arm, configuration in arms]
         )
 
     def settle(self, seconds: float) -> None:
