@@ -73,6 +73,7 @@ class Session:
     _resources: ExitStack = field(default_factory=ExitStack)
     _lock: OptimizerLock | None = None
     _lease: Lease | None = None
+    _journal: Journal | None = None
     _repository: Repository | None = None
 
     @property
@@ -126,9 +127,10 @@ class Session:
         lock = optimizer_lock(self.target.changing)
         with (
             lock as self._lock,
-            Journal(self.home.of_server(self.server)) as journal,
+            Journal(self.home.of_server(self.server)) as self._journal,
             Lease(self.target.changing, self._duty, self._guard_session) as self._lease,
         ):
+            journal = self._journal
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
                 self.reporter.say(str(undone))
                 self.log.warning("undone", what=str(undone))
@@ -143,6 +145,11 @@ class Session:
             If another optimiser was faster.
         """
         return self._lock.over_a_restart() if self._lock is not None else nullcontext()
+
+    @property
+    def journal(self) -> Journal | None:
+        """The journal that `sole_optimizer` has open, or had."""
+        return self._journal
 
     @property
     def lease(self) -> Lease | None:

@@ -14,7 +14,7 @@ from ml_postgres_optimization.target.embedded import all_binaries
 ROOT = Path(__file__).resolve().parents[2]
 SHORTEST = {
     "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
-    "faults": ("--runs", "2"),
+    "faults": ("--kill", "2", "--stop", "1", "--network", "1", "--human", "1"),
     "footprint": ("--hours", "0.002"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "monitoring_cost": ("--pairs", "1"),

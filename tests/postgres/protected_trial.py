@@ -83,10 +83,13 @@ def protected_trial(dsn, directory, moment, lease_seconds):
         process.communicate()
 
 
-def comes_back(server, within_seconds):
-    """Wait until fresh sessions and the file are as before the trial; return how long it took."""
+def comes_back(server, within_seconds, wanted=None):
+    """Wait until fresh sessions and the file are as before the trial; return how long it took.
+
+    Where somebody has changed something meanwhile, `wanted` says what sessions shall have.
+    """
     began = time.monotonic()
-    while seen(server.dsn, *STOCK) != STOCK or written(server):
+    while seen(server.dsn, *STOCK) != (wanted or STOCK) or (wanted is None and written(server)):
         assert time.monotonic() < began + within_seconds, (seen(server.dsn, *STOCK), written(server))
         time.sleep(0.02)
     return time.monotonic() - began

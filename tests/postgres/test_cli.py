@@ -243,6 +243,8 @@ class TestStopped:
         yield
         signal.signal(signal.SIGHUP, before)
 
+    MIRRORED = "SELECT entry ->> 'kind' FROM genesis.journal ORDER BY number"
+
     def optimize(self, tuned):
         return tuned("optimize", "--simulate", "--duration", "0.03", "--scale", "0.02", "--level", "BASIC")
 
@@ -310,6 +312,11 @@ class TestStopped:
         self.optimize(tuned).is_refused(4, "The lock of the one optimiser is lost")
         assert ended == [(True,)]
         assert written_settings(own_server.dsn) == before
+        mirrored = [kind for (kind,) in rows(own_server.dsn, self.MIRRORED)]
+        assert mirrored[:4] == ["intent", "armed", "applied", "verified"]
+        assert mirrored[-1] == "reverted"
+        tuned("optimize", "--simulate", "--duration", "0.003", "--scale", "0.02", "--level", "BASIC")
+        assert [kind for (kind,) in rows(own_server.dsn, self.MIRRORED)][: len(mirrored)] == mirrored, "none twice"
 
     def test_a_repository_that_refuses_takes_no_more_sessions(self, tuned, own_server, monkeypatch):
         by_hand(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from cutting_proxy import CuttingProxy
 from protected_trial import STOCK, TRIED, by_hand, comes_back, is_gone, protected_trial, seen, until, written
 from test_guard import guarded
 
@@ -106,6 +107,23 @@ def test_who_stands_by_and_is_lost_is_replaced_and_the_trial_goes_on(
         assert trial.go_on() == ""
         assert trial.process.returncode == 0
         comes_back(watched_server, 0.5)
+    assert not read_journal(directory).unfinished
+
+
+@pytest.mark.parametrize("fault", ["cut", "fall_silent"])
+def test_a_line_that_is_cut_is_a_tuner_that_is_silent(dsn, directory, watched_server, binaries, fault):
+    """From outside nothing can be done then; the session inside of the server needs no line."""
+    if not binaries.has_library("dblink"):
+        pytest.skip("these binaries come without dblink")
+    with (
+        CuttingProxy(dsn) as line,
+        protected_trial(f"{dsn} host=127.0.0.1 port={line.port}", directory, "applied", LEASE_SECONDS) as trial,
+    ):
+        getattr(line, fault)()
+        comes_back(watched_server, LEASE_SECONDS + 1)
+        line.heal()
+        trial.go_on()
+        assert (seen(dsn, *STOCK), written(watched_server)) == (STOCK, [])
     assert not read_journal(directory).unfinished
 
 

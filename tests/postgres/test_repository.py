@@ -318,12 +318,15 @@ def test_statement_texts_are_kept_once_and_join_the_windows(repository, session)
 
 
 def test_the_journal_is_mirrored_in_order(repository):
-    entries = [
-        JournalEntry(START - timedelta(hours=number), "7001", {"kind": "intent", "n": number}) for number in (1, 2)
+    first, *more = [
+        JournalEntry(START - timedelta(hours=number), {"kind": "intent", "n": number}) for number in (1, 2, 3)
     ]
-    for entry in (*entries, JournalEntry(START, "7002", {})):
-        repository.add_journal_entry(entry)
-    assert repository.journal("7001") == entries
+    repository.mirror_journal("7001", [first])
+    repository.mirror_journal("7002", [first])
+    repository.mirror_journal("7001", [first, *more])
+    repository.mirror_journal("7001", [])
+    assert repository.journal("7001") == [first, *more], "none twice"
+    assert repository.journal("7002") == [first]
 
 
 def test_without_the_schema_every_method_says_so(owner):
@@ -342,7 +345,7 @@ def test_without_the_schema_every_method_says_so(owner):
             repository.prediction_scores,
             lambda: repository.add_statement_texts({1: "x"}),
             repository.statement_texts,
-            lambda: repository.add_journal_entry(JournalEntry(START, "x", {})),
+            lambda: repository.mirror_journal("x", [JournalEntry(START, {})]),
             lambda: repository.journal("x"),
         ):
             with pytest.raises(SchemaMissing, match="genesis-pg setup"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
-from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
+from ml_postgres_optimization.safety.journal import content_of
+from ml_postgres_optimization.target.postgres.repository import JournalEntry, PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
 from ml_postgres_optimization.telemetry.export import WindowRows, write_csv
 
@@ -65,6 +67,7 @@ class Observer:
             skipped=window.skipped_total,
         )
         self.keep(lambda repository: repository.add(window))
+        self.mirror_journal()
         self._learn_texts(window)
         if window.configuration_id in self._configurations:
             for prediction in self._forecaster.predictions(window, self._configurations[window.configuration_id]):
@@ -90,6 +93,17 @@ class Observer:
             self._give_up()
         self._flush()
 
+    def mirror_journal(self) -> None:
+        """Show in the repository what the journal on disk says, as far as it is not there yet."""
+        journal = self._session.journal
+        if journal is None or not journal.unmirrored:
+            return
+        entries = [
+            JournalEntry(datetime.fromisoformat(record.at), content_of(record)) for record in journal.unmirrored
+        ]
+        journal.unmirrored.clear()
+        self.keep(lambda repository: repository.mirror_journal(self._session.server, entries))
+
     def prediction_scores(self) -> list[PredictionScore]:
         """Score the predictions whose window has come, and return how good they were."""
         scores: list[PredictionScore] = []
@@ -112,6 +126,7 @@ class Observer:
 
     def write_csv(self) -> Path | None:
         """Write all windows to the log folder and return the file; None where there were none, or no room."""
+        self.mirror_journal()
         self._flush()
         if lost := len(self._unstored) + self._given_up_total:
             self._session.reporter.say(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ _OLD_FILE = "journal.1"
 _NEW_FILE = "journal.new"
 _LOCK_FILE = "journal.lock"
 _LARGE_BYTES = 1 << 20
+_MOST_UNMIRRORED = 20_000
 _OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,11 +41,14 @@ class Contents:
 
     Parameters
     ----------
+    records : tuple of Record
     state : JournalState
+        What they add up to.
     whole_bytes : int
         Length of the part that consists of whole records; what comes after it was being written in a crash.
     """
 
+    records: tuple[Record, ...]
     state: JournalState
     whole_bytes: int
 
@@ -67,7 +72,7 @@ def read_contents(data: bytes) -> Contents:
         except (ValueError, LookupError, TypeError) as error:
             raise ValueError(f"damaged at byte {position}: {error}") from error
         position = end + 1
-    return Contents(replayed(records), position)
+    return Contents(tuple(records), replayed(records), position)
 
 
 def _was_never_written(line: bytes) -> bool:
@@ -138,6 +143,9 @@ class Journal:
     state : JournalState
     notice : str or None
         What was wrong with the file and has been mended when it was opened.
+    unmirrored : deque of Record
+        Those that were there and those that have been written since, until somebody takes them out to show them
+        elsewhere; the latest some thousand.
 
     Raises
     ------
@@ -155,6 +163,7 @@ class Journal:
         self._large_bytes = large_bytes
         self._is_broken = False
         self.notice: str | None = None
+        self.unmirrored: deque[Record] = deque(maxlen=_MOST_UNMIRRORED)
         _make_private(directory)
         self._lock = _locked(directory / _LOCK_FILE)
         try:
@@ -199,6 +208,7 @@ class Journal:
             state = self.state.after(record)
         self._write(encoded(record))
         self.state = state
+        self.unmirrored.append(record)
         return record
 
     def close(self) -> None:
@@ -221,6 +231,7 @@ class Journal:
                 data = _all_of(file)
                 contents = _contents(self.path, data)
                 self._cut_tail(file, data, contents.whole_bytes)
+                self.unmirrored.extend(contents.records)
                 os.fsync(file)
                 _sync_directory(self._directory)
             except BaseException:

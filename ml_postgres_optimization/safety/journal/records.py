@@ -115,8 +115,8 @@ class Record:
     terms: Terms | None = None
 
 
-def encoded(record: Record) -> bytes:
-    """Return the line of `record`: its length, its CRC-32 and the JSON itself, ended by a newline."""
+def content_of(record: Record) -> dict[str, Any]:
+    """Return a record as JSON has it."""
     content: dict[str, Any] = {
         "format": FORMAT,
         "kind": record.kind,
@@ -134,7 +134,12 @@ def encoded(record: Record) -> bytes:
     if terms := record.terms:
         longest = terms.longest_seconds if math.isfinite(terms.longest_seconds) else None
         content["terms"] = {"by": list(terms.by), "epoch": terms.epoch, "longest_seconds": longest}
-    body = json.dumps(content, separators=(",", ":")).encode()
+    return content
+
+
+def encoded(record: Record) -> bytes:
+    """Return the line of `record`: its length, its CRC-32 and the JSON itself, ended by a newline."""
+    body = json.dumps(content_of(record), separators=(",", ":")).encode()
     return b"%08d %08x %s\n" % (len(body), zlib.crc32(body), body)
 
 

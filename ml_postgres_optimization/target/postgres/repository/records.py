@@ -155,12 +155,9 @@ class JournalEntry:
     Parameters
     ----------
     at : datetime
-    server : str
-        System identifier of the tuned server.
     entry : mapping
         Whatever the journal holds, as JSON.
     """
 
     at: datetime
-    server: str
     entry: Mapping[str, object]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import date, datetime
@@ -188,15 +188,19 @@ class Repository:
         rows = self._rows("known_statements", {}, "read the texts of statements")
         return {row["queryid"]: row["statement"] for row in rows}
 
-    def add_journal_entry(self, entry: JournalEntry) -> None:
-        """Mirror a record of the journal on disk."""
-        parameters = {"at": entry.at, "server": entry.server, "entry": Jsonb(dict(entry.entry))}
-        self._execute("add_journal_entry", parameters, "mirror the journal")
+    def mirror_journal(self, server: str, entries: Sequence[JournalEntry]) -> None:
+        """Mirror records of a server's journal on disk; those that are there already are not added again."""
+        parameters = {
+            "server": server,
+            "ats": [entry.at for entry in entries],
+            "entries": [Jsonb(dict(entry.entry)) for entry in entries],
+        }
+        self._execute("mirror_journal", parameters, "mirror the journal")
 
     def journal(self, server: str) -> list[JournalEntry]:
         """Return what was mirrored for a server, in the order in which it was."""
         rows = self._rows("journal", {"server": server}, "read the journal's mirror")
-        return [JournalEntry(in_utc(row["at"]), row["server"], row["entry"]) for row in rows]
+        return [JournalEntry(in_utc(row["at"]), row["entry"]) for row in rows]
 
     def _maintain(self, day: date) -> None:
         """Have partitions made and dropped, once for every day that comes; again while somebody is in the way."""

@@ -1,1 +1,1 @@
-SELECT at, server, entry FROM genesis.journal WHERE server = %(server)s ORDER BY number
+SELECT at, entry FROM genesis.journal WHERE server = %(server)s ORDER BY number

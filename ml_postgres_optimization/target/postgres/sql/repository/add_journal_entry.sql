@@ -1,1 +1,0 @@
-INSERT INTO genesis.journal (at, server, entry) VALUES (%(at)s, %(server)s, %(entry)s)
