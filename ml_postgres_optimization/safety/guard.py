@@ -42,8 +42,23 @@ class Protection(Protocol):
             If nobody does.
         """
 
+    def let_restart(self) -> None:
+        """Know that a restart of the server comes that is no failure, until `ensure`.
+
+        Raises
+        ------
+        TargetError
+            If somebody who would take it for one cannot be told.
+        """
+
     def disarm(self) -> None:
-        """Have them stand by for nothing."""
+        """Have them stand by for nothing.
+
+        Raises
+        ------
+        TargetError
+            If somebody cannot be told so.
+        """
 
 
 class Guard:
@@ -105,6 +120,7 @@ class Guard:
         self._protection = protection
         self._longest_seconds = longest_seconds
         self._open: dict[str, tuple[KnobChange, ...]] = {}
+        self._has_left = False
 
     def circumstances(self, configuration: Iterable[str] = ()) -> Circumstances:
         """Read what a review needs; then many configurations can be reviewed by `constraints.review` at no cost.
@@ -182,10 +198,10 @@ class Guard:
         AlreadyRunning
             If another optimiser has the lock by now.
         """
+        if self._protection is not None:
+            self._protection.let_restart()
         with self._over_a_restart():
             self.actuator.restart(rescue)
-        if self._open:
-            self.require_protection()
 
     def opened(self, trial_id: str, knobs: tuple[KnobChange, ...]) -> Terms | None:
         """Know a trial of ours as open, so that others may be opened inside of it; return under what it is held.
@@ -203,6 +219,11 @@ class Guard:
         if self._open.pop(trial_id, None) is not None:
             self._arm()
 
+    def left(self, trial_id: str) -> None:
+        """Know that it could not be put back: from now on whoever stands by goes on standing by for all of it."""
+        self._open.pop(trial_id, None)
+        self._has_left = True
+
     def require_protection(self) -> None:
         """See that somebody stands by, where somebody should.
 
@@ -215,7 +236,7 @@ class Guard:
 
     def _arm(self) -> Terms | None:
         """Have the protection stand by for all that is open, to be put back the newest first."""
-        if self._protection is None:
+        if self._protection is None or self._has_left:
             return None
         knobs = [knob for opened in reversed(self._open.values()) for knob in opened]
         if not knobs:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Protocol, Self
 
-from ml_postgres_optimization.errors import ForeignChange, GenesisError
+from ml_postgres_optimization.errors import AlreadyRunning, ForeignChange, GenesisError, TargetError
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import written_text
@@ -31,6 +32,9 @@ class Guarding(Protocol):
 
     def closed(self, trial_id: str) -> None:
         """Know it as closed."""
+
+    def left(self, trial_id: str) -> None:
+        """Know that it could not be put back."""
 
     def require_sole(self) -> None:
         """Refuse to go on where another optimiser may be at work."""
@@ -89,12 +93,14 @@ class GuardedChange:
                 self._put_back()
                 self._journal(RecordKind.REVERTED, foreign=self.foreign_changes)
                 self._is_open = False
+                # not before: whoever stands by goes on standing by for what could not be put back
+                with suppress(TargetError):  # whoever cannot be told finds nothing left to do
+                    self._guard.closed(self._trial_id)
             except GenesisError as failure:
+                self._guard.left(self._trial_id)
                 if error is None:
                     raise
                 error.add_note(f"Trial {self._trial_id} stays unfinished, and the next start undoes it: {failure}")
-            finally:
-                self._guard.closed(self._trial_id)
 
     def apply(self) -> None:
         """Put the candidate in force and see that a fresh session has it; all of it or, on any failure, nothing.
@@ -157,9 +163,13 @@ class GuardedChange:
         ChangeRefused, TargetError
             If it does not start, though it did before; the candidate is taken back then (`Actuator.restart`).
         """
+        self._guard.require_sole()
         with deferred_signals():
             try:
                 self._guard.restart(self._old if self._is_applied else {})
+                self._guard.require_protection()
+                if self._is_applied:
+                    self._verify()
             except BaseException as failure:
                 if self._is_applied:
                     self._after(failure)
@@ -180,6 +190,12 @@ class GuardedChange:
             # before the journal says so: whoever stands by inside of the server does not read it
             self._guard.closed(self._trial_id)
             self._journal(RecordKind.CONFIRMED, foreign=self.foreign_changes)
+            try:
+                self._guard.require_sole()
+            except AlreadyRunning:
+                # somebody may have put it back before the journal said confirmed
+                self._journal(RecordKind.REOPENED)
+                raise
             self._is_open = False
 
     def _write(self) -> None:
@@ -187,7 +203,9 @@ class GuardedChange:
         for knob in self._knobs:
             self._guard.actuator.write(knob.name, knob.new_value)
         if self._needs_restart:
+            self._guard.require_sole()
             self._guard.restart(self._old)
+            self._guard.require_protection()
         elif self._knobs:
             self._guard.actuator.reload()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.knob import Setting
@@ -128,11 +129,13 @@ def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...], restart: Resta
         setting = live.get(knob.name)
         if is_as_before(knob, setting):
             continue
-        if is_ours(knob, setting):
-            actuator.restore(knob.name, knob.old_written)
-            restored[knob.name] = _text(knob.old_written)
-        else:
+        if not is_ours(knob, setting):
             foreign[knob.name] = says(setting)
+        elif actuator.restore(knob.name, knob.old_written, only_if=partial(is_ours, knob)):
+            restored[knob.name] = _text(knob.old_written)
+        # somebody else's since that look, or put back by somebody else
+        elif not is_as_before(knob, now := actuator.settings([knob.name]).get(knob.name)):
+            foreign[knob.name] = says(now)
     stale = in_force - foreign.keys()
     if restart is not None and any(needs_restart(live[name]) for name in stale):
         restart({})

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.telemetry import Collector, MemoryReading
+
+Condition = Callable[[Setting | None], bool]
+
+
+def always(_setting: Setting | None) -> bool:
+    """Ask for nothing."""
+    return True
 
 
 class Actuator(Protocol):
@@ -39,8 +46,11 @@ class Actuator(Protocol):
             If the role may not set it.
         """
 
-    def restore(self, name: str, written_value: str | None) -> None:
-        """Put back what ``postgresql.auto.conf`` said: the text as it stood there, or nothing (RESET)."""
+    def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
+        """Put back what ``postgresql.auto.conf`` said: the text as it stood there, or nothing (RESET).
+
+        Only where `only_if` holds of the setting at that very moment; return whether it was done.
+        """
 
     def reload(self) -> None:
         """Make written values take effect, and wait until a fresh session sees that they did."""

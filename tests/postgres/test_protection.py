@@ -155,6 +155,24 @@ def test_a_server_that_crashes_together_with_the_tuner_comes_back_as_it_was(
     assert not read_journal(directory).unfinished
 
 
+def test_a_tuner_that_ends_while_the_server_is_down_leaves_it_to_the_watchdog(
+    binaries, session_folder, tmp_path, directory
+):
+    """As where a candidate takes too much memory, and PostgreSQL is killed for it."""
+    with (
+        EmbeddedServer.start(
+            tmp_path / "crashing", binaries=binaries, system_state=session_folder / "system"
+        ) as server,
+        protected_trial(server.dsn, directory, "applied", LEASE_SECONDS) as trial,
+    ):
+        server.kill()
+        assert json.loads(trial.go_on())["error"] == "ServerUnreachable"
+        server.restart()
+        comes_back(server, LEASE_SECONDS + 1)
+        until(lambda: is_gone(trial.watchdog))
+    assert not read_journal(directory).unfinished
+
+
 def test_at_an_orderly_end_nobody_is_left(dsn, directory, watched_server):
     with protected_trial(dsn, directory, "applied", LEASE_SECONDS) as trial:
         trial.go_on()

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ml_postgres_optimization.errors import (
+    AlreadyRunning,
     ChangeRefused,
     JournalError,
     PrivilegeMissing,
@@ -56,10 +57,10 @@ class Witness:
         self._note("write", name)
         self.target.write(name, value)
 
-    def restore(self, name, written_value):
+    def restore(self, name, written_value, *, only_if):
         self._pass("restore", name)
         self._note("restore", name)
-        self.target.restore(name, written_value)
+        return self.target.restore(name, written_value, only_if=only_if)
 
     def reload(self):
         self._pass("reload")
@@ -328,6 +329,9 @@ class StandIn:
     def ensure(self):
         self.calls.append(("ensure",))
 
+    def let_restart(self):
+        self.calls.append(("let restart",))
+
     def disarm(self):
         self.calls.append(("disarm", self.guard.journal.state.trials["t1"].status))
 
@@ -355,6 +359,39 @@ def test_who_does_not_read_the_journal_is_stood_down_before_it_says_confirmed(wa
         trial.confirm()
     assert watched._protection.calls[-1] == ("disarm", RecordKind.VERIFIED)
     assert watched.journal.state.trials["t1"].status is RecordKind.CONFIRMED
+
+
+def test_what_was_undone_before_the_journal_said_confirmed_is_not_confirmed(watched, server):
+    """A tuner that was stopped in between: others have ended its session, and put everything back."""
+    watched._is_sole = lambda: watched.journal.state.trials["t1"].status is not RecordKind.CONFIRMED
+    with pytest.raises(AlreadyRunning), watched.trial(change(watched), "t1") as trial:
+        trial.confirm()
+    assert server.in_force(*STOCK) == STOCK
+    assert watched.journal.state.trials["t1"].status is RecordKind.REVERTED
+
+
+def test_who_stands_by_goes_on_where_nothing_could_be_put_back(watched, server):
+    with pytest.raises(ServerUnreachable), watched.trial(change(watched), "t1") as trial:
+        trial.apply()
+        server.is_away = True
+        trial.withdraw()
+    assert "disarm" not in {call[0] for call in watched._protection.calls}
+    assert watched.journal.state.unfinished
+
+
+def test_somebody_else_s_change_in_the_last_moment_survives_too(guard, server):
+    """Between the look at all settings and the write of one."""
+    with guard.trial(change(guard), "t1") as trial:
+        trial.apply()
+        restore = server.restore
+
+        def interrupted(name, written_value, *, only_if):
+            if name == "work_mem":
+                server.target.write(name, 32768)
+            return restore(name, written_value, only_if=only_if)
+
+        server.restore = interrupted
+    assert trial.foreign_changes == {"work_mem": "32768"}
 
 
 def test_where_nobody_stands_by_nothing_is_written(watched, server):
@@ -528,9 +565,9 @@ def test_whatever_ends_the_trial_everything_is_put_back(guard, server, journal, 
 def test_a_second_ctrl_c_does_not_break_the_putting_back(guard, server, monkeypatch):
     restore = server.restore
 
-    def interrupted(name, written_value):
+    def interrupted(name, written_value, *, only_if):
         signal.raise_signal(signal.SIGINT)
-        restore(name, written_value)
+        return restore(name, written_value, only_if=only_if)
 
     monkeypatch.setattr(server, "restore", interrupted)
     with pytest.raises(KeyboardInterrupt), guard.trial(change(guard), "t1") as trial:
@@ -615,9 +652,9 @@ def test_ctrl_c_waits_until_the_undoing_is_over(guard, server, journal, monkeypa
     server.is_away = False
     restore = server.restore
 
-    def interrupted(name, written_value):
+    def interrupted(name, written_value, *, only_if):
         signal.raise_signal(signal.SIGINT)
-        restore(name, written_value)
+        return restore(name, written_value, only_if=only_if)
 
     monkeypatch.setattr(server, "restore", interrupted)
     with pytest.raises(KeyboardInterrupt):

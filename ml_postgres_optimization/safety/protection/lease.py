@@ -9,19 +9,21 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from ml_postgres_optimization.errors import GenesisError, TargetError
+from ml_postgres_optimization.errors import GenesisError, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.journal import KnobChange, Terms
 from ml_postgres_optimization.safety.protection.messages import Duty, Orders
 from ml_postgres_optimization.safety.protection.watchdog import Watchdog
 from ml_postgres_optimization.target.postgres.connection import LastingConnection
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession, Reversal
-from ml_postgres_optimization.target.postgres.lock import Backend, backend_of
+from ml_postgres_optimization.target.postgres.lock import Backend, backend_of, end_session
+from ml_postgres_optimization.telemetry import SystemClock
 
 LEASE_SECONDS = 10.0
 """How long those who stand by wait for a sign of life before they act."""
 
 _BEATS_PER_LEASE = 5
+_CLOCK = SystemClock()
 WATCHDOG, GUARD = "watchdog", "guard session"
 
 
@@ -119,6 +121,10 @@ class Lease:
             except TargetError:
                 self._drop_guard()
 
+    def let_restart(self) -> None:
+        """Send the guard session home, which would take a restart for our end; the watchdog stays."""
+        self._drop_guard()
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self
@@ -128,9 +134,20 @@ class Lease:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        self._drop_guard()
+        if self._reversals:
+            self._abandon()
+            return
+        with suppress(GenesisError):
+            self._drop_guard()
         if self._watchdog:
             self._watchdog.stand_down()
+
+    def _abandon(self) -> None:
+        """Leave those who stand by to what we could not put back: for them we are gone from now on."""
+        if self._guard:
+            self._guard.leave()
+        if self._watchdog:
+            self._watchdog.leave()
 
     def _ensure_watchdog(self, backend: Backend, *, anew: bool) -> None:
         watchdog = self._watchdog
@@ -151,8 +168,11 @@ class Lease:
         if self._guard is None and self.without_guard is None:
             try:
                 self._guard = self._open_guard()
-            except GenesisError as reason:
+            except PrivilegeMissing as reason:
                 self.without_guard = reason
+            except GenesisError:
+                # no free connection, for one: another time perhaps
+                return
             else:
                 self._arm_guard(self._guard, backend)
 
@@ -165,13 +185,22 @@ class Lease:
             self._drop_guard()
 
     def _drop_guard(self) -> None:
+        """Close the guard session, and see that it is gone: it does not notice by itself that we have left it.
+
+        Raises
+        ------
+        TargetError
+            If that cannot be seen.
+        """
         guard, self._guard = self._guard, None
         if guard is not None:
-            with suppress(GenesisError):
-                guard.close()
+            guard.close()
+            doing = "see that the guard session is gone"
+            self._session.run_bound(lambda connection: end_session(connection, guard.backend, _CLOCK), doing)
 
     def _beat(self) -> None:
         while not self._is_over.wait(self._lease_seconds / _BEATS_PER_LEASE):
-            self._session.beat()
+            # the line to the server may hang, which is no reason for the watchdog to hear nothing
             if watchdog := self._watchdog:
                 watchdog.beat()
+            self._session.beat()

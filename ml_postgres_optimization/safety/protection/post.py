@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 import os
 import select
+import signal
 import sys
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from ml_postgres_optimization.errors import AlreadyRunning, GenesisError
+from ml_postgres_optimization.errors import AlreadyRunning
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.protection.messages import READY, STAND_DOWN, Duty, Orders
 from ml_postgres_optimization.safety.undo import put_back, undo_unfinished
@@ -30,6 +31,7 @@ from ml_postgres_optimization.telemetry import Clock, SystemClock
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 1.0
 _GIVE_UP_SECONDS = 24 * 3600.0
 _LOCK_PATIENCE_SECONDS = 5.0
+_JOURNAL_PATIENCE_SECONDS = 0.5
 
 
 class Ending(StrEnum):
@@ -101,35 +103,46 @@ def stand_in(duty: Duty, *, clock: Clock) -> str:
     """Put back what is on trial, as soon as the server can be reached, and say what was done.
 
     The session of the one that was watched is ended first, so that nothing more comes from it, and the lock of the
-    one optimiser is taken; where another run has it, that run has put everything back.
+    one optimiser is taken. Where somebody else has that, it is waited for: until the journal says that nothing of it
+    is unfinished any more.
     """
     give_up_seconds = clock.monotonic_seconds() + _GIVE_UP_SECONDS
     pause_seconds = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return _put_back(duty, clock)
-        except AlreadyRunning as taken:
-            return f"another run of ours has taken over: {taken.what}"
-        except GenesisError as failure:
+        except Exception as failure:  # whatever it is: nobody else may be there to put it back
             if clock.monotonic_seconds() > give_up_seconds:
-                return f"given up after a day, the next start of ours puts it back: {failure.what}"
+                return f"given up after a day, the next start of ours puts it back: {failure}"
         clock.sleep(pause_seconds)
         pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
 
 
 def _put_back(duty: Duty, clock: Clock) -> str:
     if not read_journal(duty.state_directory).unfinished:
-        return "nothing is on trial"
+        return "nothing is on trial any more"
     settings = ConnectionSettings(duty.connection, "the watchdog's duty")
     with ExitStack() as resources:
         target = resources.enter_context(PostgresTarget.open(settings, restarter=_restarter(duty, resources)))
         target.changing.run(lambda connection: end_session(connection, duty.backend, clock), "end a session")
         resources.enter_context(optimizer_lock(target.changing, patience_seconds=_LOCK_PATIENCE_SECONDS, clock=clock))
         try:
-            journal = resources.enter_context(Journal(duty.state_directory))
+            journal = resources.enter_context(_journal(duty.state_directory, clock))
         except AlreadyRunning:
             return _put_back_beside(target, duty.state_directory)
         return " ".join(str(undone) for undone in undo_unfinished(target, journal, capabilities=target.capabilities))
+
+
+def _journal(directory: Path, clock: Clock) -> Journal:
+    """Open the journal; a process that is about to end may hold it for a moment yet."""
+    end_seconds = clock.monotonic_seconds() + _JOURNAL_PATIENCE_SECONDS
+    while True:
+        try:
+            return Journal(directory)
+        except AlreadyRunning:
+            if clock.monotonic_seconds() > end_seconds:
+                raise
+        clock.sleep(_FIRST_PAUSE_SECONDS)
 
 
 def _put_back_beside(target: PostgresTarget, directory: Path) -> str:
@@ -159,6 +172,9 @@ def _restarter(duty: Duty, resources: ExitStack) -> MakeRestarter | None:
 
 def main() -> None:
     """Stand by, and say so on standard output, until the end of the process that began this one."""
+    for ends_others in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # it ends when it is sent home, or its work is done: a service that is stopped ends all of its processes
+        signal.signal(ends_others, signal.SIG_IGN)
     stream, clock = sys.stdin.fileno(), SystemClock()
     parent = os.getppid()
     line = b""

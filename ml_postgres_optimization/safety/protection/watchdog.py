@@ -79,18 +79,25 @@ class Watchdog:
         """Tell it what has changed."""
         self._send(orders.line())
 
+    def leave(self) -> None:
+        """Leave it alone with what is on trial: it takes us for gone."""
+        self._close_streams()
+
     def stand_down(self) -> None:
         """Send it home."""
         self._send(STAND_DOWN)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(OSError):
-                    stream.close()
+        self._close_streams()
         try:
             self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _close_streams(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with suppress(OSError):
+                    stream.close()
 
     def _send(self, line: bytes) -> None:
         """Say something to it; that it is dead is told by `stands_by`."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -21,7 +22,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
-from ml_postgres_optimization.target.protocols import Restarter
+from ml_postgres_optimization.target.protocols import Condition, Restarter, always
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
 RELOAD_TIMEOUT_SECONDS = 5.0
@@ -118,12 +119,16 @@ class PostgresActuator:
         if refusal is not None or setting is None:
             raise refusal or _unknown(name)
         statement = _alter("settings/write", name, written_text(value))
-        self._alter(statement, name, f"{name} = {written_text(value)} was refused", setting, anew=False)
+        with self._altering(name, f"{name} = {written_text(value)} was refused", setting):
+            self._session.run_bound(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
         self._touched.add(name)
         self._awaited[name] = value
 
-    def restore(self, name: str, written_value: str | None) -> None:
+    def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what ``postgresql.auto.conf`` said: the text as it stood there, or nothing (RESET).
+
+        It is compared and set in one session, one right after the other: where that session is lost, the one that
+        takes its place compares again.
 
         Raises
         ------
@@ -132,15 +137,24 @@ class PostgresActuator:
         PrivilegeMissing
             If the role may not set it.
         """
-        setting = self._session.run(lambda connection: self._read(connection, [name]), "read settings").get(name)
-        if setting is not None and setting.kind == "string":
-            raise _holds_text(name)
         reset = written_value is None
         statement = _alter("settings/reset" if reset else "settings/write", name, written_value or "")
-        what = f"{name} could not be put back to {written_value or 'its default'}"
-        self._alter(statement, name, what, setting, anew=True)
-        self._touched.add(name)
+
+        def compare_and_set(connection: Connection[Any]) -> bool:
+            setting = self._read(connection, [name]).get(name)
+            if setting is not None and setting.kind == "string":
+                raise _holds_text(name)
+            if not only_if(setting):
+                return False
+            connection.execute(statement)
+            return True
+
+        with self._altering(name, f"{name} could not be put back to {written_value or 'its default'}"):
+            is_done = self._session.run(compare_and_set, f"set {name} by ALTER SYSTEM")
+        if is_done:
+            self._touched.add(name)
         self._awaited.pop(name, None)
+        return is_done
 
     def reload(self) -> None:
         """Make written values take effect, and wait until a fresh session sees that they did.
@@ -231,10 +245,10 @@ class PostgresActuator:
             )
         return None
 
-    def _alter(self, statement: sql.Composed, name: str, what: str, setting: Setting | None, *, anew: bool) -> None:
-        run = self._session.run if anew else self._session.run_bound
+    @contextmanager
+    def _altering(self, name: str, what: str, setting: Setting | None = None) -> Iterator[None]:
         try:
-            run(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
+            yield
         except PrivilegeMissing as error:
             raise PrivilegeMissing(error.what, self._grant(name)) from error
         except psycopg.Error as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import select
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,18 +13,19 @@ from typing import Any, Self
 import psycopg
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
-from psycopg.pq import ExecStatus
+from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.rows import dict_row
 
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
-from ml_postgres_optimization.target.postgres.lock import KEY, Backend
+from ml_postgres_optimization.target.postgres.lock import KEY, Backend, backend_of
 from ml_postgres_optimization.target.postgres.queries import read_query
 
 _EXTENSION = "dblink"
 # some thirty years: SQL knows no infinite number of seconds
 _NEVER_SECONDS = 1e9
+_CANCELLATIONS, _CANCEL_SECONDS = 3, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,23 @@ class GuardSession:
 
     It runs a loop in the server, which does not end with our connection: that the client is gone, a session that
     computes does not notice.
+
+    Attributes
+    ----------
+    backend : Backend
+        Which session it is.
     """
 
-    def __init__(self, settings: ConnectionSettings, connection: Connection[Any], schema: str) -> None:
+    def __init__(
+        self, settings: ConnectionSettings, connection: Connection[Any], schema: str, own: str, connect_function: str
+    ) -> None:
         self._settings = settings
         self._connection = connection
+        self._own = own
+        self.backend = backend_of(connection)
         values = {
             "schema": sql.Identifier(schema),
+            "connect": sql.Identifier(schema, connect_function),
             "class": sql.Literal(KEY["class"]),
             "object": sql.Literal(KEY["object"]),
         }
@@ -90,13 +103,15 @@ class GuardSession:
                 f"Role {capabilities.role} cannot see what postgresql.auto.conf says.", "GRANT pg_read_all_settings."
             )
         _, schema = capabilities.extensions[_EXTENSION]
+        connect_function = "dblink_connect" if capabilities.is_superuser else "dblink_connect_u"
         connection = connect(settings, purpose="guard", statement_timeout_seconds=0)
         try:
-            _connect_to_itself(connection, schema)
+            with translated(settings, "open a guard session"):
+                own = _connected_to_itself(connection, schema, connect_function)
+                return cls(settings, connection, schema, own, connect_function)
         except BaseException:
             connection.close()
             raise
-        return cls(settings, connection, schema)
 
     def arm(
         self, backend: Backend, reversals: Sequence[Reversal], *, lease_seconds: float, longest_seconds: float
@@ -124,6 +139,7 @@ class GuardSession:
             "pid": backend.pid,
             "started_at": backend.started_at,
             "lease_seconds": lease_seconds,
+            "own": self._own,
             "longest_seconds": min(longest_seconds, _NEVER_SECONDS),
             "knobs": [reversal.as_duty(self._connection) for reversal in reversals],
         }
@@ -144,8 +160,7 @@ class GuardSession:
             return
         self._is_armed = False
         with translated(self._settings, "disarm the guard"):
-            self._connection.cancel_safe()
-            self._read_results()
+            self._end_loop()
 
     def stands_by(self) -> bool:
         """Tell whether the session is there, and has not begun to put back."""
@@ -156,20 +171,43 @@ class GuardSession:
             return bool(self._connection.pgconn.is_busy())
         return False
 
+    def leave(self) -> None:
+        """Leave it alone with what it stands by for: our connection goes, and its loop takes us for gone."""
+        self._is_armed = False
+        self._connection.close()
+
     def close(self) -> None:
         """End the session."""
         with suppress(psycopg.Error, TargetError):
             self.disarm()
         self._connection.close()
 
-    def _read_results(self) -> None:
-        while (result := self._connection.pgconn.get_result()) is not None:
-            if result.status == ExecStatus.FATAL_ERROR and self._connection.closed:
-                raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
+    def _end_loop(self) -> None:
+        """Cancel the loop, and wait until it has ended; again, as a cancellation may come before it has begun.
+
+        Never waits in libpq itself, which would keep all threads of ours from running.
+        """
+        pgconn = self._connection.pgconn
+        for _ in range(_CANCELLATIONS):
+            self._connection.cancel_safe(timeout=_CANCEL_SECONDS)
+            until = time.monotonic() + _CANCEL_SECONDS
+            while time.monotonic() < until:
+                if not pgconn.is_busy():
+                    result = pgconn.get_result()
+                    if result is None:
+                        return
+                    if result.status == ExecStatus.FATAL_ERROR and pgconn.status != ConnStatus.OK:
+                        raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
+                    continue
+                select.select([pgconn.socket], [], [], _CANCEL_SECONDS)
+                pgconn.consume_input()
+        raise psycopg.OperationalError("the guard session does not end its loop")
 
 
-def _connect_to_itself(connection: Connection[Any], schema: str) -> None:
-    """Connect the session to its own server, without a password: what is sent there might stand in a log."""
+def _connected_to_itself(connection: Connection[Any], schema: str, connect_function: str) -> str:
+    """Connect the session to its own server, and return how: without a password, which might stand in a log."""
+    # a server may be told to end what a client that is gone has begun; this is what the guard is for
+    connection.execute(read_query("guard/settings"))
     with connection.cursor(row_factory=dict_row) as cursor:
         address = cursor.execute(read_query("guard/address")).fetchone() or {}
     own = make_conninfo(
@@ -182,7 +220,7 @@ def _connect_to_itself(connection: Connection[Any], schema: str) -> None:
         connect_timeout=5,
         options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000",
     )
-    query = sql.SQL(read_query("guard/connect")).format(schema=sql.Identifier(schema))
+    query = sql.SQL(read_query("guard/connect")).format(connect=sql.Identifier(schema, connect_function))
     try:
         connection.execute(query, {"connection": own})
     except psycopg.Error as error:
@@ -190,5 +228,7 @@ def _connect_to_itself(connection: Connection[Any], schema: str) -> None:
             raise
         raise PrivilegeMissing(
             f"The guard inside of the server may not connect to it: {error.diag.message_primary}",
-            "Let the role in without a password from the server's own machine (pg_hba.conf: local … peer).",
+            "Let our role in without a password from the server's own account (pg_hba.conf); if it is no superuser: "
+            "GRANT EXECUTE ON FUNCTION dblink_connect_u(text, text).",
         ) from error
+    return own

@@ -31,7 +31,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
-from ml_postgres_optimization.target.protocols import Restarter
+from ml_postgres_optimization.target.protocols import Condition, Restarter, always
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
@@ -173,9 +173,9 @@ class PostgresTarget:
         """Write a value, in force after `reload`; see `PostgresActuator.write`."""
         self._actuator.write(name, value)
 
-    def restore(self, name: str, written_value: str | None) -> None:
+    def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what was written before; see `PostgresActuator.restore`."""
-        self._actuator.restore(name, written_value)
+        return self._actuator.restore(name, written_value, only_if=only_if)
 
     def reload(self) -> None:
         """Make written values take effect; see `PostgresActuator.reload`."""

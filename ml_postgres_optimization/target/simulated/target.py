@@ -14,6 +14,7 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.protocols import Condition, always
 from ml_postgres_optimization.target.simulated.counters import WAL_BYTES_PER_WRITE, WRITE_RATIO, growth
 from ml_postgres_optimization.target.simulated.noise import Noise, WhiteNoise
 from ml_postgres_optimization.target.simulated.settings_file import SettingsFile
@@ -160,15 +161,18 @@ class SimulatedTarget:
         """
         self._file.write(name, value)
 
-    def restore(self, name: str, written_value: str | None) -> None:
-        """Put back what the file said.
+    def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
+        """Put back what the file said, if `only_if` holds of the setting; return whether it was done.
 
         Raises
         ------
         ChangeRefused
             As `write`.
         """
+        if not only_if(self._file.settings([name]).get(name)):
+            return False
         self._file.restore(name, written_value)
+        return True
 
     def reload(self) -> None:
         """Make written values take effect from this moment on."""

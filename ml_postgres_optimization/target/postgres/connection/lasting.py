@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -17,6 +18,7 @@ from ml_postgres_optimization.target.postgres.connection.settings import Connect
 from ml_postgres_optimization.target.postgres.queries import read_query
 
 Result = TypeVar("Result")
+_LONGEST_BEAT_SECONDS = 5.0
 
 
 Prepare = Callable[[Connection[TupleRow]], None]
@@ -55,6 +57,8 @@ class LastingConnection:
         self._accept = accept
         self._retake: Prepare | None = None
         self.was_lost = False
+        self._beating = threading.Lock()
+        self._hanging: list[Connection[TupleRow]] = []
         self._connection: Connection[TupleRow] | None = None
 
     def run(self, work: Callable[[Connection[TupleRow]], Result], doing: str) -> Result:
@@ -102,10 +106,11 @@ class LastingConnection:
 
     def beat(self) -> None:
         """Let the server hear from the session that is there, in any thread; nothing happens where it is lost."""
-        connection = self._connection
-        if connection is not None:
-            with suppress(psycopg.Error):
-                connection.execute(read_query("connection/beat"))
+        with self._beating:
+            connection = self._connection
+            if connection is not None:
+                with suppress(Exception):  # a beat that fails is a beat that is missed
+                    connection.execute(read_query("connection/beat"))
 
     def bind(self, retake: Prepare) -> None:
         """Bind a right to the session that is there: one that takes its place has it only by `retake`."""
@@ -118,9 +123,17 @@ class LastingConnection:
     def close(self) -> None:
         """Close the session; the next `run` opens another."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        # libpq may not be closed under another thread; a beat that hangs keeps its connection until it is done
+        if connection is None:
+            return
+        if not self._beating.acquire(timeout=_LONGEST_BEAT_SECONDS):
+            self._hanging.append(connection)
+            return
+        try:
             with suppress(psycopg.Error):
                 connection.close()
+        finally:
+            self._beating.release()
 
     def __enter__(self) -> Self:
         return self

@@ -1,2 +1,2 @@
 -- The connection by which the guard changes settings; it stays open, so that it is there when it is needed.
-SELECT /* genesis-pg */ {schema}.dblink_connect('genesis_pg', %(connection)s)
+SELECT /* genesis-pg */ {connect}('genesis_pg', %(connection)s)

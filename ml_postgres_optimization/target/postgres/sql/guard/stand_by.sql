@@ -26,8 +26,11 @@ BEGIN
         COMMIT;
         PERFORM pg_sleep(0.02);
     END LOOP;
-    -- whoever has the lock by now has put everything back
-    IF NOT pg_try_advisory_lock({class}, {object}) OR EXISTS (
+    -- whoever has the lock puts everything back
+    IF NOT pg_try_advisory_lock({class}, {object}) THEN
+        RETURN;
+    END IF;
+    IF NOT EXISTS (
         SELECT
         FROM pg_locks
         WHERE locktype = 'advisory'
@@ -37,20 +40,36 @@ BEGIN
             AND granted
             AND pid <> pg_backend_pid()
     ) THEN
-        RETURN;
+        FOR knob IN SELECT value FROM json_array_elements(duty -> 'knobs') LOOP
+            CONTINUE WHEN knob ->> 'new_written' IS DISTINCT FROM (
+                SELECT setting
+                FROM pg_file_settings
+                WHERE sourcefile LIKE '%/postgresql.auto.conf' AND lower(name) = knob ->> 'name'
+                ORDER BY seqno DESC
+                LIMIT 1
+            );
+            FOR attempt IN 1..3 LOOP
+                BEGIN
+                    PERFORM {schema}.dblink_exec('genesis_pg', knob ->> 'put_back');
+                    RAISE LOG 'genesis-pg: %', knob ->> 'put_back';
+                    EXIT;
+                EXCEPTION WHEN OTHERS THEN
+                    RAISE LOG 'genesis-pg: % failed: %', knob ->> 'put_back', SQLERRM;
+                END;
+                BEGIN
+                    PERFORM {schema}.dblink_disconnect('genesis_pg');
+                EXCEPTION WHEN OTHERS THEN
+                    NULL;
+                END;
+                BEGIN
+                    PERFORM {connect}('genesis_pg', duty ->> 'own');
+                EXCEPTION WHEN OTHERS THEN
+                    RAISE LOG 'genesis-pg: no connection to ourselves: %', SQLERRM;
+                END;
+            END LOOP;
+        END LOOP;
+        PERFORM pg_reload_conf();
     END IF;
-    FOR knob IN SELECT value FROM json_array_elements(duty -> 'knobs') LOOP
-        IF knob ->> 'new_written' = (
-            SELECT setting
-            FROM pg_file_settings
-            WHERE sourcefile LIKE '%/postgresql.auto.conf' AND lower(name) = knob ->> 'name'
-            ORDER BY seqno DESC
-            LIMIT 1
-        ) THEN
-            PERFORM {schema}.dblink_exec('genesis_pg', knob ->> 'put_back');
-            RAISE LOG 'genesis-pg: %', knob ->> 'put_back';
-        END IF;
-    END LOOP;
-    PERFORM pg_reload_conf();
+    PERFORM pg_advisory_unlock({class}, {object});
 END
 $guard$

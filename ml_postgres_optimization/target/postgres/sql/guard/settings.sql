@@ -1,0 +1,1 @@
+SELECT /* genesis-pg */ set_config('client_connection_check_interval', '0', false)
