@@ -161,9 +161,9 @@ def test_a_tail_that_grows_is_seen_and_may_be_a_stall():
 
 
 def test_the_worst_of_the_baseline_counts_and_not_a_number_gives_way():
-    first = Health(5.0, 0.1, float("nan"), 0.1, 0.0, 0.2, 10.0, 0.9, 4e9)
-    second = Health(5.0, 0.2, 0.5, 0.05, 0.1, 0.1, 20.0, float("nan"), 3e9)
-    assert first.worst(second) == Health(5.0, 0.2, 0.5, 0.1, 0.1, 0.2, 10.0, 0.9, 4e9)
+    first = Health(5.0, 0.1, float("nan"), 0.1, 0.0, 0.2, 10.0, 0.9)
+    second = Health(5.0, 0.2, 0.5, 0.05, 0.1, 0.1, 20.0, float("nan"))
+    assert first.worst(second) == Health(5.0, 0.2, 0.5, 0.1, 0.1, 0.2, 10.0, 0.9)
 
 
 FOREIGN = window(statements=called(a=(900, 0.001), r=(2, 1.0)))
