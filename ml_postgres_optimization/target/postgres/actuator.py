@@ -21,7 +21,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     connect,
     translated,
 )
-from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.queries import alter_system, read_query
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
@@ -103,8 +103,7 @@ class PostgresActuator:
     def write(self, name: str, value: KnobValue) -> None:
         """Write `value` (base units) for `name` into ``postgresql.auto.conf``; in force after `reload`.
 
-        Where the optimiser's lock is held, it is written in the session that holds it, and in no other: whoever ends
-        that session can be certain that nothing more is written.
+        Where the optimiser's lock is held, it is written in the session that holds it, and in no other.
 
         Raises
         ------
@@ -118,17 +117,14 @@ class PostgresActuator:
         refusal = self._refusal(name, setting)
         if refusal is not None or setting is None:
             raise refusal or _unknown(name)
-        statement = _alter("settings/write", name, written_text(value))
+        statement = alter_system(name, written_text(value))
         with self._altering(name, f"{name} = {written_text(value)} was refused", setting):
             self._session.run_bound(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
         self._touched.add(name)
         self._awaited[name] = value
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
-        """Put back what ``postgresql.auto.conf`` said: the text as it stood there, or nothing (RESET).
-
-        It is compared and set in one session, one right after the other: where that session is lost, the one that
-        takes its place compares again.
+        """Put back what the file said; compared and set in one session: where it is lost, the next compares again.
 
         Raises
         ------
@@ -137,8 +133,7 @@ class PostgresActuator:
         PrivilegeMissing
             If the role may not set it.
         """
-        reset = written_value is None
-        statement = _alter("settings/reset" if reset else "settings/write", name, written_value or "")
+        statement = alter_system(name, written_value)
 
         def compare_and_set(connection: Connection[Any]) -> bool:
             setting = self._read(connection, [name]).get(name)
@@ -347,12 +342,6 @@ def _value(text: str, kind: str) -> KnobValue:
     if kind == "integer":
         return int(text)
     return float(text) if kind == "real" else text
-
-
-def _alter(query: str, name: str, value: str) -> sql.Composed:
-    """Compose the statement; a parameter of an extension has a prefix, and each of its parts is quoted."""
-    identifier = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
-    return sql.SQL(read_query(query)).format(name=identifier, value=sql.Literal(value))
 
 
 def _reload_statement(connection: Connection[Any]) -> bool:

@@ -20,7 +20,7 @@ from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
 from ml_postgres_optimization.target.postgres.lock import KEY, Backend, backend_of
-from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.queries import alter_system, read_query
 
 _EXTENSION = "dblink"
 # some thirty years: SQL knows no infinite number of seconds
@@ -47,10 +47,8 @@ class Reversal:
 
     def as_duty(self, connection: Connection[Any]) -> dict[str, str]:
         """Return it as the guard reads it, with the whole statement."""
-        identifier = sql.SQL(".").join(sql.Identifier(part) for part in self.name.split("."))
-        query = "settings/reset" if self.old_written is None else "settings/write"
-        statement = sql.SQL(read_query(query)).format(name=identifier, value=sql.Literal(self.old_written or ""))
-        return {"name": self.name, "new_written": self.new_written, "put_back": statement.as_string(connection)}
+        put_back = alter_system(self.name, self.old_written).as_string(connection)
+        return {"name": self.name, "new_written": self.new_written, "put_back": put_back}
 
 
 class GuardSession:

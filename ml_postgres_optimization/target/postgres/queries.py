@@ -6,6 +6,8 @@ import re
 from functools import cache
 from importlib.resources import files
 
+from psycopg import sql
+
 OLDEST_MAJOR = 14
 """The oldest major version of PostgreSQL that is supported."""
 
@@ -33,6 +35,16 @@ def read_query(name: str, major: int = OLDEST_MAJOR) -> str:
     fitting = [version for version in _versions(folder, stem) if version <= major]
     file_name = f"{stem}.pg{max(fitting)}.sql" if fitting else f"{stem}.sql"
     return _SQL.joinpath(*folder.split("/"), file_name).read_text(encoding="utf-8")
+
+
+def alter_system(name: str, written_value: str | None) -> sql.Composed:
+    """Compose the statement that sets a parameter for all sessions, or resets it where `written_value` is None.
+
+    A parameter of an extension has a prefix, and each of its parts is quoted.
+    """
+    identifier = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
+    query = read_query("settings/reset" if written_value is None else "settings/write")
+    return sql.SQL(query).format(name=identifier, value=sql.Literal(written_value or ""))
 
 
 def _versions(folder: str, stem: str) -> list[int]:
