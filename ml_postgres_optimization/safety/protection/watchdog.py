@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Self
@@ -82,6 +83,8 @@ class Watchdog:
     def leave(self) -> None:
         """Leave it alone with what is on trial: it takes us for gone."""
         self._close_streams()
+        # it may end before we do, or long after
+        threading.Thread(target=self._process.wait, name="watchdog", daemon=True).start()
 
     def stand_down(self) -> None:
         """Send it home."""
