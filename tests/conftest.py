@@ -10,7 +10,7 @@ import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
@@ -40,6 +40,35 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[BINARIES] = find_binaries(Path(named) if named else None)
     except GenesisError as error:
         raise pytest.UsageError(str(error)) from error
+
+
+def watchdogs_of_this_process() -> list[psutil.Process]:
+    """Return the watchdogs of this process: they go on for a day where a test leaves them with a dead server."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if any("safety.protection.post" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def pytest_sessionfinish() -> None:
+    for watchdog in watchdogs_of_this_process():
+        watchdog.kill()
+
+
+@pytest.fixture
+def kill_the_watchdogs() -> Callable[[], int]:
+    """Kill whoever stands by for a run in this process; return how many there were."""
+
+    def kill() -> int:
+        found = watchdogs_of_this_process()
+        for watchdog in found:
+            watchdog.kill()
+        psutil.wait_procs(found, timeout=10)
+        return len(found)
+
+    return kill
 
 
 def pytest_report_header(config: pytest.Config) -> str:

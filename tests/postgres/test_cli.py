@@ -286,23 +286,19 @@ class TestStopped:
         assert tuned("status", "--json").document["unfinished_trials"] == []
 
     @pytest.mark.slow
-    def test_a_server_that_is_gone_is_put_right_by_the_next_start(self, tuned, own_server, stop_on_trial):
+    def test_a_server_that_is_gone_is_put_right_by_the_next_start(
+        self, tuned, own_server, stop_on_trial, kill_the_watchdogs
+    ):
         stop_on_trial(own_server.kill)
         before = written_settings(own_server.dsn)
         self.optimize(tuned).is_refused(3, "stays unfinished, and the next start undoes it")
-        self.kill_the_watchdog()
+        assert kill_the_watchdogs()
         own_server.restart()
         assert ("checkpoint_completion_target", "0.8") in written_settings(own_server.dsn)
         assert len(tuned("status", "--json").document["unfinished_trials"]) == 1
         assert "Undid trial" in tuned("setup").done().out
         assert written_settings(own_server.dsn) == before
         assert rows(own_server.dsn, "SHOW checkpoint_completion_target") == [("0.7",)]
-
-    def kill_the_watchdog(self):
-        ours = psutil.Process().children()
-        (watchdog,) = [child for child in ours if any("protection.post" in word for word in child.cmdline())]
-        watchdog.kill()
-        psutil.wait_procs([watchdog], timeout=10)
 
     def test_whoever_loses_the_lock_changes_nothing_more(self, tuned, own_server, stop_on_trial):
         ended = []

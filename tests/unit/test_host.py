@@ -1,6 +1,7 @@
 """The host, read from frozen copies of /proc and /sys."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -321,12 +322,14 @@ class TestProbe:
         assert self.probe(frozen).memory() is None
 
     def test_memory_taken_on_this_machine_is_seen(self):
+        """Some kernels bring their figures up to date now and then only."""
         probe = HostProbe()
         before = probe.memory()
         taken = bytearray(b"x") * (512 * 1024**2)
-        during = probe.memory()
-        assert before is not None and during is not None
-        assert before.left_bytes - during.left_bytes > 256 * 1024**2, len(taken)
+        deadline = time.monotonic() + 10
+        while before.left_bytes - probe.memory().left_bytes < 256 * 1024**2:
+            assert time.monotonic() < deadline, len(taken)
+            time.sleep(0.05)
 
     def test_this_machine(self):
         """The live files of this machine are read, and no counter goes down."""
