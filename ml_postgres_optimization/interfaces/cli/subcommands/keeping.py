@@ -1,0 +1,71 @@
+"""What makes, puts back and takes away: ``setup``, ``rollback``, ``uninstall``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ml_postgres_optimization.interfaces.cli import options
+from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
+from ml_postgres_optimization.interfaces.commands import installation, optimization
+
+
+def setup(
+    context: typer.Context,
+    *,
+    retention_days: Annotated[
+        str | None, typer.Option(help="How long metric windows are kept; 30 by default.", metavar="DAYS")
+    ] = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make schema genesis, or bring it up to date; doing it twice changes nothing."""
+    run(
+        context, chosen_of(locals()), lambda session: installation.set_up(session, dry_run=dry_run), read_only=dry_run
+    )
+
+
+def rollback(
+    context: typer.Context,
+    *,
+    to: Annotated[
+        str, typer.Option(help="baseline: before our first change; or the id of a trial: as it was before that.")
+    ] = "baseline",
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Put back an earlier configuration."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: optimization.roll_back(session, to=to, dry_run=dry_run),
+        read_only=dry_run,
+    )
+
+
+def uninstall(
+    context: typer.Context,
+    *,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Take schema genesis, our triggers and our own tables away; the configuration stays."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: installation.uninstall(session, dry_run=dry_run),
+        read_only=dry_run,
+    )

@@ -1,0 +1,168 @@
+"""What runs load, learns, or tries: ``simulate``, ``train``, ``optimize``, ``tune``, ``test``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ml_postgres_optimization.interfaces.cli import options
+from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
+from ml_postgres_optimization.interfaces.commands import extended_test, learning, optimization
+from ml_postgres_optimization.interfaces.commands.offline import tune as offline_tuning
+
+
+def simulate(
+    context: typer.Context,
+    *,
+    duration: options.Duration = None,
+    level: options.LevelOption = None,
+    scale: options.Scale = None,
+    seed: options.Seed = None,
+    memory_limit_bytes: options.Memory = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run load of our own over many configurations, so that the models can learn what a knob does."""
+    chosen = chosen_of(locals()) | {"simulate": True}
+    run(context, chosen, lambda session: learning.simulate(session, dry_run=dry_run), read_only=dry_run)
+
+
+def train(
+    context: typer.Context,
+    *,
+    seed: options.Seed = None,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Fit the forests to the recorded windows, and say whether they beat the naive forecast."""
+    run(context, chosen_of(locals()), learning.train, read_only=True)
+
+
+def optimize(
+    context: typer.Context,
+    *,
+    duration: options.Duration = None,
+    trials: options.Trials = None,
+    simulate: options.Simulate = False,
+    level: options.LevelOption = None,
+    scale: options.Scale = None,
+    seed: options.Seed = None,
+    memory_limit_bytes: options.Memory = None,
+    objective: options.Objective = None,
+    continuous: Annotated[
+        bool,
+        typer.Option(
+            "--continuous", help="Go on watching, and wake when something is worth a trial; until stopped, or HOURS."
+        ),
+    ] = False,
+    objective_limit_milliseconds: Annotated[
+        str | None,
+        typer.Option(
+            help="A response that must not be exceeded: acted on before it is, if so forecast.", metavar="MS"
+        ),
+    ] = None,
+    allow_knob: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A knob that may lose acknowledged commits and may be searched all the same.", metavar="NAME"
+        ),
+    ] = None,
+    allow_restart: options.AllowRestart = False,
+    restart_command: options.RestartCommand = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Try one candidate at a time, keep what is proven better, put back what is not."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: optimization.optimize(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
+
+
+def tune(
+    context: typer.Context,
+    *,
+    workload: Annotated[
+        str | None,
+        typer.Option(help="genesis (ours), tpcb, analytic, or a folder of pgbench scripts.", metavar="NAME"),
+    ] = None,
+    duration: options.Duration = None,
+    trials: options.Trials = None,
+    simulate: options.Simulate = False,
+    clients: Annotated[str | None, typer.Option(help="Users of the workload.", metavar="NUMBER")] = None,
+    level: options.LevelOption = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Size of its tables: genesis 1, tpcb 50, analytic 10 (1 GB).", metavar="FACTOR")
+    ] = None,
+    query_timeout: Annotated[
+        str | None, typer.Option(help="What a statement of a script may take; 60 by default.", metavar="SECONDS")
+    ] = None,
+    objective: options.Objective = None,
+    study: options.Study = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the configuration is written; the log folder by default.")
+    ] = None,
+    seed: options.Seed = None,
+    memory_limit_bytes: options.Memory = None,
+    allow_restart: options.AllowRestart = False,
+    restart_command: options.RestartCommand = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Find a configuration for a workload that runs for the tuning alone; restart what needs it."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: offline_tuning.tune(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
+
+
+def test(
+    context: typer.Context,
+    *,
+    duration: options.Duration = None,
+    simulate: options.Simulate = False,
+    level: options.LevelOption = None,
+    scale: options.Scale = None,
+    seed: options.Seed = None,
+    memory_limit_bytes: options.Memory = None,
+    minimum_success_ratio: Annotated[
+        str | None, typer.Option(help="Least share of operations that succeed; 0.995 by default.", metavar="RATIO")
+    ] = None,
+    maximum_mean_milliseconds: Annotated[
+        str | None, typer.Option(help="Longest mean response; 5 by default.", metavar="MS")
+    ] = None,
+    dry_run: options.DryRun = False,
+    dsn: options.Dsn = None,
+    repository: options.RepositoryDsn = None,
+    pg_bin: options.PgBin = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run the soak mix for the duration and judge it by success ratio and mean response."""
+    run(
+        context,
+        chosen_of(locals()),
+        lambda session: extended_test.run_test(session, dry_run=dry_run),
+        read_only=dry_run,
+    )
