@@ -19,7 +19,7 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ml_postgres_optimization import __version__
-from ml_postgres_optimization.interfaces.commands import optimization
+from ml_postgres_optimization.interfaces.commands.online import optimization
 from ml_postgres_optimization.interfaces.logs import LOG_NAME
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.observing import Observer

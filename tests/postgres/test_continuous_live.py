@@ -68,7 +68,7 @@ def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monke
 
     monkeypatch.setattr(ContinuousController, "_learn", stop)
     # so that the campaign has no time for a trial
-    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.optimization._CAMPAIGN_SECONDS", 5.0)
+    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.online.optimization._CAMPAIGN_SECONDS", 5.0)
     before = written_settings(database)
     ended = here("optimize", *SHORT).done()
     assert "Stopped: what is proven stays in force." in ended.out
@@ -78,7 +78,7 @@ def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monke
 
 
 def test_a_run_with_a_duration_that_is_stopped_was_interrupted(here, monkeypatch):
-    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.optimization._CAMPAIGN_SECONDS", 5.0)
+    monkeypatch.setattr("ml_postgres_optimization.interfaces.commands.online.optimization._CAMPAIGN_SECONDS", 5.0)
     monkeypatch.setattr(ContinuousController, "_learn", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     here("optimize", *SHORT, "--duration", "0.008").is_refused(130, "Interrupted")
 

@@ -9,7 +9,8 @@ import typer
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands import everything, extended_test, installation, optimization
+from ml_postgres_optimization.interfaces.commands import everything, extended_test, installation
+from ml_postgres_optimization.interfaces.commands.online import optimization
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from ml_postgres_optimization.interfaces.commands.extended_test import soak_on
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
-from ml_postgres_optimization.interfaces.commands.optimization import optimize_on, restart_tables
+from ml_postgres_optimization.interfaces.commands.online.advice import restart_tables
+from ml_postgres_optimization.interfaces.commands.online.optimization import optimize_on
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (

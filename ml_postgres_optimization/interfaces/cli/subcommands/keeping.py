@@ -8,7 +8,8 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands import installation, optimization
+from ml_postgres_optimization.interfaces.commands import installation
+from ml_postgres_optimization.interfaces.commands.online import rollback as going_back
 
 
 def setup(
@@ -47,7 +48,7 @@ def rollback(
     run(
         context,
         chosen_of(locals()),
-        lambda session: optimization.roll_back(session, to=to, dry_run=dry_run),
+        lambda session: going_back.roll_back(session, to=to, dry_run=dry_run),
         read_only=dry_run,
     )
 

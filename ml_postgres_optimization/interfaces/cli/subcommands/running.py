@@ -9,8 +9,9 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands import extended_test, learning, optimization
+from ml_postgres_optimization.interfaces.commands import extended_test, learning
 from ml_postgres_optimization.interfaces.commands.offline import tune as offline_tuning
+from ml_postgres_optimization.interfaces.commands.online import optimization
 
 
 def simulate(

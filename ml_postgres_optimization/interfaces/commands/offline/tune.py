@@ -16,7 +16,8 @@ from ml_postgres_optimization.interfaces.commands.offline.artefacts import (
 )
 from ml_postgres_optimization.interfaces.commands.offline.bringing import Brought, bring, chosen_workload
 from ml_postgres_optimization.interfaces.commands.offline.tuned_page import tuned_page
-from ml_postgres_optimization.interfaces.commands.optimization import Listener, require_something_to_tune
+from ml_postgres_optimization.interfaces.commands.online.listening import Listener
+from ml_postgres_optimization.interfaces.commands.online.optimization import require_something_to_tune
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import changes_text, interval_text, shown, trial_json

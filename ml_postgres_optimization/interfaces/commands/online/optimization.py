@@ -1,4 +1,4 @@
-"""``optimize`` and ``rollback``: what changes the server's configuration."""
+"""``optimize``: try one change at a time on a server that serves, and keep what is proven better."""
 
 from __future__ import annotations
 
@@ -7,33 +7,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
-from ml_postgres_optimization.interfaces.reporter import Result, Table
+from ml_postgres_optimization.interfaces.commands.online.advice import advise, restart_advice_text, restart_tables
+from ml_postgres_optimization.interfaces.commands.online.listening import Listener
+from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.interfaces.trial_view import (
     changed_table,
     ledger_json,
     measured_table,
-    shown,
     slower_tables,
-    trial_record,
     trials_table,
 )
 from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, own_load
-from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
+from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.interfaces.workbench.learned import load_forest
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
-from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
+from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.knob_forest import KnobForest
-from ml_postgres_optimization.safety.journal import read_journal
-from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.drafting import Draft, rule_drafts
 from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.progress import Subscriber
 from ml_postgres_optimization.tuning.watching import Chronicle, ContinuousController, Pace
 
 # How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are
@@ -44,9 +41,6 @@ _OUR_BLOCKS = (200, 1.5, 5.0)
 _THEIR_BLOCKS = (70, 1.5, 10.0)
 # A quarter of an hour at most for one trial of the longest blocks of ours.
 _MOST_PAIRS = 60
-_NOT_TOLD = {Stage.COMPARED, Stage.STEADY}
-# A quiet run says now and then that it lives; each window is in the log.
-_STEADY_EVERY_SECONDS = 600.0
 _CAMPAIGN_SECONDS = 3600.0
 _REST_SHARE = 1 / 4
 
@@ -145,7 +139,7 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
         ),
         limit_seconds=settings.objective_limit_seconds,
         forecast=workbench.observer.next_mean,
-        advice=_restart_advice(workbench.ground),
+        advice=restart_advice_text(workbench.ground),
         subscribers=subscribers,
     )
     try:
@@ -156,17 +150,6 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
             raise
         session.reporter.say("Stopped: what is proven stays in force.")
     return chronicle.whole, chronicle.ledgers
-
-
-def _restart_advice(ground: Ground) -> str:
-    advice = ground.advice().restart_advice
-    named = (f"{name} = {shown(name, value, ground.catalogue)}" for name, value in advice.items())
-    text = ", ".join(named)
-    return (
-        f"What is left is yours: a restart ({text}), queries and indexes, or the machine."
-        if text
-        else ("What is left is yours: queries and indexes, or the machine.")
-    )
 
 
 def _require_ground(session: Session, workbench: Workbench) -> Configuration:
@@ -250,102 +233,3 @@ def plan_for(session: Session, seconds: float, *, is_ours: bool) -> TrialPlan:
     blocks, shortest, longest = _OUR_BLOCKS if is_ours else _THEIR_BLOCKS
     block_seconds = min(longest, max(shortest, seconds / blocks))
     return TrialPlan(block_seconds=block_seconds, max_pairs=_MOST_PAIRS, measure=Measure(session.settings.objective))
-
-
-class Listener:
-    """Tell the user and the log what a controller does, and have the repository keep its trials."""
-
-    def __init__(self, session: Session, observer: Observer) -> None:
-        self._session = session
-        self._observer = observer
-        self._steady_told_seconds = -math.inf
-
-    def __call__(self, progress: Progress) -> None:
-        """Take one step of a controller."""
-        self._session.log.info("optimize", stage=str(progress.stage), message=progress.message)
-        if progress.stage not in _NOT_TOLD or self._is_time_for(progress.stage):
-            self._session.reporter.say(f"{progress.stage}: {progress.message}")
-        if progress.proposal and progress.stage is Stage.PROPOSED:
-            self._observer.know(progress.proposal.configuration, progress.proposal.origin)
-        if (trial := progress.trial) is not None:
-            self._observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
-
-    def _is_time_for(self, stage: Stage) -> bool:
-        now = self._session.clock.monotonic_seconds()
-        if stage is not Stage.STEADY or now - self._steady_told_seconds < _STEADY_EVERY_SECONDS:
-            return False
-        self._steady_told_seconds = now
-        return True
-
-
-def advise(session: Session) -> Result:
-    """Say what the rules would try first, as SQL, and change nothing."""
-    ground = survey(session)
-    advice = ground.advice()
-    changed = advice.configuration.difference(ground.initial)
-    sql = [f"ALTER SYSTEM SET {name} = '{shown(name, new, ground.catalogue)}';" for name, (_, new) in changed.items()]
-    lines = ["-- Tried first, together in one trial; nothing was changed:", *sql, "SELECT pg_reload_conf();"]
-    left_out = [(name, reason) for name, reason in sorted(ground.catalogue.left_out.items())]
-    document = {
-        "sql": sql,
-        "reasons": dict(advice.reasons),
-        "restart_advice": dict(advice.restart_advice),
-        "left_out": dict(left_out),
-    }
-    tables = [*restart_tables(ground), Table("Not tuned here", ("knob", "why"), left_out)]
-    return Result(document, tables, lines)
-
-
-def restart_tables(ground: Ground) -> list[Table]:
-    """Return a table of what only a restart would bring; none where the rules have no such advice."""
-    advice = ground.advice()
-    rows = [
-        (
-            name,
-            shown(name, ground.settings[name].value, ground.catalogue),
-            shown(name, value, ground.catalogue),
-            reason,
-        )
-        for name, value in advice.restart_advice.items()
-        if (reason := advice.reasons.get(name, "")) is not None and name in ground.settings
-    ]
-    return (
-        [Table("Advice: needs a restart, so it is yours to do", ("knob", "now", "advised", "why"), rows)]
-        if rows
-        else []
-    )
-
-
-def roll_back(session: Session, *, to: str = "baseline", dry_run: bool = False) -> Result:
-    """Put back what stood before a confirmed trial, or before all of them.
-
-    Raises
-    ------
-    UsageError
-        If no such trial is in force.
-    """
-    if dry_run:
-        return _rollback_preview(session, to)
-    with session.sole_optimizer() as journal:
-        undone = rollback(survey(session).guard(journal), to=to)
-    document = {"undone": [{"trial": one.trial_id, "restored": dict(one.restored)} for one in undone]}
-    return Result(
-        document, (), [str(one) for one in undone] or ["No promoted trial is in force: nothing to put back."]
-    )
-
-
-def _rollback_preview(session: Session, to: str) -> Result:
-    journal = read_journal(session.home.of_server(session.server))
-    catalogue = load_catalogue()
-    lines = [
-        f"Would undo trial {trial.intent.trial_id}: {knob.name} back to {shown(knob.name, knob.old_value, catalogue)}"
-        for trial in (*reversed(journal.unfinished), *reversed(trials_back_to(to, journal)))
-        for knob in trial.intent.knobs
-    ]
-    return Result({"would": lines}, (), lines or ["No promoted trial is in force: nothing to put back."])
-
-
-def client_concurrency(configuration: Configuration) -> int | None:
-    """Return the concurrency limit of our own load that a configuration asks for."""
-    value = configuration.get(CONCURRENCY)
-    return None if value is None else int(value)

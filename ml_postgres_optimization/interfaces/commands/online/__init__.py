@@ -1,0 +1,1 @@
+"""What tunes a server while it serves: optimise, advise, go back."""
