@@ -20,12 +20,12 @@ from ml_postgres_optimization.trials import (
     Trial,
     TrialPlan,
 )
-from ml_postgres_optimization.tuning.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far, seen
-from ml_postgres_optimization.tuning.relevance import Observed, relevant
-from ml_postgres_optimization.tuning.remedies import remedies
+from ml_postgres_optimization.tuning.proposing.drafting import Draft, ranked_by_model
+from ml_postgres_optimization.tuning.proposing.relevance import Observed, relevant
+from ml_postgres_optimization.tuning.proposing.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 _PROOF_PAIRS = 10

@@ -28,7 +28,7 @@ from ml_postgres_optimization.safety.guard import GuardedChange
 from ml_postgres_optimization.target.postgres.connection import connect, resolve_connection
 from ml_postgres_optimization.target.postgres.repository import Repository, SlowerPart, TrialRecord
 from ml_postgres_optimization.trials.layout.arena import ServerArena
-from ml_postgres_optimization.tuning.drafting import Draft
+from ml_postgres_optimization.tuning.proposing.drafting import Draft
 
 SHORT = ("--duration", "0.0008", "--scale", "0.02", "--level", "BASIC")
 TRIED = Draft.of({"checkpoint_completion_target": 0.8}, "rules", "as the test has it")

@@ -11,9 +11,9 @@ from test_rules import GIB, MIB, SSD, STOCK
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
-from ml_postgres_optimization.tuning.drafting import Draft, together
-from ml_postgres_optimization.tuning.relevance import Observed, relevant
-from ml_postgres_optimization.tuning.remedies import remedies
+from ml_postgres_optimization.tuning.proposing.drafting import Draft, together
+from ml_postgres_optimization.tuning.proposing.relevance import Observed, relevant
+from ml_postgres_optimization.tuning.proposing.remedies import remedies
 
 MORE = {
     setting.name: setting

@@ -22,15 +22,15 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
     paired_objective,
 )
-from ml_postgres_optimization.tuning.drafting import Draft, together
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget
 from ml_postgres_optimization.tuning.offline.ladder import Ladder
 from ml_postgres_optimization.tuning.offline.screening import Noise, Screening
 from ml_postgres_optimization.tuning.offline.tuned import Tuned
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far, seen
-from ml_postgres_optimization.tuning.relevance import Observed, relevant
-from ml_postgres_optimization.tuning.remedies import remedies
+from ml_postgres_optimization.tuning.proposing.drafting import Draft, together
+from ml_postgres_optimization.tuning.proposing.relevance import Observed, relevant
+from ml_postgres_optimization.tuning.proposing.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
 
 # Of the time: what is kept for the proof, where it can do with less, and what it may take at most.

@@ -13,10 +13,10 @@ from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
-from ml_postgres_optimization.tuning.drafting import Draft
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
+from ml_postgres_optimization.tuning.proposing.drafting import Draft
 from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Departure, LastingChange, Patience
 from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
 from ml_postgres_optimization.tuning.watching.forecast import TREND_WINDOWS, LimitWatch, Outlook, Threat, trend

@@ -27,10 +27,10 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
-from ml_postgres_optimization.tuning.drafting import Draft, rule_drafts
 from ml_postgres_optimization.tuning.laboratory import open_study
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Subscriber
+from ml_postgres_optimization.tuning.proposing.drafting import Draft, rule_drafts
 from ml_postgres_optimization.tuning.watching import Chronicle, ContinuousController, Pace
 
 # How many blocks the time is cut into, the shortest and the longest. What makes pairs differ on a busy disk are

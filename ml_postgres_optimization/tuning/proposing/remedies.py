@@ -10,8 +10,8 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import Knob, KnobValue
 from ml_postgres_optimization.knobs.rendering import rounded
-from ml_postgres_optimization.tuning.drafting import Draft
-from ml_postgres_optimization.tuning.relevance import Observed
+from ml_postgres_optimization.tuning.proposing.drafting import Draft
+from ml_postgres_optimization.tuning.proposing.relevance import Observed
 
 # Thresholds are our own judgement: a symptom has to be plain, since a trial is spent on it.
 _MIB = 1 << 20
