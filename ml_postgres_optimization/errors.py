@@ -21,6 +21,7 @@
     ├── SafetyStop                 exit 4: a guard said no; the proven configuration is in force
     │   ├── ChangeRefused          a knob or value that is not allowed, or too much memory
     │   │   └── ForeignChange      somebody else has changed what a change stands on
+    │   ├── NotNow                 the owner allows no change at this moment
     │   ├── JournalError           the journal cannot be written or read
     │   └── AlreadyRunning         another optimiser works on this server
     └── Interrupted                exit 130: Ctrl-C or SIGTERM; state is saved
@@ -131,6 +132,10 @@ class ChangeRefused(SafetyStop):
 
 class ForeignChange(ChangeRefused):
     """Somebody else has changed a knob since it was taken for a baseline; theirs stays."""
+
+
+class NotNow(SafetyStop):
+    """The owner of the server allows no change at this moment: a pause, or outside of the windows for changes."""
 
 
 class JournalError(SafetyStop):

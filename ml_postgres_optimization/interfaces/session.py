@@ -14,6 +14,7 @@ from ml_postgres_optimization.interfaces.logs import Log, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.protection import LEASE_SECONDS, Duty, Lease
 from ml_postgres_optimization.safety.undo import undo_unfinished
@@ -80,6 +81,25 @@ class Session:
     def may_restart(self) -> bool:
         """Whether the server may be restarted for a change."""
         return self.target.can_restart and self.settings.allow_restart
+
+    @property
+    def pause_file(self) -> PauseFile:
+        """What halts all changes of the server as long as it is there."""
+        return PauseFile(self.home.of_server(self.server))
+
+    @property
+    def approvals(self) -> Approvals:
+        """The proposals for the server that wait for a word, and those that were answered."""
+        return Approvals(self.home.of_server(self.server), self.clock)
+
+    def consent(self, *, asks: bool = False) -> Consent:
+        """Return what the owner allows, and when; `asks` where each proposal needs a word."""
+        return Consent(
+            self.clock,
+            pause=self.pause_file,
+            windows=self.settings.change_windows,
+            approvals=self.approvals if asks else None,
+        )
 
     @property
     def may_load(self) -> bool:

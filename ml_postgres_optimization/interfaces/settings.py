@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from tzlocal import get_localzone
 
 from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.safety.consent import ChangeWindows, parse_windows
 from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 
 # A year: what is longer was mistyped.
@@ -22,6 +24,7 @@ _LEAST_TIMEOUT_SECONDS, _LONGEST_TIMEOUT_SECONDS = 0.001, 86_400.0
 _OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-timeout"}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
 Objective = Literal["mean", "p95", "p99", "throughput"]
+Action = Literal["auto", "approve", "advise"]
 
 
 def _positive(value: float) -> float:
@@ -52,6 +55,13 @@ def _separated(value: object) -> object:
     return tuple(name.strip() for name in value.split(",") if name.strip()) if isinstance(value, str) else value
 
 
+def _windows(value: object) -> str:
+    """Take windows for changes from one option each, or from the environment in one line."""
+    text = value if isinstance(value, str) else "; ".join(map(str, value if isinstance(value, Iterable) else [value]))
+    parse_windows(text, get_localzone())
+    return text
+
+
 def _scale(value: float) -> float:
     if _positive(value) > LARGEST_SCALE:
         raise ValueError(f"must be at most {LARGEST_SCALE:,}, which is about 1 TB")
@@ -68,6 +78,8 @@ Clients = Annotated[int, Field(ge=1, le=10_000)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Bytes = Annotated[int, Field(gt=0)]
+# in the environment: separated by semicolons
+Windows = Annotated[str, NoDecode, BeforeValidator(_windows)]
 # in the environment: separated by commas
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
 
@@ -96,6 +108,10 @@ class Settings(BaseSettings):
         Whether an optimisation goes on watching after it is done; without a duration until it is stopped.
     trials : int or None
         How many trials an optimisation may hold before its proof; as many as its time allows where None.
+    action : str
+        Whether a proposal is tried at once, waits for the owner's word, or is told only.
+    window : str
+        When the server may be changed, as `safety.consent.parse_windows` reads it; at any time where empty.
     objective_limit_milliseconds : float or None
         A response that must not be exceeded, by the objective's measure; only a continuous run acts on it.
     window_seconds : float
@@ -137,6 +153,8 @@ class Settings(BaseSettings):
     objective: Objective = "mean"
     continuous: bool = False
     trials: Trials | None = None
+    action: Action = "auto"
+    window: Windows = ""
     objective_limit_milliseconds: Positive | None = None
     window_seconds: Positive = 10.0
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
@@ -162,6 +180,11 @@ class Settings(BaseSettings):
     def duration_seconds(self) -> float:
         """The chosen duration."""
         return self.duration_hours * 3600.0
+
+    @property
+    def change_windows(self) -> ChangeWindows:
+        """When the server may be changed: by the time zone of this machine, where none is named."""
+        return parse_windows(self.window, get_localzone())
 
     @property
     def watching_seconds(self) -> float:

@@ -13,6 +13,7 @@ from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.rendering import render, rounded, same_value
+from ml_postgres_optimization.safety.consent import Consent
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.safety.journal import Journal, KnobChange, Terms
@@ -84,6 +85,9 @@ class Guard:
         Returns the context of a restart of the server, which ends the session that holds that lock.
     protection : Protection, optional
         Armed before anything is written.
+    consent : Consent, optional
+        What the server's owner allows, and when; asked before a trial is begun, and while it runs. Never before
+        something is put back.
     longest_seconds : float
         How long a trial may be open before those who stand by put it back, even though they hear from us.
 
@@ -106,6 +110,7 @@ class Guard:
         is_sole: Callable[[], bool] | None = None,
         over_a_restart: Callable[[], AbstractContextManager[None]] = nullcontext,
         protection: Protection | None = None,
+        consent: Consent | None = None,
         longest_seconds: float = math.inf,
     ) -> None:
         self.actuator = actuator
@@ -118,6 +123,7 @@ class Guard:
         self._is_sole = is_sole
         self._over_a_restart = over_a_restart
         self._protection = protection
+        self.consent = consent
         self._longest_seconds = longest_seconds
         self._open: dict[str, tuple[KnobChange, ...]] = {}
         self._has_left = False
@@ -175,7 +181,11 @@ class Guard:
         ChangeRefused
             If the review refuses it, an earlier trial is unfinished, `change.before` is not what is in force, or the
             server would not start with it.
+        NotNow
+            If the server's owner does not allow it now.
         """
+        if self.consent is not None:
+            self.consent.require(change.after)
         self._refuse_unfinished()
         circumstances = self.circumstances(change.after)
         review(change.after, circumstances, before=change.before)
@@ -223,6 +233,17 @@ class Guard:
         """Know that it could not be put back: from now on whoever stands by goes on standing by for all of it."""
         self._open.pop(trial_id, None)
         self._has_left = True
+
+    def look(self) -> None:
+        """See that what is on trial may stay there.
+
+        Raises
+        ------
+        NotNow
+            If the server's owner has called a halt, or the time for changes is over.
+        """
+        if self.consent is not None:
+            self.consent.look()
 
     def require_protection(self) -> None:
         """See that somebody stands by, where somebody should.

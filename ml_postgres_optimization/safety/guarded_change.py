@@ -39,6 +39,9 @@ class Guarding(Protocol):
     def require_sole(self) -> None:
         """Refuse to go on where another optimiser may be at work."""
 
+    def look(self) -> None:
+        """See that what is on trial may stay there."""
+
     def require_protection(self) -> None:
         """See that somebody stands by."""
 
@@ -174,6 +177,16 @@ class GuardedChange:
                 if self._is_applied:
                     self._after(failure)
                 raise
+
+    def look(self) -> None:
+        """See that the candidate may be in force for longer.
+
+        Raises
+        ------
+        NotNow
+            If the server's owner wants it back; leaving the context puts it back.
+        """
+        self._guard.look()
 
     def session_settings(self, configuration: Configuration) -> dict[str, str]:
         """Return what a session has to SET for itself to run under the baseline or the candidate."""

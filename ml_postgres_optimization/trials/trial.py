@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
+from ml_postgres_optimization.errors import NotNow
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.figures import figures_of
@@ -52,6 +53,7 @@ def run_trial(
     time only where something else may be to blame (`Breach.may_be_a_stall`). Pairs of blocks that began before
     the response had settled are left out, and judged by the guards as far as it had (`Looks`). Where memory runs out,
     the trial ends within the block (`MemoryRunsOut`): aborted, or undecided where no candidate had been in force yet.
+    So it does, undecided, where the server's owner calls a halt (`NotNow`).
 
     Parameters
     ----------
@@ -143,6 +145,14 @@ class _Course:
         return self._tests[self._plan.measure]
 
     def verdict(self) -> Verdict:
+        """Return how it ends; within a second where the server's owner calls a halt."""
+        try:
+            return self._verdict()
+        except NotNow as halt:
+            reason = f"{halt.what[0].lower()}{halt.what[1:].rstrip('.')}"
+            return Verdict(Outcome.UNDECIDED, *self._test.interval(), tuple(self._pairs), reason)
+
+    def _verdict(self) -> Verdict:
         try:
             self._refer_to(self._baseline())
         except MemoryRunsOut as found:

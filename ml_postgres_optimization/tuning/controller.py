@@ -16,6 +16,7 @@ from ml_postgres_optimization.trials import (
     Deadline,
     Design,
     Interval,
+    Outcome,
     Proposal,
     Trial,
     TrialPlan,
@@ -27,10 +28,9 @@ from ml_postgres_optimization.tuning.proposing.drafting import Draft, ranked_by_
 from ml_postgres_optimization.tuning.proposing.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.proposing.remedies import remedies
 from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_of
+from ml_postgres_optimization.tuning.timetable import PROOF_PAIRS, Timetable
+from ml_postgres_optimization.tuning.waiting import Waiting
 
-_PROOF_PAIRS = 10
-_PROOF_SHARE = 1 / 3
-_LARGEST_PROOF_SHARE = 1 / 2
 _MOST_NAMED = 8
 # Long enough that a query of some seconds ends in it; less where the whole is short.
 _WATCHED_SECONDS, _WATCHED_SHARE = 10.0, 0.05
@@ -70,10 +70,7 @@ class Controller:
         self._plan = plan
         self._model = model
         self._subscribers = tuple(subscribers)
-        self._end_seconds = math.inf
-        self._budget = Budget(math.inf)
-        self._most_trials = math.inf
-        self._is_late = self._is_overtaken = False
+        self._begin(Budget(math.inf))
 
     def run(self, initial: Configuration, drafts: Sequence[Draft], budget: Budget) -> Ledger:
         """Optimise until nothing is worth a trial or the budget is over.
@@ -96,7 +93,7 @@ class Controller:
         TargetError, JournalError
             If the server or the journal fails; the incumbent is in force, or will be at the next start.
         """
-        self._begin(budget)
+        self._begin(budget, initial)
         ledger = Ledger(initial, initial)
         window = self._watch(initial)
         self._tell(Stage.WATCHED, seen(window), window=window)
@@ -135,7 +132,7 @@ class Controller:
         TargetError, JournalError
             As `run` does.
         """
-        self._begin(replace(budget, prove=False))
+        self._begin(replace(budget, prove=False), initial)
         ledger = Ledger(initial, initial)
         for draft in drafts:
             if not ledger.trials:
@@ -145,22 +142,14 @@ class Controller:
         self._learn(window, initial)
         return self._ask_and_try(ledger)
 
-    def _begin(self, budget: Budget) -> None:
-        self._is_late = self._is_overtaken = False
+    def _begin(self, budget: Budget, initial: Configuration | None = None) -> None:
+        self._is_late = self._is_ended = False
         self._budget = budget
         self._most_trials = math.inf if budget.trials is None else budget.trials
-        self._end_seconds = self._laboratory.clock.monotonic_seconds() + budget.seconds
-
-    @property
-    def _proof_seconds(self) -> float:
-        """What is kept for the proof."""
-        if not self._budget.prove:
-            return 0.0
-        plan, seconds = self._known_plan, self._budget.seconds
-        # two pairs more than a verdict takes: the trial before may end one late, and blocks take a little longer
-        least = plan.seconds_for(plan.thresholds.min_pairs + 2)
-        wanted = min(plan.seconds_for(_PROOF_PAIRS), max(least, seconds * _PROOF_SHARE))
-        return min(wanted, seconds * _LARGEST_PROOF_SHARE)
+        self._timetable = Timetable(self._laboratory, self._plan, budget)
+        self._waiting = Waiting(self._laboratory, lambda message: self._tell(Stage.WAITING, message))
+        if (consent := self._laboratory.guard.consent) and consent.approvals and initial is not None:
+            consent.approvals.know(initial)
 
     def _learn(self, window: Window, initial: Configuration) -> None:
         """Let the search know the load, and what was learned under similar ones."""
@@ -250,16 +239,12 @@ class Controller:
         asked = self._study.ask(ledger.incumbent)
         return self._try(ledger, Proposal(asked.configuration, "forest", asked.reason), asked)
 
-    def _trials_end_seconds(self, ledger: Ledger) -> float:
-        """When the last trial must end; the proof's time is theirs as long as there is nothing to prove."""
-        return self._end_seconds - (self._proof_seconds if ledger.promoted else 0.0)
-
     def _has_time(self, ledger: Ledger, change: Change | None = None) -> bool:
         """Tell whether a trial of `change`, or of any where none is given, can still be decided in time."""
-        if self._is_overtaken:
+        if self._is_ended:
             return False
-        needed_seconds = self._least_seconds(change)
-        left_seconds = self._seconds_until(self._trials_end_seconds(ledger))
+        needed_seconds = self._timetable.least_seconds(change)
+        left_seconds = self._timetable.left_for_trials_seconds(ledger)
         if left_seconds >= needed_seconds:
             return True
         if not self._is_late:
@@ -270,43 +255,42 @@ class Controller:
 
     def _may_prove(self, ledger: Ledger) -> bool:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
-        if self._is_overtaken:
+        if self._is_ended:
             return False
         change = Change(ledger.incumbent, ledger.initial)
-        design = self._laboratory.design_of(change, may_divide=False)
-        needed_seconds = self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
-        if self._seconds_until(self._end_seconds) >= needed_seconds:
+        if self._timetable.may_prove(ledger) and self._may_try(ledger, change, "the proof"):
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
         return False
 
-    def _least_seconds(self, change: Change | None) -> float:
-        design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
-        return self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+    def _may_try(self, ledger: Ledger, change: Change, reason: str) -> bool:
+        """Wait until the server's owner lets `change` be tried; False, and the end, where that comes too late.
 
-    @property
-    def _known_plan(self) -> TrialPlan:
-        """The plan, with what trials have shown of how long the response takes to settle."""
-        return self._laboratory.settling.applied_to(self._plan)
-
-    def _deadline_of(self, ledger: Ledger, change: Change) -> Deadline:
-        """Give a trial half of what is left for trials, or twice what it takes at least, whichever is more."""
-        last_seconds = self._trials_end_seconds(ledger)
-        fair_seconds = max(self._seconds_until(last_seconds) / 2, 2 * self._least_seconds(change))
-        return Deadline(last_seconds, self._laboratory.clock.monotonic_seconds() + fair_seconds)
-
-    def _seconds_until(self, monotonic_seconds: float) -> float:
-        return max(0.0, monotonic_seconds - self._laboratory.clock.monotonic_seconds())
+        Raises
+        ------
+        ChangeRefused
+            If it was declined.
+        """
+        needed_seconds = self._timetable.least_seconds(change)
+        left_seconds = self._timetable.left_for_trials_seconds(ledger) - needed_seconds
+        may_try = self._waiting.may_try(
+            change, reason, needed_seconds=needed_seconds, left_seconds=max(0.0, left_seconds)
+        )
+        if not may_try:
+            self._is_ended = True
+            self._tell(Stage.QUIET, "the time is over before a trial may begin")
+        return may_try
 
     def _try(self, ledger: Ledger, proposal: Proposal, asked: Asked | None = None) -> Ledger:
         """Hold the trial of `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
         change = Change(ledger.incumbent, proposal.configuration)
-        changed = change.knobs
-        self._tell(Stage.PROPOSED, f"{proposal.reason}: {_named(changed)}", proposal=proposal)
+        self._tell(Stage.PROPOSED, f"{proposal.reason}: {_named(change.knobs)}", proposal=proposal)
         try:
-            if not changed:
-                raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
-            trial = self._hold(ledger.incumbent, proposal, self._plan, self._deadline_of(ledger, change))
+            self._review(change)
+            if not self._may_try(ledger, change, proposal.reason):
+                self._give_back(asked)
+                return ledger
+            trial = self._hold(ledger.incumbent, proposal, self._plan, self._timetable.deadline_of(ledger, change))
         except ForeignChange as foreign:
             self._stop_for(foreign, proposal, asked)
             return ledger
@@ -317,25 +301,46 @@ class Controller:
             return ledger
         # first what must not be lost, should the study be
         self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
+        self._close(trial)
         self._study.tell(trial, asked)
         return ledger.after(trial)
 
     def _stop_for(self, foreign: ForeignChange, proposal: Proposal, asked: Asked | None) -> None:
         """End it: what all trials would stand on is no longer in force, and nothing speaks against the proposal."""
-        self._is_overtaken = True
+        self._is_ended = True
         self._tell(Stage.OVERTAKEN, foreign.what, proposal=proposal)
+        self._give_back(asked)
+
+    def _give_back(self, asked: Asked | None) -> None:
         if asked:
             self._study.give_back(asked)
+
+    def _review(self, change: Change) -> None:
+        """Ask nobody for what the guard would refuse anyway.
+
+        Raises
+        ------
+        ChangeRefused
+        """
+        if not change.knobs:
+            raise ChangeRefused("It is in force already.", "Nothing needs to be done.")
+        self._laboratory.guard.review(change.after, before=change.before)
+
+    def _close(self, trial: Trial) -> None:
+        """Ask no more for what was tried, whatever came of it."""
+        consent = self._laboratory.guard.consent
+        if consent and consent.approvals and trial.verdict.outcome is not Outcome.UNDECIDED:
+            consent.approvals.close(trial.proposal.configuration)
 
     def _prove(self, ledger: Ledger) -> Ledger:
         """Try the initial configuration once more: its ratio, inverted, is what all promotions brought."""
         proposal = Proposal(ledger.initial, "proof", "the initial configuration against the one that was found")
         # the initial configuration needs no guards: it is what the server was run on
-        thresholds = replace(self._plan.thresholds, min_pairs=_PROOF_PAIRS, futility_alpha=None)
+        thresholds = replace(self._plan.thresholds, min_pairs=PROOF_PAIRS, futility_alpha=None)
         plan = replace(self._plan, guards=NO_GUARDS, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            deadline = Deadline(self._end_seconds)
+            deadline = self._timetable.proof_deadline
             # by what is written into the server's configuration, and everybody under the same: as it will stay
             change = Change(ledger.incumbent, ledger.initial)
             design = self._laboratory.design_of(change, may_divide=False)
@@ -372,7 +377,7 @@ class Controller:
         trial: Trial | None = None,
         window: Window | None = None,
     ) -> None:
-        now, remaining_seconds = self._laboratory.clock.now(), self._seconds_until(self._end_seconds)
+        now, remaining_seconds = self._laboratory.clock.now(), self._timetable.left_seconds
         progress = Progress(stage, now, message, remaining_seconds, proposal, interval, trial, window)
         for subscriber in self._subscribers:
             subscriber(progress)

@@ -24,6 +24,7 @@ class Stage(StrEnum):
     PROVING = "proving"
     PROVEN = "proven"
     QUIET = "quiet"
+    WAITING = "waiting"
     OVERTAKEN = "overtaken"
     STEADY = "steady"
     FORECAST = "forecast"

@@ -17,6 +17,9 @@ from write_help import BEGIN, END, ROOT, pages, with_help
 
 from ml_postgres_optimization.interfaces.cli import app, classic
 from ml_postgres_optimization.interfaces.cli.invocation import invoke
+from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.safety.consent import Approvals
+from ml_postgres_optimization.telemetry import SystemClock
 from ml_postgres_optimization.telemetry.export import COLUMN_FAMILIES, COLUMNS
 
 # a command keeps its log open until its process ends; here many share one
@@ -30,6 +33,7 @@ PROGRAMS = {"genesis-pg", "python"}
 MAY_MISS_A_CRITERION = {"train", "test", "tune"}
 SHORT_HOURS = {"simulate": "0.0055", "optimize": "0.003", "test": "0.003", "tune": "0.004"}
 HAVE_TABLES = {"simulate", "optimize", "tune", "test", "run.py"}
+NEED_A_PROPOSAL = {"approve", "decline"}
 # pgbench's tables begin at 1
 SCALES = {"tune": "1"}
 # in the order of a user's first day: each stands on what those before it have made
@@ -44,6 +48,10 @@ ORDER = (
     "status",
     "history",
     "explain",
+    "approve",
+    "decline",
+    "pause",
+    "resume",
     "rollback",
     "export",
     "uninstall",
@@ -217,8 +225,17 @@ def words_of(command: str, *, dsn: str | None = None, embedded: Iterable[str] = 
     ]
 
 
+def propose(home: Path) -> None:
+    """Have a proposal wait on every server that was met: in so short a time a run makes none, or tries it."""
+    before = Configuration({"work_mem": 4096})
+    for folder in (home / "servers").iterdir():
+        Approvals(folder, SystemClock()).ask(before, before.replaced({"work_mem": 65536}), "an example")
+
+
 def run(program: str, name: str, arguments: list[str], home: Path) -> str:
     """Run a command as ``genesis-pg`` and ``run.py`` do, in this process, and return what it printed."""
+    if name in NEED_A_PROPOSAL:
+        propose(home)
     chosen = (classic.app, arguments) if program == "python" else (app.app, [name, *arguments])
     printed, told = io.StringIO(), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(told):

@@ -13,7 +13,7 @@ from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning import Chronicle, ContinuousController, Draft, Pace, Stage, open_study
 from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.watching import Patience
-from ml_postgres_optimization.tuning.watching.continuous import _Era
+from ml_postgres_optimization.tuning.watching.era import Era
 
 HOUR = 3600.0
 PACE = Pace(campaign_seconds=600.0, patience=1, rest_seconds=300.0)
@@ -233,7 +233,7 @@ def test_of_several_drafts_those_after_the_one_that_was_tried_get_their_turn(tmp
     drafts = [Draft.of({"work_mem": value}, "rules", "slow") for value in values]
     watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: drafts, connections=8)
     watch.controller._campaign = lambda change=None: None
-    watch.controller._era = _Era("", watch.controller._controllers("", watch.bench.initial), ())
+    watch.controller._era = Era("", watch.controller._controllers("", watch.bench.initial), ())
     watch.run(2)
     tried = [
         trial.proposal.configuration["work_mem"] for ledger in watch.chronicle.ledgers for trial in ledger.trials

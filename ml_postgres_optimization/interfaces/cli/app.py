@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ml_postgres_optimization import __version__
-from ml_postgres_optimization.interfaces.cli.subcommands import keeping, looking, running
+from ml_postgres_optimization.interfaces.cli.subcommands import consenting, keeping, looking, running
 
 app = typer.Typer(
     name="genesis-pg",
@@ -43,6 +43,10 @@ for _command in (
     looking.status,
     looking.history,
     looking.explain,
+    consenting.approve,
+    consenting.decline,
+    consenting.pause,
+    consenting.resume,
     keeping.rollback,
     looking.export,
     looking.doctor,

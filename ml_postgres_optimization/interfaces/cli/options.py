@@ -43,6 +43,20 @@ Objective = Annotated[
     str | None,
     typer.Option(help="What a trial compares: mean, p95 or p99 response, or throughput.", metavar="MEASURE"),
 ]
+Action = Annotated[
+    str | None,
+    typer.Option(
+        help="auto: try at once. approve: each proposal waits for genesis-pg approve. advise: print SQL only.",
+        metavar="ACTION",
+    ),
+]
+Window = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="When the server may be changed: 'Mon-Fri 22:00-05:00', with a time zone if you like; may be repeated.",
+        metavar="WINDOW",
+    ),
+]
 Trials = Annotated[
     str | None, typer.Option("--trials", help="Trials at most, the proof not counted.", metavar="NUMBER")
 ]

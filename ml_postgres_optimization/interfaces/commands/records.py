@@ -19,6 +19,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
     shown,
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.safety.consent import Answer
 from ml_postgres_optimization.safety.journal import JournalState, read_journal
 from ml_postgres_optimization.target.postgres.repository import TrialRecord
 from ml_postgres_optimization.telemetry import Window
@@ -47,9 +48,13 @@ def status(session: Session) -> Result:
         "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
         "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
-    }
+    } | _word_json(session)
     rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
-    lines = [f"{session.connection.display}: PostgreSQL {capabilities.version}", *_state_lines(journal, watched)]
+    lines = [
+        f"{session.connection.display}: PostgreSQL {capabilities.version}",
+        *_state_lines(journal, watched),
+        *_word_lines(session),
+    ]
     tables = [
         Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
@@ -66,6 +71,22 @@ def _state_lines(journal: JournalState, watched: Mapping[str, str] | None) -> li
         )
     if watched:
         lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
+    return lines
+
+
+def _word_json(session: Session) -> dict[str, object]:
+    waiting = session.approvals.all(Answer.WAITING)
+    return {"paused": session.pause_file.said(), "proposals_waiting": [asked.id for asked in waiting]}
+
+
+def _word_lines(session: Session) -> list[str]:
+    """Say what the owner has halted, and what waits for a word."""
+    said, waiting = session.pause_file.said(), session.approvals.all(Answer.WAITING)
+    lines = [] if said is None else [f"Changes are paused{f' ({said})' if said else ''}; genesis-pg resume ends it."]
+    if waiting:
+        lines.append(
+            f"Proposals that wait for a word: {', '.join(asked.id for asked in waiting)} (genesis-pg approve)"
+        )
     return lines
 
 

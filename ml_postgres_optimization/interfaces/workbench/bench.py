@@ -11,6 +11,7 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.interfaces.workbench.load import Offer, ensure_tables, offered, running
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.safety.consent import Consent
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.telemetry import Recorder
 from ml_postgres_optimization.tuning.laboratory import Laboratory
@@ -46,14 +47,41 @@ def own_load(session: Session) -> Offer:
 
 @contextmanager
 def open_workbench(
-    session: Session, journal: Journal, observer: Observer, offer: Offer | None, *, is_offline: bool = False
+    session: Session,
+    journal: Journal,
+    observer: Observer,
+    offer: Offer | None,
+    *,
+    is_offline: bool = False,
+    consent: Consent | None = None,
 ) -> Iterator[Workbench]:
-    """Survey the ground and put the load on it, as long as the context lasts; `is_offline` as in `survey`."""
+    """Survey the ground and put the load on it, as long as the context lasts.
+
+    Parameters
+    ----------
+    session : Session
+    journal : Journal
+    observer : Observer
+    offer : Offer or None
+        None where the sessions are not ours.
+    is_offline : bool
+        As in `survey`.
+    consent : Consent, optional
+        Given by who waits for it; without it the owner has to allow changes right now.
+
+    Raises
+    ------
+    NotNow
+        If the owner does not.
+    """
+    if consent is None:
+        consent = session.consent()
+        consent.look()
     ground = survey(session, connections=offer.plan.connections if offer else None, is_offline=is_offline)
     observer.know(ground.initial, "initial")
     labels = {"run": session.run, "level": offer.name if offer else "own"}
     rng = random.Random(session.settings.seed)
-    guard = ground.guard(journal)
+    guard = ground.guard(journal, consent)
     if offer is None:
         recorder = Recorder(session.target, session.clock, subscribers=[observer])
         laboratory = Laboratory(guard, recorder, session.clock, rng, labels=labels, memory=session.target.memory)

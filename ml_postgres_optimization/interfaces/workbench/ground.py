@@ -11,6 +11,7 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.knobs.knob import Scope, Setting
 from ml_postgres_optimization.knobs.rules import RuleAdvice, rule_configuration
+from ml_postgres_optimization.safety.consent import Consent
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.permission import permitted, refusal
@@ -75,8 +76,8 @@ class Ground:
         settings = (name for name, knob in load_catalogue().online.items() if knob.scope is not Scope.CLIENT)
         return {name: refused for name in settings if (refused := refusal(name, capabilities))}
 
-    def guard(self, journal: Journal) -> Guard:
-        """Return the only one who may change the server."""
+    def guard(self, journal: Journal, consent: Consent | None = None) -> Guard:
+        """Return the only one who may change the server; without `consent` at the owner's own command."""
         target = self.session.target
         return Guard(
             target,
@@ -88,6 +89,7 @@ class Ground:
             is_sole=self.session.is_sole_optimizer,
             over_a_restart=self.session.over_a_restart,
             protection=self.session.lease,
+            consent=consent,
             longest_seconds=_LONGEST_OF_DURATION * self.session.settings.duration_seconds + _LONGEST_MORE_SECONDS,
         )
 

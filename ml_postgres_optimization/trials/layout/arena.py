@@ -173,11 +173,13 @@ class ServerArena:
         Raises
         ------
         MemoryRunsOut
+        NotNow
+            If the server's owner wants the baseline back.
         """
         end_seconds = self._clock.monotonic_seconds() + seconds
         while (left := end_seconds - self._clock.monotonic_seconds()) > 0:
             self._clock.sleep(min(_LOOK_SECONDS, left))
-            self._memory.look()
+            self._look()
         if self._load:
             drain(self._load, self._clock)
 
@@ -189,7 +191,7 @@ class ServerArena:
 
         Raises
         ------
-        MemoryRunsOut
+        MemoryRunsOut, NotNow
         """
         return self.trace(seconds, 1, labels=labels)[0]
 
@@ -197,7 +199,7 @@ class ServerArena:
         """Record the same in `steps` short windows; see `Recorder.trace`."""
         self._recorder.discard()
         return self._recorder.trace(
-            seconds, steps, configuration_id=self._in_force.id, labels=labels, each_second=self._memory.look
+            seconds, steps, configuration_id=self._in_force.id, labels=labels, each_second=self._look
         )
 
     def measure_arms(self, seconds: float, *, labels: Mapping[str, str]) -> Mapping[Arm, Window]:
@@ -209,9 +211,14 @@ class ServerArena:
         self._recorder.discard()
         baseline_first: dict[str, str] = {arm: self._arms[arm] for arm in Arm}
         traces = self._recorder.trace_arms(
-            seconds, steps, configuration_ids=baseline_first, labels=labels, each_second=self._memory.look
+            seconds, steps, configuration_ids=baseline_first, labels=labels, each_second=self._look
         )
         return {Arm(arm): trace for arm, trace in traces.items()}
+
+    def _look(self) -> None:
+        """See that the trial may go on: about once a second."""
+        self._memory.look()
+        self._guarded.look()
 
     def _tell_load(self) -> None:
         """Have our own sessions take part in what has changed, as new ones would."""

@@ -2,7 +2,8 @@
 
 from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Departure, LastingChange, Patience
 from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
-from ml_postgres_optimization.tuning.watching.continuous import ContinuousController, Pace
+from ml_postgres_optimization.tuning.watching.continuous import ContinuousController
+from ml_postgres_optimization.tuning.watching.era import Pace
 from ml_postgres_optimization.tuning.watching.forecast import LimitWatch, Outlook, Threat, trend
 from ml_postgres_optimization.tuning.watching.memory import KnownLoad, LoadMemory
 from ml_postgres_optimization.tuning.watching.reading import Reading

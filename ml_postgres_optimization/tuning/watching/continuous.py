@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import takewhile
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
+from ml_postgres_optimization.safety.consent import Hindrance
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
@@ -17,8 +18,9 @@ from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
 from ml_postgres_optimization.tuning.proposing.drafting import Draft
-from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Departure, LastingChange, Patience
+from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Departure, LastingChange
 from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
+from ml_postgres_optimization.tuning.watching.era import Era, Pace
 from ml_postgres_optimization.tuning.watching.forecast import TREND_WINDOWS, LimitWatch, Outlook, Threat, trend
 from ml_postgres_optimization.tuning.watching.memory import KnownLoad, LoadMemory
 from ml_postgres_optimization.tuning.watching.reading import Reading
@@ -33,52 +35,9 @@ _WINDOWS_BEFORE = 3
 _TRIALS_IN_A_BUDGET = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often to look, and how seldom to act.
-
-    Parameters
-    ----------
-    window_seconds : float
-    learning_windows : int
-        That tell what is usual; nothing is woken by a change before.
-    campaign_seconds : float
-        Of one campaign at most; half of what is left, where the run has an end.
-    patience : int
-        Of a campaign, as in `Budget`.
-    rest_seconds : float
-        From the end of a campaign to the next, whatever changes.
-    attempts : int
-        Trials in a row that may come to nothing while the objective is threatened; after the drafts.
-    changes : Patience
-        How long a change must last.
-    """
-
-    window_seconds: float = 10.0
-    learning_windows: int = 12
-    campaign_seconds: float = 3600.0
-    patience: int = 10
-    rest_seconds: float = 900.0
-    attempts: int = 3
-    changes: Patience = field(default_factory=Patience)
-
-
-@dataclass(slots=True)
-class _Era:
-    """The time since the last campaign, or since what is in force changed."""
-
-    load: str
-    controller: Controller
-    before: Sequence[Reading]
-    expected_seconds: float = math.inf
-    previous: Configuration | None = None
-    tried: set[Configuration] = field(default_factory=set)
-    failures: int = 0
-    is_advised: bool = False
-    is_delayed: bool = False
-    readings: list[Reading] = field(default_factory=list)
-    detector: ChangeDetector | None = None
-    missed: LastingChange | None = None
+def _none_approved(_incumbent: Configuration) -> Sequence[Draft]:
+    """Stand in for an owner who is never asked."""
+    return ()
 
 
 class ContinuousController:
@@ -101,6 +60,8 @@ class ContinuousController:
         The objective: a response that must not be exceeded; infinite where there is none.
     forecast : callable, optional
         From a window to the mean of the next one, by a model that beats the naive forecast; None where none does.
+    approved : callable
+        From the configuration in force to what the owner has approved meanwhile: tried first.
     advice : str
         What only the owner can do, for when no proposal is left.
     subscribers : sequence of callables
@@ -122,6 +83,7 @@ class ContinuousController:
         pace: Pace | None = None,
         limit_seconds: float = math.inf,
         forecast: NextWindow | None = None,
+        approved: DraftsFor = _none_approved,
         advice: str = "",
         subscribers: Sequence[Subscriber] = (),
     ) -> None:
@@ -133,14 +95,16 @@ class ContinuousController:
         self._pace = pace or Pace()
         self._limit_seconds = limit_seconds
         self._forecast = forecast if plan.measure is Measure.MEAN else None
+        self._approved = approved
         self._advice = advice
         self._subscribers = tuple(subscribers)
         self._recent: deque[Reading] = deque(maxlen=TREND_WINDOWS)
         self._memory = LoadMemory()
         self._limit = LimitWatch(limit_seconds)
-        self._era: _Era | None = None
+        self._era: Era | None = None
         self._loads = 0
         self._is_idle = False
+        self._held_by: Hindrance | None = None
         self._begins_anew = True
         self._end_seconds = self._rested_seconds = self._next_trial_seconds = -math.inf
 
@@ -189,7 +153,7 @@ class ContinuousController:
         self._tell(Stage.OVERTAKEN, f"somebody else has changed {changed}: what is in force now counts")
         self._chronicle.go_on_from(found)
         if self._era is not None:
-            self._era = _Era(self._era.load, self._controllers(self._era.load, found), ())
+            self._era = Era(self._era.load, self._controllers(self._era.load, found), ())
         self._settle()
         return True
 
@@ -207,23 +171,49 @@ class ContinuousController:
         return reading.is_idle
 
     def _decide(self, reading: Reading, window: Window) -> None:
-        era = self._era
+        era, is_held = self._era, self._is_held()
         if era is None:
             self._tell(Stage.WATCHED, str(reading), window=window)
-            if len(self._recent) >= _WINDOWS_BEFORE:
+            if len(self._recent) >= _WINDOWS_BEFORE and not is_held:
                 self._campaign()
             return
         outlooks = self._outlooks(window)
         threat = self._limit.see(tuple(self._recent), outlooks)
-        if threat and self._meets(threat, era, window):
+        if not is_held and ((threat and self._meets(threat, era, window)) or self._follows(era)):
             return
         if era.detector is None:
             self._learn(era, reading)
         elif change := era.detector.see(reading) or era.missed:
-            self._answer(change, era)
+            era.missed = change if is_held else era.missed
+            if not is_held:
+                self._answer(change, era)
         else:
             ahead = "; ".join(map(str, outlooks))
             self._tell(Stage.STEADY, f"{reading}, as usual" + (f"; {ahead}" if ahead else ""), window=window)
+
+    def _is_held(self) -> bool:
+        """Tell whether the server's owner allows no trial now, and the user when that begins and ends."""
+        consent = self._laboratory.guard.consent
+        found = consent.hindrance(needed_seconds=self._least_seconds) if consent else None
+        if found != self._held_by:
+            message = f"{found.reason}; {found.next_step}" if found else "changes are allowed again"
+            self._tell(Stage.WAITING, message)
+        self._held_by = found
+        return found is not None
+
+    def _follows(self, era: Era) -> bool:
+        """Try what the owner has approved after its campaign was over."""
+        incumbent = self._chronicle.incumbent
+        drafts = [
+            draft
+            for draft in self._approved(incumbent)
+            if incumbent.replaced(draft.values(incumbent)) not in era.tried
+        ]
+        if not drafts or self._now() < self._next_trial_seconds or self._left_seconds() < self._least_seconds:
+            return False
+        self._tell(Stage.WOKEN, "a proposal was approved: it is tried")
+        self._try_one(era, drafts[:1])
+        return True
 
     def _outlooks(self, window: Window) -> list[Outlook]:
         """Look as far ahead as a trial takes: one that begins later would come too late."""
@@ -232,7 +222,7 @@ class ContinuousController:
         carried_on = trend(tuple(self._recent), self._least_seconds)
         return [outlook for outlook in (next_window, carried_on) if outlook]
 
-    def _learn(self, era: _Era, reading: Reading) -> None:
+    def _learn(self, era: Era, reading: Reading) -> None:
         """Learn what is usual, and whether the load is still what the campaign began with."""
         era.readings.append(reading)
         if len(era.readings) < self._pace.learning_windows:
@@ -245,7 +235,7 @@ class ContinuousController:
             era.missed = LastingChange(Departure.MIX, f"the load became another one during the campaign: {usual} now")
         self._tell(Stage.QUIET, f"usual is {usual}; waiting for a change of it")
 
-    def _answer(self, change: LastingChange, era: _Era) -> None:
+    def _answer(self, change: LastingChange, era: Era) -> None:
         """Try the configuration before, recall a load that is known, or begin a campaign; rest in between."""
         if change.departure is Departure.RESPONSE and era.previous is not None:
             if self._now() >= self._next_trial_seconds:
@@ -281,7 +271,7 @@ class ContinuousController:
         if self._take_over():
             return  # it was cut short: another one begins from there
         self._rested_seconds = self._now() + self._pace.rest_seconds
-        self._begin_era(_Era(name, controller, before, tried=_tried(ledger)), ledger)
+        self._begin_era(Era(name, controller, before, tried=_tried(ledger)), ledger)
 
     def _leave(self) -> None:
         """Remember the load that is left, if it was learned."""
@@ -299,21 +289,21 @@ class ContinuousController:
         told = f"{change.message}; a load that is known is back"
         follow = "what was in force under it is tried" if is_other else "nothing has to be searched again"
         self._tell(Stage.WOKEN, f"{told}: {follow}")
-        self._era = era = _Era(known.name, self._controllers(known.name, incumbent), ())
+        self._era = era = Era(known.name, self._controllers(known.name, incumbent), ())
         if is_other:
             draft = Draft.of(known.incumbent, "memory", "what was in force when this load was here last")
             self._try_one(era, [draft])
         else:
             self._limit = LimitWatch(self._limit_seconds)
 
-    def _try_previous(self, change: LastingChange, era: _Era, previous: Configuration) -> None:
+    def _try_previous(self, change: LastingChange, era: Era, previous: Configuration) -> None:
         """Prove the last promotion again: what was better may not be so any more, and need not be to blame."""
         self._tell(Stage.WOKEN, f"{change.message}: the configuration before is tried once more")
         era.previous = None
         reason = "the configuration before, as what replaced it has become slower"
         self._try_one(era, [Draft.of(previous, "re-proof", reason)])
 
-    def _meets(self, threat: Threat, era: _Era, window: Window) -> bool:
+    def _meets(self, threat: Threat, era: Era, window: Window) -> bool:
         """Begin a trial against `threat`, unless the last one was a moment ago or no proposal is left."""
         if self._now() < self._next_trial_seconds or self._left_seconds() < self._least_seconds:
             return False
@@ -332,7 +322,7 @@ class ContinuousController:
         self._try_one(era, drafts, window)
         return True
 
-    def _try_one(self, era: _Era, drafts: Sequence[Draft], window: Window | None = None) -> None:
+    def _try_one(self, era: Era, drafts: Sequence[Draft], window: Window | None = None) -> None:
         """Hold one trial outside of a campaign, and then rest for as long as it took."""
         began_seconds, incumbent = self._now(), self._chronicle.incumbent
         seconds = min(_TRIALS_IN_A_BUDGET * self._least_seconds, self._left_seconds())
@@ -343,12 +333,12 @@ class ContinuousController:
         self._next_trial_seconds = now + max(now - began_seconds, self._pace.window_seconds)
         era.tried |= _tried(ledger) | _refused(drafts, incumbent, ledger)
         if ledger.promoted:
-            self._begin_era(_Era(era.load, era.controller, (), tried=era.tried), ledger)
+            self._begin_era(Era(era.load, era.controller, (), tried=era.tried), ledger)
             return
         era.failures += 1
         self._settle()
 
-    def _begin_era(self, era: _Era, ledger: Ledger) -> None:
+    def _begin_era(self, era: Era, ledger: Ledger) -> None:
         if ledger.incumbent != ledger.initial:
             era = replace(era, previous=ledger.initial, expected_seconds=self._expected_seconds(ledger))
         self._era = era

@@ -59,6 +59,8 @@ def optimize(
     seed: options.Seed = None,
     memory_limit_bytes: options.Memory = None,
     objective: options.Objective = None,
+    action: options.Action = None,
+    window: options.Window = None,
     continuous: Annotated[
         bool,
         typer.Option(

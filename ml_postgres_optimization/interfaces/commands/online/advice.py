@@ -6,24 +6,37 @@ from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import shown
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
+from ml_postgres_optimization.knobs.configuration import Configuration
 
 
 def advise(session: Session) -> Result:
     """Say what the rules would try first, as SQL, and change nothing."""
     ground = survey(session)
     advice = ground.advice()
-    changed = advice.configuration.difference(ground.initial)
-    sql = [f"ALTER SYSTEM SET {name} = '{shown(name, new, ground.catalogue)}';" for name, (_, new) in changed.items()]
+    sql = sql_of(ground, advice.configuration)
     lines = ["-- Tried first, together in one trial; nothing was changed:", *sql, "SELECT pg_reload_conf();"]
-    left_out = [(name, reason) for name, reason in sorted(ground.catalogue.left_out.items())]
     document = {
         "sql": sql,
         "reasons": dict(advice.reasons),
         "restart_advice": dict(advice.restart_advice),
-        "left_out": dict(left_out),
+        "left_out": dict(ground.catalogue.left_out),
     }
-    tables = [*restart_tables(ground), Table("Not tuned here", ("knob", "why"), left_out)]
-    return Result(document, tables, lines)
+    return Result(document, [*restart_tables(ground), left_out_table(ground)], lines)
+
+
+def sql_of(ground: Ground, configuration: Configuration) -> list[str]:
+    """Return what puts `configuration` in force, but for the reload; of our own concurrency no server knows."""
+    changed = configuration.difference(ground.initial)
+    return [
+        f"ALTER SYSTEM SET {name} = '{shown(name, new, ground.catalogue)}';"
+        for name, (_, new) in changed.items()
+        if name in ground.settings
+    ]
+
+
+def left_out_table(ground: Ground) -> Table:
+    """Return which knobs are not tuned on this server, and why."""
+    return Table("Not tuned here", ("knob", "why"), sorted(ground.catalogue.left_out.items()))
 
 
 def restart_tables(ground: Ground) -> list[Table]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.commands.online.advice import advise, restart_advice_text, restart_tables
 from ml_postgres_optimization.interfaces.commands.online.listening import Listener
+from ml_postgres_optimization.interfaces.commands.online.proposing import propose
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
@@ -25,6 +26,7 @@ from ml_postgres_optimization.interfaces.workbench.learned import load_forest
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.knob_forest import KnobForest
+from ml_postgres_optimization.safety.consent import LEAVE_SECONDS, Answer
 from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.laboratory import open_study
@@ -64,10 +66,13 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     _check(settings)
     if dry_run:
         return advise(session)
+    if settings.action == "advise":
+        return propose(session)
+    consent = session.consent(asks=settings.action == "approve")
     observer = Observer(session, keeps_rows=not (settings.continuous and math.isinf(settings.watching_seconds)))
     with session.sole_optimizer() as journal, observer.saving():
         offer = own_load(session) if session.may_load else None
-        with open_workbench(session, journal, observer, offer) as workbench:
+        with open_workbench(session, journal, observer, offer, consent=consent) as workbench:
             if settings.continuous:
                 whole, ledgers = optimize_continuously(session, workbench, settings.watching_seconds)
             else:
@@ -93,6 +98,29 @@ def _check(settings: Settings) -> None:
             "--trials counts what one campaign may hold, and a continuous run begins one whenever the load changes.",
             "Leave one of the two away; --duration ends a continuous run.",
         )
+    if settings.action == "advise" and settings.continuous:
+        raise UsageError(
+            "--action advise tells what it sees once, and --continuous goes on.",
+            "Choose --action approve: then a continuous run changes nothing without your word.",
+        )
+
+
+def _require_long_windows(session: Session, plan: TrialPlan) -> None:
+    """Refuse windows for changes in which no trial could ever end.
+
+    Raises
+    ------
+    UsageError
+    """
+    windows = session.settings.change_windows
+    longest_seconds = windows.longest_seconds(session.clock.now()) - LEAVE_SECONDS
+    needed_seconds = plan.seconds_for(plan.thresholds.min_pairs)
+    if longest_seconds < needed_seconds:
+        raise UsageError(
+            f"The windows for changes ({windows}) leave {max(0.0, longest_seconds):.0f} s at a time, and a trial "
+            f"takes {needed_seconds:.0f} s at least.",
+            "Choose a longer --window.",
+        )
 
 
 def _reported(workbench: Workbench, whole: Ledger, ledgers: Sequence[Ledger], csv: Path | None) -> Result:
@@ -111,6 +139,7 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     initial = _require_ground(session, workbench)
     plan = plan_for(session, seconds, is_ours=workbench.load is not None)
+    _require_long_windows(session, plan)
     listener = Listener(session, workbench.observer)
     controller = _open_controller(session, workbench, plan, [listener])("", initial)
     return controller.run(initial, _drafts(workbench, initial), Budget(seconds, trials=session.settings.trials))
@@ -125,6 +154,7 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
     settings, chronicle = session.settings, Chronicle(initial)
     campaign_seconds = min(_CAMPAIGN_SECONDS, seconds / 2)
     plan = plan_for(session, campaign_seconds, is_ours=workbench.load is not None)
+    _require_long_windows(session, plan)
     subscribers: list[Subscriber] = [chronicle, Listener(session, workbench.observer)]
     controller = ContinuousController(
         workbench.laboratory,
@@ -132,13 +162,10 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
         lambda incumbent: _drafts(workbench, incumbent),
         plan,
         chronicle,
-        pace=Pace(
-            window_seconds=settings.window_seconds,
-            campaign_seconds=campaign_seconds,
-            rest_seconds=campaign_seconds * _REST_SHARE,
-        ),
+        pace=_pace(settings, campaign_seconds),
         limit_seconds=settings.objective_limit_seconds,
         forecast=workbench.observer.next_mean,
+        approved=lambda incumbent: _approved(session, incumbent),
         advice=restart_advice_text(workbench.ground),
         subscribers=subscribers,
     )
@@ -162,7 +189,26 @@ def _require_ground(session: Session, workbench: Workbench) -> Configuration:
 
 def _drafts(workbench: Workbench, incumbent: Configuration) -> Sequence[Draft]:
     ground = workbench.ground
-    return rule_drafts(ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ())
+    return _approved(ground.session, incumbent) + rule_drafts(
+        ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ()
+    )
+
+
+def _pace(settings: Settings, campaign_seconds: float) -> Pace:
+    return Pace(
+        settings.window_seconds, campaign_seconds=campaign_seconds, rest_seconds=campaign_seconds * _REST_SHARE
+    )
+
+
+def _approved(session: Session, incumbent: Configuration) -> tuple[Draft, ...]:
+    """Return what the owner has approved, and nobody has tried yet."""
+    if session.settings.action != "approve":
+        return ()
+    return tuple(
+        Draft.of(asked.after, "approved", f"{asked.reason} (approved by {asked.answered_by})")
+        for asked in session.approvals.all(Answer.APPROVED)
+        if asked.configuration != incumbent
+    )
 
 
 def _open_controller(
