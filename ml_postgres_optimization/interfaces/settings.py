@@ -119,6 +119,8 @@ class Settings(BaseSettings):
     maximum_mean_milliseconds : float
     memory_limit_bytes : int or None
         What the server may use, where we cannot see it.
+    maximum_recovery_seconds : float
+        How long the server may take to come back after a crash: bounds the WAL sizes.
     allow_knob : tuple of str
         Knobs that lose durability and may be searched all the same, named one by one by the owner.
     allow_restart : bool
@@ -160,6 +162,7 @@ class Settings(BaseSettings):
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
     maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
     memory_limit_bytes: Bytes | None = None
+    maximum_recovery_seconds: Positive = 300.0
     allow_knob: Names = ()
     allow_restart: bool = False
     restart_command: str | None = None

@@ -141,6 +141,16 @@ class Catalogue(Mapping[str, Knob]):
         kept = {name: knob for name, knob in self.items() if name not in reasons}
         return replace(self, knobs=kept, left_out={**self.left_out, **reasons})
 
+    def capped(self, maxima: Mapping[str, float]) -> Catalogue:
+        """Return the catalogue with these knobs at most so large; left out where nothing remains."""
+        fit, unfit = {}, {}
+        for name, knob in self.items():
+            try:
+                fit[name] = narrowed(knob, None, maxima.get(name))
+            except Unfit as error:
+                unfit[name] = str(error)
+        return replace(self, knobs=fit, left_out={**self.left_out, **unfit})
+
     def confront(self, settings: Mapping[str, Setting], major: int, machine: Machine | None = None) -> Catalogue:
         """Return what of the catalogue can be tuned on this server, and how far.
 

@@ -29,6 +29,7 @@ _MIB = 1 << 20
 _OWN_CONNECTIONS = 5
 _LARGEST_WAL_SHARE_OF_FREE_DISK = 0.5
 _LARGEST_SHARED_BUFFERS_SHARE = 0.4
+_REPLAYED_MIB_PER_SECOND = 32.0
 
 _SCOPE_OF_CONTEXT = {
     "postmaster": Scope.RESTART,
@@ -185,6 +186,18 @@ def largest_wal_mib(machine: Machine | None) -> float | None:
     if machine is None or machine.disk_free_bytes is None:
         return None
     return machine.disk_free_bytes * _LARGEST_WAL_SHARE_OF_FREE_DISK // _MIB
+
+
+def recovery_caps(seconds: float) -> dict[str, float]:
+    """Return how large the WAL sizes may be so that a crash recovery ends within `seconds`: name → MB.
+
+    References
+    ----------
+    At most about ``max_wal_size`` has to be replayed (manual, wal-configuration). 32 MB/s: the slowest of our own
+    measurement on two cores, ``benchmarks/recovery.py``, full-page images included.
+    """
+    largest_mib = seconds * _REPLAYED_MIB_PER_SECOND // 1
+    return {"max_wal_size": largest_mib, "min_wal_size": largest_mib}
 
 
 def _free_connections(settings: Mapping[str, Setting]) -> float:

@@ -19,6 +19,7 @@ SHORTEST = {
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "monitoring_cost": ("--pairs", "1"),
     "prediction": ("--windows", "1500"),
+    "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
     "settle_length": ("--pairs", "20"),
     "stall": ("--pairs", "1", "--seconds", "5"),
     "transfer": ("--seeds", "1", "--stored-trials", "3", "--most-trials", "3", "--known-trials", "20"),

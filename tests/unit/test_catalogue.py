@@ -7,6 +7,7 @@ import pytest
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.knobs.confrontation import recovery_caps
 from ml_postgres_optimization.knobs.knob import Condition, Scope, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 
@@ -331,3 +332,16 @@ def test_a_knob_that_the_server_as_started_makes_nothing_of_is_left_out(catalogu
     there = confronted(catalogue, IO_WORKERS, io_method, major=18)
     assert ("io_workers" in there) is is_there
     assert is_there or there.left_out["io_workers"] == "it has no effect while io_method is sync"
+
+
+def test_wal_is_bounded_by_the_time_that_a_recovery_may_take():
+    catalogue = load_catalogue()
+    for seconds, expected in ((300.0, 9600), (60.0, 1920)):
+        assert catalogue.capped(recovery_caps(seconds))["max_wal_size"].maximum == expected
+    unbounded = catalogue.capped(recovery_caps(1e9))
+    assert unbounded["max_wal_size"].maximum == catalogue["max_wal_size"].maximum
+    assert unbounded["work_mem"] == catalogue["work_mem"]
+    assert catalogue["min_wal_size"].minimum > 32.0
+    without = catalogue.capped(recovery_caps(10.0))
+    assert "max_wal_size" not in without
+    assert "is possible here" in without.left_out["max_wal_size"]

@@ -64,6 +64,14 @@ Study = Annotated[
     str | None,
     typer.Option(help="A storage of Optuna's that servers share which are tuned for the same.", metavar="URL"),
 ]
+MaximumRecovery = Annotated[
+    str | None,
+    typer.Option(
+        "--maximum-recovery-seconds",
+        help="How long a crash recovery may take: bounds max_wal_size; 300 by default.",
+        metavar="SECONDS",
+    ),
+]
 Seed = Annotated[str | None, typer.Option(help="Seed of everything drawn at random.", metavar="NUMBER")]
 Memory = Annotated[
     str | None,

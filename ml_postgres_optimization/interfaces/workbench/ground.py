@@ -9,6 +9,7 @@ from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
+from ml_postgres_optimization.knobs.confrontation import recovery_caps
 from ml_postgres_optimization.knobs.knob import Scope, Setting
 from ml_postgres_optimization.knobs.rules import RuleAdvice, rule_configuration
 from ml_postgres_optimization.safety.consent import Consent
@@ -118,7 +119,9 @@ def survey(session: Session, *, connections: int | None = None, is_offline: bool
         may_restart=session.may_restart or (is_offline and session.embedded),
     )
     settings = target.settings(catalogue.settings_needed)
-    fitting = permitted(catalogue.confront(settings, target.capabilities.major, target.machine), target.capabilities)
+    known = catalogue.confront(settings, target.capabilities.major, target.machine)
+    within = known.capped(recovery_caps(session.settings.maximum_recovery_seconds))
+    fitting = permitted(within, target.capabilities)
     if connections is None:
         return Ground(session, fitting.without(_NOT_OURS), settings)
     if is_offline:
