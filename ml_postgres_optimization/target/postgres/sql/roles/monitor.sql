@@ -1,0 +1,3 @@
+-- To see the sessions, statements and settings of everybody.
+GRANT pg_monitor TO {observe};
+GRANT CONNECT ON DATABASE {database} TO {observe};
