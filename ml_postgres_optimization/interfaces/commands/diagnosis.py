@@ -142,10 +142,16 @@ def _privileges(session: Session) -> Iterator[Check]:
     else:
         found = "not a member of pg_monitor: waits and statements of other roles stay unseen"
         yield Check("privileges.monitor", State.WARNING, found, f"GRANT pg_monitor TO {capabilities.grantee};")
+    if _is_managed(capabilities):
+        return  # no grant would help: another check tells who sets them
     if not capabilities.settings_visible and (has_parameter_grants(capabilities) or capabilities.may_alter_system):
         found = "cannot see what postgresql.auto.conf says, so nothing could be put back: no setting is changed"
         yield Check("privileges.visibility", State.WARNING, found, visibility_grants(capabilities))
     yield _alter_system(session)
+
+
+def _is_managed(capabilities: Capabilities) -> bool:
+    return bool(capabilities.managed_by) or not capabilities.alter_system_allowed
 
 
 def _alter_system(session: Session) -> Check:
@@ -208,11 +214,15 @@ def _guard_session(session: Session) -> Iterator[Check]:
 
 def _managers(capabilities: Capabilities) -> Check:
     if capabilities.managed_by:
-        found = f"the configuration is managed by {capabilities.managed_by}: ours would be overwritten"
-        return Check("managers", State.WARNING, found, f"take our advice (--dry-run) to {capabilities.managed_by}")
+        found = f"{capabilities.managed_by} manages the settings, so none is changed: {fallback(capabilities)}"
+        mend = f"genesis-pg optimize --dry-run prints it ready for {capabilities.managed_by}"
+        return Check("managers", State.WARNING, found, mend)
     if not capabilities.alter_system_allowed:
-        mend = "set allow_alter_system = on in postgresql.conf, if nobody else manages it"
-        return Check("managers", State.WARNING, "allow_alter_system is off", mend)
+        mend = (
+            "set allow_alter_system = on in postgresql.conf, if nobody else manages it; or take what optimize advises"
+        )
+        found = f"allow_alter_system is off: {fallback(capabilities)}"
+        return Check("managers", State.WARNING, found, mend)
     return Check("managers", State.OK, "nobody else is seen to manage the configuration")
 
 

@@ -92,7 +92,9 @@ class Ground:
         )
 
 
-def survey(session: Session, *, connections: int | None = None, is_offline: bool = False) -> Ground:
+def survey(
+    session: Session, *, connections: int | None = None, is_offline: bool = False, is_permitted: bool = True
+) -> Ground:
     """Confront the catalogue with the server.
 
     Parameters
@@ -103,6 +105,8 @@ def survey(session: Session, *, connections: int | None = None, is_offline: bool
     is_offline : bool
         Whether the server is tuned for a workload that nobody relies on meanwhile: the embedded one may be restarted
         then, and how many users there are is part of the workload.
+    is_permitted : bool
+        Whether only what our role may change counts; otherwise what others may change does too.
 
     Raises
     ------
@@ -116,7 +120,9 @@ def survey(session: Session, *, connections: int | None = None, is_offline: bool
         may_restart=session.may_restart or (is_offline and session.embedded),
     )
     settings = target.settings(catalogue.settings_needed)
-    fitting = permitted(catalogue.confront(settings, target.capabilities.major, target.machine), target.capabilities)
+    fitting = catalogue.confront(settings, target.capabilities.major, target.machine)
+    if is_permitted:
+        fitting = permitted(fitting, target.capabilities)
     if connections is None:
         return Ground(session, fitting.without(_NOT_OURS), settings)
     if is_offline:
