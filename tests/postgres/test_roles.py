@@ -165,7 +165,7 @@ def test_who_observes_reads_and_changes_nothing(cli, shop):
     cli.dsn = as_role(shop, TUNE)
     cli("setup").done()
     cli.dsn = as_role(shop, OBSERVE)
-    for words in (("status",), ("history",), ("doctor",)):
+    for words in (("status",), ("history",), ("explain",), ("export",), ("doctor",)):
         cli(*words).done(0, 1)
     for refused in (
         "UPDATE genesis.settings SET retention_days = 1",
@@ -175,6 +175,9 @@ def test_who_observes_reads_and_changes_nothing(cli, shop):
     ):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             by_hand(cli.dsn, refused)
+    cli.dsn = as_role(shop, ADVISE)
+    assert cli("optimize", "--dry-run", "--json").done().document["settings"]
+    cli("train").done(1)
     by_hand(as_role(shop, ADVISE), "UPDATE genesis.settings SET retention_days = 30")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         by_hand(as_role(shop, ADVISE), "ALTER SYSTEM SET work_mem = '8MB'")

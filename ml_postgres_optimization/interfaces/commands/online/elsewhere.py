@@ -47,6 +47,7 @@ class Elsewhere:
             "because": self.because,
             "way": list(self.lines),
             "sql": list(self.database_lines),
+            "for_the_whole_server_only": self.beyond_the_database,
             "settings": {item.name: item.text for item in self.items},
             "reasons": dict(self.reasons),
             "left_out": dict(self.left_out),
@@ -59,8 +60,15 @@ class Elsewhere:
             return [f"-- {self.because}", "-- The rules advise nothing else than what is in force."]
         text = [f"-- {self.because}", "-- Advised by the rules, tried by nobody:", *self.lines]
         if self.database_lines:
-            text += ["-- Or for new sessions of this database alone, which its owner may have:", *self.database_lines]
+            text += ["-- Or for new sessions of this database alone, as its owner may:", *self.database_lines]
+            if beyond := self.beyond_the_database:
+                text.append(f"-- For the whole server only: {', '.join(beyond)}")
         return text
+
+    @property
+    def beyond_the_database(self) -> list[str]:
+        """What ``ALTER DATABASE`` does not reach, since no session can set it for itself."""
+        return [item.name for item in self.items if not item.is_sessions_own]
 
 
 def is_left_to_others(capabilities: Capabilities) -> bool:
