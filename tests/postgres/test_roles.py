@@ -145,6 +145,24 @@ def test_who_may_not_make_roles_is_told_to_have_it_run(cli, shop):
     assert "CREATE ROLE" in cli("setup", "--roles", "--dry-run").done().out
 
 
+def test_the_administrator_of_a_managed_service_makes_them_without_a_superuser(cli, shop):
+    by_hand(
+        shop,
+        "CREATE ROLE tuner LOGIN CREATEROLE",
+        "GRANT pg_monitor TO tuner WITH ADMIN OPTION",
+        "GRANT CONNECT, CREATE ON DATABASE roles_shop TO tuner WITH GRANT OPTION",
+        "ALTER DATABASE roles_shop SET rds.extensions = 'none'",
+    )
+    cli.dsn = as_role(shop, "tuner")
+    for made in (list(ROLES), []):
+        ended = cli("setup", "--roles", "--json").done().document
+        assert ended["made"] == made and "Amazon RDS manages the settings" in ended["notes"][0]
+        assert not any("ON PARAMETER" in statement or "pg_file" in statement for statement in ended["statements"])
+    cli.dsn = as_role(shop, TUNE)
+    cli("setup").done()
+    assert cli("optimize", "--dry-run", "--json").done().document["way"]
+
+
 def test_a_schema_that_a_superuser_made_becomes_the_tuners(cli, shop):
     cli("setup").done()
     cli("setup", "--roles").done()

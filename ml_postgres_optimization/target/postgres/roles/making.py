@@ -156,7 +156,8 @@ def _roles(connection: Connection[Any], capabilities: Capabilities, made: Iterab
     if not capabilities.is_superuser:
         yield from composed(connection, "member")
     yield from composed(connection, "hierarchy")
-    yield from composed(connection, "monitor", database=sql.Identifier(capabilities.database))
+    yield from composed(connection, "monitor")
+    yield from composed(connection, "database", database=sql.Identifier(capabilities.database))
     for extension, role_name in (("pg_stat_statements", OBSERVE), ("dblink", TUNE)):
         if capabilities.has_extension(extension):
             schema = sql.Identifier(capabilities.extensions[extension][1])
@@ -175,7 +176,7 @@ def _schema(connection: Connection[Any]) -> Iterator[str]:
         yield from composed(connection, "make_schema")
     for kind, identity in connection.execute(read_query("roles/owned_by_others"), {"role": TUNE}).fetchall():
         yield from composed(connection, "own", kind=sql.SQL(kind), identity=sql.SQL(identity))
-    yield from composed(connection, "schema", database=sql.Identifier(connection.info.dbname))
+    yield from composed(connection, "schema")
 
 
 def _rights(

@@ -1,5 +1,3 @@
--- For schema genesis at first, and for the tables of our own load where you allow it.
-GRANT CREATE ON DATABASE {database} TO {tune};
 -- Who observes reads what was recorded; who advises writes it too.
 GRANT USAGE ON SCHEMA genesis TO {observe};
 GRANT SELECT ON ALL TABLES IN SCHEMA genesis TO {observe};
