@@ -1,5 +1,7 @@
 """Where nothing of the server is ours to change: what optimize and doctor say, and that it can be run as it is."""
 
+import subprocess
+
 import psycopg
 import pytest
 from command_line import CommandLine, by_hand, clean_environment, rows, written_settings
@@ -51,12 +53,15 @@ def test_what_the_owner_is_advised_runs_and_new_sessions_have_it(cli, database, 
             assert connection.execute("SHOW " + name).fetchone() == (value.strip("'"),)
 
 
-def test_what_a_superuser_is_advised_runs(cli, own_server):
-    by_hand(own_server.dsn, "CREATE ROLE reader LOGIN")
-    cli.dsn = psycopg.conninfo.make_conninfo(own_server.dsn, user="reader")
+def test_what_a_superuser_is_advised_runs_whatever_the_role_is_called(cli, own_server, psql):
+    name = 'reader\nDROP ROLE postgres; -- "'
+    by_hand(own_server.dsn, sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(name)))
+    cli.dsn = psycopg.conninfo.make_conninfo(own_server.dsn, user=name)
     advised = cli("optimize", "--dry-run", "--json").done().document
     assert advised["sql"] == [], "the role does not own the database"
-    by_hand(own_server.dsn, *(line for line in advised["way"] if not line.startswith("--")))
+    text = cli("optimize", "--dry-run").done().out
+    command = [psql, "-X", "-v", "ON_ERROR_STOP=1", own_server.dsn]
+    subprocess.run(command, input=text, text=True, check=True, capture_output=True)
     assert {name for name, _ in written_settings(own_server.dsn)} == set(advised["settings"])
     assert rows(own_server.dsn, "SELECT name FROM pg_file_settings WHERE error ~ 'syntax|invalid|unrecognized'") == []
 

@@ -12,6 +12,7 @@ from ml_postgres_optimization.knobs.dialects import Item, alter_database, alter_
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.safety.permission import has_parameter_grants
 from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def advise_elsewhere(session: Session) -> Elsewhere:
     values |= advice.restart_advice
     items = tuple(Item.of(ground.settings[name], value) for name, value in values.items() if name in ground.settings)
     return Elsewhere(
-        _because(capabilities),
+        on_one_line(_because(capabilities)),
         _lines(items, capabilities),
         alter_database(items, capabilities.database) if capabilities.is_owner else (),
         items,

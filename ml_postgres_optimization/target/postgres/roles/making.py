@@ -51,7 +51,7 @@ class RolesPlan:
     @property
     def script(self) -> str:
         """The same for ``psql``, with the notes as comments."""
-        notes = "\n".join(f"-- {note}" for note in self.notes)
+        notes = "\n".join(f"-- {on_one_line(note)}" for note in self.notes)
         return "\n".join(("BEGIN;", *self.statements, "COMMIT;", *([notes] if notes else [])))
 
 
