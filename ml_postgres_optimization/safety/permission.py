@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.catalogue import Catalogue
@@ -53,12 +53,37 @@ def has_parameter_grants(capabilities: Capabilities) -> bool:
     return capabilities.major >= _FIRST_WITH_PARAMETER_GRANTS
 
 
+def fallback(capabilities: Capabilities) -> str:
+    """Say in a phrase what is left where no setting of the server may be changed."""
+    if capabilities.is_owner:
+        return "optimize advises: as ALTER DATABASE … SET, which the owner may run, what a session can set for itself"
+    return "optimize advises, and changes nothing of the server"
+
+
 def visibility_grants(capabilities: Capabilities) -> str:
     """Return what lets the role see what the configuration files say."""
     grantee = capabilities.grantee
     return (
         f"GRANT pg_read_all_settings TO {grantee}; GRANT SELECT ON pg_file_settings TO {grantee}; "
         f"GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO {grantee};"
+    )
+
+
+def guard_grants(capabilities: Capabilities) -> str:
+    """Return what lets the guard session of a role that is no superuser connect to its own server, with a warning.
+
+    What it needs lets the role in as whoever ``pg_hba.conf`` lets the server's own account in without a password.
+
+    References
+    ----------
+    PostgreSQL manual, ``dblink_connect_u``.
+    """
+    schema = '"' + capabilities.extensions["dblink"][1].replace('"', '""') + '"'
+    grantee = capabilities.grantee
+    return (
+        f"GRANT USAGE ON SCHEMA {schema} TO {grantee}; "
+        f"GRANT EXECUTE ON FUNCTION {schema}.dblink_connect_u(text, text) TO {grantee}; "
+        f"-- and in pg_hba.conf let {grantee}, and no superuser, in from the server's own account without a password"
     )
 
 
@@ -69,6 +94,19 @@ def change_grants(names: Iterable[str], capabilities: Capabilities) -> str:
         f"GRANT ALTER SYSTEM ON PARAMETER {', '.join(names)} TO {grantee}; "
         f"GRANT EXECUTE ON FUNCTION pg_reload_conf() TO {grantee};"
     )
+
+
+def grantable(catalogue: Catalogue, settings: Mapping[str, Setting]) -> list[str]:
+    """Return the settings that whoever tunes this server must be able to change: our knobs that need no restart here.
+
+    Parameters
+    ----------
+    catalogue : Catalogue
+    settings : mapping of str to Setting
+        Live; `catalogue.settings_needed` at least.
+    """
+    fixed = {"internal", "postmaster"}
+    return sorted(name for name in catalogue.keys() & settings.keys() if settings[name].context not in fixed)
 
 
 def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:

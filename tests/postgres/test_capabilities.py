@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 from hand_started import PATRONI, postmaster, started_with
+from protected_trial import until
 from psycopg import sql
 
 from ml_postgres_optimization.errors import ReadOnlyServer
@@ -172,24 +173,68 @@ def test_a_role_that_is_read_only_cannot_tune(database, owner):
     assert str(refused.value).count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("role", "manager"),
-    [
-        ("rds_superuser", "Amazon RDS"),
-        ("cloudsqlsuperuser", "Google Cloud SQL"),
-        ("azure_pg_admin", "Azure Database for PostgreSQL"),
-        ("supabase_admin", "Supabase"),
-    ],
-)
-def test_a_managed_service_is_known_by_its_administrators_role(database, role, manager):
+SERVICES = [
+    ("rds_superuser", "rdsadmin", "Amazon RDS"),
+    ("cloudsqlsuperuser", "cloudsqladmin", "Google Cloud SQL"),
+    ("azure_pg_admin", "azuresu", "Azure Database for PostgreSQL"),
+    ("supabase_auth_admin", "supabase_admin", "Supabase"),
+]
+
+
+@pytest.mark.parametrize(("role", "kept", "manager"), SERVICES)
+def test_a_managed_service_is_known_by_its_two_roles_and_not_by_one_that_came_with_a_dump(
+    database, role, kept, manager
+):
     with as_superuser(database) as execute:
-        execute("CREATE ROLE {}", role)
         try:
+            execute("CREATE ROLE {}", role)
+            assert capabilities_of(database).managed_by is None
+            execute("CREATE ROLE {}", kept)
+            assert capabilities_of(database).managed_by is None, "no service keeps it as less than a superuser"
+            execute("ALTER ROLE {} SUPERUSER", kept)
             found = capabilities_of(database)
         finally:
-            execute("DROP ROLE {}", role)
+            execute("DROP ROLE IF EXISTS {}", role)
+            execute("DROP ROLE IF EXISTS {}", kept)
     assert found.managed_by == manager and not found.may_change("work_mem")
     assert capabilities_of(database).managed_by is None
+
+
+@pytest.mark.parametrize(
+    ("setting", "manager"),
+    [
+        ("rds.extensions", "Amazon RDS"),
+        ("cloudsql.iam_authentication", "Google Cloud SQL"),
+        ("azure.extensions", "Azure Database for PostgreSQL"),
+    ],
+)
+def test_a_managed_service_is_known_by_a_setting_of_its_own(database, owner, setting, manager):
+    with as_superuser(database) as execute:
+        name = ConnectionSettings.from_dsn(database).parameters["dbname"]
+        execute(f"ALTER DATABASE {{}} SET {setting} = 'on'", name)
+    assert capabilities_of(owner).managed_by == capabilities_of(database).managed_by == manager
+
+
+def test_aurora_is_known_by_its_function(own_server):
+    with as_superuser(own_server.dsn) as execute:
+        execute("CREATE FUNCTION pg_catalog.aurora_version() RETURNS text LANGUAGE sql AS $$ SELECT '17.4.0' $$")
+    assert capabilities_of(own_server.dsn).managed_by == "Amazon Aurora"
+
+
+def test_cloudnativepg_is_known_by_its_archiver(own_server):
+    command = "/controller/manager wal-archive --log-destination /controller/log/postgres.json %p"
+    with started_with(own_server, {"archive_mode": "on", "archive_command": command}) as dsn:
+        assert capabilities_of(dsn).managed_by == "CloudNativePG"
+
+
+def test_patroni_is_known_by_the_file_that_it_includes(own_server):
+    (own_server.data_directory / "postgresql.base.conf").write_text("work_mem = '5MB'\n")
+    (own_server.data_directory / "postgresql.base.conf").chmod(0o644)
+    with (own_server.data_directory / "postgresql.conf").open("a") as file:
+        file.write("include 'postgresql.base.conf'\n")
+    with as_superuser(own_server.dsn) as execute:
+        execute("SELECT pg_reload_conf()")
+    until(lambda: capabilities_of(own_server.dsn).managed_by == "Patroni")
 
 
 def test_cloudnativepg_is_known_by_its_setting(database):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -17,11 +17,15 @@ from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.safety.permission import (
     change_grants,
+    fallback,
+    grantable,
+    guard_grants,
     has_parameter_grants,
     visibility_grants,
 )
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import clock_ahead_seconds
+from ml_postgres_optimization.target.postgres.guard_session import GuardSession
 
 # Windows carry the server's time and ours: beyond a second they no longer fit together.
 CLOCK_SKEW_SECONDS = 1.0
@@ -113,6 +117,7 @@ def _server_checks(session: Session) -> Iterator[Check]:
     yield from _role(capabilities)
     yield from _privileges(session)
     yield from _extensions(capabilities)
+    yield from _guard_session(session)
     yield _managers(capabilities)
     yield _memory(machine)
     yield _server_disk(machine)
@@ -137,30 +142,38 @@ def _privileges(session: Session) -> Iterator[Check]:
     else:
         found = "not a member of pg_monitor: waits and statements of other roles stay unseen"
         yield Check("privileges.monitor", State.WARNING, found, f"GRANT pg_monitor TO {capabilities.grantee};")
+    if _is_managed(capabilities):
+        return  # no grant would help: another check tells who sets them
     if not capabilities.settings_visible and (has_parameter_grants(capabilities) or capabilities.may_alter_system):
         found = "cannot see what postgresql.auto.conf says, so nothing could be put back: no setting is changed"
         yield Check("privileges.visibility", State.WARNING, found, visibility_grants(capabilities))
+    yield _alter_system(session)
+
+
+def _is_managed(capabilities: Capabilities) -> bool:
+    return bool(capabilities.managed_by) or not capabilities.alter_system_allowed
+
+
+def _alter_system(session: Session) -> Check:
+    """Look which of our knobs the role may change; what somebody else manages is told by another check."""
+    name, capabilities, catalogue = "privileges.alter_system", session.target.capabilities, load_catalogue()
     if capabilities.may_alter_system is True and capabilities.may_reload:
-        yield Check("privileges.alter_system", State.OK, "may change every setting")
-    elif capabilities.may_alter_system and capabilities.may_reload:
-        yield Check("privileges.alter_system", State.OK, f"may change {_listed(capabilities.may_alter_system)}")
-    else:
-        yield _cannot_change(session)
+        return Check(name, State.OK, "may change every setting")
+    wanted = grantable(catalogue, session.target.settings(catalogue.settings_needed))
+    may = capabilities.may_alter_system if isinstance(capabilities.may_alter_system, frozenset) else frozenset()
+    if not (may and capabilities.may_reload):
+        found = f"may not change settings and reload: {fallback(capabilities)}"
+        return Check(name, State.WARNING, found, _grants(wanted, capabilities))
+    if missing := [setting for setting in wanted if setting not in may]:
+        found = f"may change {len(wanted) - len(missing)} settings that we tune, and not {', '.join(missing)}"
+        return Check(name, State.WARNING, found, _grants(missing, capabilities))
+    return Check(name, State.OK, f"may change all {len(wanted)} settings that we tune here")
 
 
-def _listed(names: bool | frozenset[str]) -> str:
-    return ", ".join(sorted(names)) if isinstance(names, frozenset) else "everything"
-
-
-def _cannot_change(session: Session) -> Check:
-    capabilities, catalogue = session.target.capabilities, load_catalogue()
-    found = "may not change settings and reload: only what is on our own side can be tuned"
+def _grants(names: Iterable[str], capabilities: Capabilities) -> str:
     if has_parameter_grants(capabilities):
-        there = session.target.settings(catalogue.settings_needed)
-        mend = change_grants(sorted(catalogue.online.keys() & there.keys()), capabilities)
-    else:
-        mend = f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one"
-    return Check("privileges.alter_system", State.WARNING, found, mend)
+        return change_grants(names, capabilities)
+    return f"PostgreSQL {capabilities.major} lets only superusers do it: connect as one"
 
 
 def _extensions(capabilities: Capabilities) -> Iterator[Check]:
@@ -184,13 +197,32 @@ def _install(name: str, capabilities: Capabilities) -> str:
     return create
 
 
+def _guard_session(session: Session) -> Iterator[Check]:
+    """Try to open the guard session, where the extension is there and settings may be changed at all."""
+    capabilities = session.target.capabilities
+    if not (capabilities.has_extension("dblink") and capabilities.may_reload and capabilities.settings_visible):
+        return
+    try:
+        GuardSession.open(session.connection, capabilities).close()
+    except TargetError as error:
+        found = f"{error.what} The watchdog on this machine stands by alone"
+        mend = error.next_step if capabilities.is_superuser else guard_grants(capabilities)
+        yield Check("guard.session", State.WARNING, found, mend)
+    else:
+        yield Check("guard.session", State.OK, "can stand by inside the server")
+
+
 def _managers(capabilities: Capabilities) -> Check:
     if capabilities.managed_by:
-        found = f"the configuration is managed by {capabilities.managed_by}: ours would be overwritten"
-        return Check("managers", State.WARNING, found, f"take our advice (--dry-run) to {capabilities.managed_by}")
+        found = f"{capabilities.managed_by} manages the settings, so none is changed: {fallback(capabilities)}"
+        mend = f"genesis-pg optimize --dry-run prints it ready for {capabilities.managed_by}"
+        return Check("managers", State.WARNING, found, mend)
     if not capabilities.alter_system_allowed:
-        mend = "set allow_alter_system = on in postgresql.conf, if nobody else manages it"
-        return Check("managers", State.WARNING, "allow_alter_system is off", mend)
+        mend = (
+            "set allow_alter_system = on in postgresql.conf, if nobody else manages it; or take what optimize advises"
+        )
+        found = f"allow_alter_system is off: {fallback(capabilities)}"
+        return Check("managers", State.WARNING, found, mend)
     return Check("managers", State.OK, "nobody else is seen to manage the configuration")
 
 

@@ -95,7 +95,9 @@ class Ground:
         )
 
 
-def survey(session: Session, *, connections: int | None = None, is_offline: bool = False) -> Ground:
+def survey(
+    session: Session, *, connections: int | None = None, is_offline: bool = False, is_permitted: bool = True
+) -> Ground:
     """Confront the catalogue with the server.
 
     Parameters
@@ -106,6 +108,8 @@ def survey(session: Session, *, connections: int | None = None, is_offline: bool
     is_offline : bool
         Whether the server is tuned for a workload that nobody relies on meanwhile: the embedded one may be restarted
         then, and how many users there are is part of the workload.
+    is_permitted : bool
+        Whether only what our role may change counts; otherwise what others may change does too.
 
     Raises
     ------
@@ -121,7 +125,7 @@ def survey(session: Session, *, connections: int | None = None, is_offline: bool
     settings = target.settings(catalogue.settings_needed)
     known = catalogue.confront(settings, target.capabilities.major, target.machine)
     within = known.capped(recovery_caps(session.settings.maximum_recovery_seconds))
-    fitting = permitted(within, target.capabilities)
+    fitting = permitted(within, target.capabilities) if is_permitted else within
     if connections is None:
         return Ground(session, fitting.without(_NOT_OURS), settings)
     if is_offline:

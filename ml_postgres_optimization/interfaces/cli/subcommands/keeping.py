@@ -18,6 +18,14 @@ def setup(
     retention_days: Annotated[
         str | None, typer.Option(help="How long metric windows are kept; 30 by default.", metavar="DAYS")
     ] = None,
+    roles: Annotated[
+        bool,
+        typer.Option(
+            "--roles",
+            help="Make the roles genesis_observe, genesis_advise and genesis_tune instead; --dry-run prints the SQL "
+            "for psql.",
+        ),
+    ] = False,
     dry_run: options.DryRun = False,
     dsn: options.Dsn = None,
     repository: options.RepositoryDsn = None,
@@ -26,9 +34,8 @@ def setup(
     debug: options.Debug = False,
 ) -> None:
     """Make schema genesis, or bring it up to date; doing it twice changes nothing."""
-    run(
-        context, chosen_of(locals()), lambda session: installation.set_up(session, dry_run=dry_run), read_only=dry_run
-    )
+    made = installation.set_up_roles if roles else installation.set_up
+    run(context, chosen_of(locals()), lambda session: made(session, dry_run=dry_run), read_only=dry_run)
 
 
 def rollback(

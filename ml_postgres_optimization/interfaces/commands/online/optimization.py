@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.commands.online.advice import advise, restart_advice_text, restart_tables
+from ml_postgres_optimization.interfaces.commands.online.elsewhere import is_left_to_others, told_elsewhere
 from ml_postgres_optimization.interfaces.commands.online.listening import Listener
 from ml_postgres_optimization.interfaces.commands.online.proposing import propose
 from ml_postgres_optimization.interfaces.reporter import Result
@@ -53,7 +54,8 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     Returns
     -------
     Result
-        The ledger: what was in force, every trial, what is in force now.
+        The ledger: what was in force, every trial, what is in force now. Where nothing of the server is ours to
+        change and no load is ours either, advice for whoever may, with the exit code of a missing privilege.
 
     Raises
     ------
@@ -64,6 +66,8 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     """
     settings = session.settings
     _check(settings)
+    if is_left_to_others(session.target.capabilities) and (dry_run or not session.may_load):
+        return told_elsewhere(session, exit_code=0 if dry_run else PrivilegeMissing.exit_code)
     if dry_run:
         return advise(session)
     if settings.action == "advise":

@@ -1,24 +1,18 @@
 -- Who else manages this server's configuration, with what gives them away; no row where nobody does.
 -- Patroni passes all of these on the command line, which is above ALTER SYSTEM (patroni:patroni/postgresql/config.py,
--- CMDLINE_OPTIONS). CloudNativePG puts a hash of its configuration into a setting of its own
--- (cloudnative-pg:pkg/postgres/configuration.go). A managed service shows by its settings, or by the role that it hands
--- out instead of a superuser.
-WITH /* genesis-pg */ by_setting (manager, prefix) AS (
+-- CMDLINE_OPTIONS), and includes the configuration that it found as postgresql.base.conf; its path is hidden from a
+-- role without pg_read_all_settings. CloudNativePG puts a hash of its configuration into a setting of its own, and
+-- archives by its own program (cloudnative-pg:pkg/postgres/configuration.go). A managed service shows by settings of its
+-- own; or by two roles together: the one that it hands out instead of a superuser, and the superuser that it keeps. One
+-- of them alone may have come with a dump. Aurora has a function for its version.
+WITH /* genesis-pg */ service (manager, prefix, setting, administrator, kept_superuser) AS (
     VALUES
-        ('Amazon RDS', 'rds.'),
-        ('Google Cloud SQL', 'cloudsql.'),
-        ('Google AlloyDB', 'alloydb.'),
-        ('Azure Database for PostgreSQL', 'azure.'),
-        ('Neon', 'neon.')
-),
-by_role (manager, role) AS (
-    VALUES
-        ('Amazon RDS', 'rds_superuser'),
-        ('Google Cloud SQL', 'cloudsqlsuperuser'),
-        ('Google AlloyDB', 'alloydbsuperuser'),
-        ('Azure Database for PostgreSQL', 'azure_pg_admin'),
-        ('Neon', 'neon_superuser'),
-        ('Supabase', 'supabase_admin')
+        ('Amazon RDS', 'rds.', 'rds.extensions', 'rds_superuser', 'rdsadmin'),
+        ('Google Cloud SQL', 'cloudsql.', 'cloudsql.iam_authentication', 'cloudsqlsuperuser', 'cloudsqladmin'),
+        ('Google AlloyDB', 'alloydb.', 'alloydb.iam_authentication', 'alloydbsuperuser', 'alloydbadmin'),
+        ('Azure Database for PostgreSQL', 'azure.', 'azure.extensions', 'azure_pg_admin', 'azuresu'),
+        ('Neon', 'neon.', 'neon.tenant_id', 'neon_superuser', 'cloud_admin'),
+        ('Supabase', 'supautils.', 'supautils.superuser', 'supabase_auth_admin', 'supabase_admin')
 )
 SELECT 'Patroni' AS manager
 FROM pg_settings
@@ -30,9 +24,22 @@ WHERE source = 'command line'
     )
 HAVING count(*) = 11
 UNION ALL
-SELECT 'CloudNativePG' WHERE current_setting('cnpg.config_sha256', true) IS NOT NULL
+(SELECT 'Patroni' FROM pg_settings WHERE sourcefile LIKE '%/postgresql.base.conf' LIMIT 1)
 UNION ALL
-(SELECT manager FROM by_setting JOIN pg_settings ON starts_with(pg_settings.name, prefix) LIMIT 1)
+SELECT 'CloudNativePG'
+WHERE current_setting('cnpg.config_sha256', true) IS NOT NULL
+    OR EXISTS (
+        SELECT FROM pg_settings WHERE name = 'archive_command' AND setting LIKE '/controller/manager wal-archive%')
 UNION ALL
-(SELECT manager FROM by_role JOIN pg_roles ON rolname = role LIMIT 1)
+SELECT 'Amazon Aurora' WHERE to_regprocedure('pg_catalog.aurora_version()') IS NOT NULL
+UNION ALL
+(
+    SELECT manager
+    FROM service
+    WHERE current_setting(setting, true) IS NOT NULL
+        OR EXISTS (SELECT FROM pg_settings WHERE starts_with(name, prefix))
+        OR EXISTS (SELECT FROM pg_roles WHERE rolname = administrator)
+            AND EXISTS (SELECT FROM pg_roles WHERE rolname = kept_superuser AND rolsuper)
+    LIMIT 1
+)
 LIMIT 1

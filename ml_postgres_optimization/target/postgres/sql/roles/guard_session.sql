@@ -1,0 +1,1 @@
+GRANT EXECUTE ON FUNCTION {connect}(text, text) TO {tune};

@@ -1,0 +1,1 @@
+ALTER {kind} {identity} OWNER TO {tune};

@@ -1,0 +1,82 @@
+"""Settings in the words of whoever sets them."""
+
+import re
+import shlex
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ml_postgres_optimization.knobs.dialects import (
+    MANAGERS,
+    Item,
+    alter_database,
+    alter_system,
+    configuration_file,
+    in_the_words_of,
+)
+from ml_postgres_optimization.knobs.rendering import parse
+
+ITEMS = (
+    Item("work_mem", 65536, "kB", is_sessions_own=True),
+    Item("jit", False, is_sessions_own=True),
+    Item("checkpoint_timeout", 900, "s"),
+    Item("random_page_cost", 1.1, is_sessions_own=True),
+    Item("shared_buffers", 16384, "8kB", needs_restart=True),
+)
+
+
+@pytest.mark.parametrize("manager", [*MANAGERS, None, "Neon"])
+def test_every_setting_is_named_once_and_what_needs_a_restart_is_told(manager):
+    lines = in_the_words_of(manager, ITEMS)
+    told = "\n".join(line for line in lines if not line.lstrip().startswith("#"))
+    assert all(len(re.findall(rf"\b{item.name}\b", told)) == 1 for item in ITEMS)
+    assert "shared_buffers" in lines[-1] and lines[-1].startswith("#")
+    assert in_the_words_of(manager, ()) == ()
+
+
+@pytest.mark.parametrize("manager", ["Amazon RDS", "Amazon Aurora"])
+def test_amazon_takes_base_units_numbers_for_booleans_and_twenty_at_a_time(manager):
+    text = "\n".join(in_the_words_of(manager, ITEMS))
+    assert "ParameterName=work_mem,ParameterValue=65536,ApplyMethod=immediate" in text
+    assert "ParameterName=jit,ParameterValue=0,ApplyMethod=immediate" in text
+    assert "ParameterName=shared_buffers,ParameterValue=16384,ApplyMethod=pending-reboot" in text
+    many = [Item(f"knob_{number}", number) for number in range(45)]
+    calls = "\n".join(in_the_words_of(manager, many)).split("aws rds ")[1:]
+    words = [
+        shlex.split(f"aws rds {call}".replace("\\\n", "")) for call in calls
+    ]  # a shell reads each as one command
+    given_at_once = [sum(word.startswith("ParameterName=") for word in call) for call in words]
+    assert given_at_once == [20, 20, 5]
+
+
+def test_cloud_sql_warns_that_it_takes_all_other_flags_away():
+    lines = in_the_words_of("Google Cloud SQL", ITEMS)
+    assert "ALL flags" in lines[0]
+    (flags,) = [word for word in shlex.split(lines[2]) if word.startswith("--database-flags=")]
+    assert flags.endswith("=work_mem=65536,jit=off,checkpoint_timeout=900,random_page_cost=1.1,shared_buffers=16384")
+
+
+def test_patroni_is_told_what_it_takes_from_the_cluster_only():
+    lines = in_the_words_of("Patroni", [Item("max_connections", 200, needs_restart=True), *ITEMS])
+    assert "overlooks it: max_connections" in "\n".join(lines) and lines[-1].endswith("patronictl restart CLUSTER")
+
+
+@pytest.mark.parametrize("manager", ["Patroni", "CloudNativePG"])
+def test_a_value_in_yaml_is_a_string_even_where_it_looks_like_a_boolean(manager):
+    assert [line.strip() for line in in_the_words_of(manager, ITEMS) if "jit" in line] == ["jit: 'off'"]
+
+
+def test_a_database_takes_only_what_a_session_can_set():
+    lines = alter_database(ITEMS, 'a"; DROP')
+    assert [line.split(" SET ")[1].split(" ")[0] for line in lines] == ["work_mem", "jit", "random_page_cost"]
+    assert all(line.startswith('ALTER DATABASE "a""; DROP" SET ') for line in lines)
+
+
+@given(st.integers(min_value=64, max_value=2**31 - 1), st.sampled_from(["kB", "8kB", "MB"]))
+def test_a_value_means_the_same_in_every_dialect(value, unit):
+    item = Item("a_size", value, unit)
+    for line in (alter_system([item])[0].rstrip(";"), configuration_file([item])[1]):
+        assert parse(line.split("'")[1], "integer", unit) == value
+    for manager in ("Amazon RDS", "Google Cloud SQL", "Azure Database for PostgreSQL"):
+        assert re.search(rf"\b{value}\b", "\n".join(in_the_words_of(manager, [item])))
