@@ -66,8 +66,9 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     """
     settings = session.settings
     _check(settings)
-    if is_left_to_others(session.target.capabilities) and (dry_run or not session.may_load):
-        return told_elsewhere(session, exit_code=0 if dry_run else PrivilegeMissing.exit_code)
+    only_advice = dry_run or settings.action == "advise"
+    if is_left_to_others(session.target.capabilities) and (only_advice or not session.may_load):
+        return told_elsewhere(session, exit_code=0 if only_advice else PrivilegeMissing.exit_code)
     if dry_run:
         return advise(session)
     if settings.action == "advise":
