@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from ml_postgres_optimization.errors import SchemaMissing
 from ml_postgres_optimization.target.postgres.capabilities import read_system_identifier
@@ -151,7 +152,7 @@ def test_what_somebody_set_during_a_trial_is_his(session, repository):
     ],
 )
 def test_the_journals_values_are_recognised(session, text, value, same):
-    row = session.execute("SELECT genesis.is_same_setting(%s, to_jsonb(%s))", [text, value]).fetchone()
+    row = session.execute("SELECT genesis.is_same_setting(%s, %s)", [text, Jsonb(value)]).fetchone()
     assert row == (same,)
 
 
@@ -209,8 +210,9 @@ def test_any_moment_is_as_a_model_has_it(session, repository):
         expected = next((values for moment, values in reversed(model) if moment <= instant), {})
         assert as_of(session, instant, ONE) == expected
     gaps = session.execute(
-        "SELECT count(*) FROM (SELECT upper(sys_period) AS ended, lead(lower(sys_period)) OVER (PARTITION BY server, "
-        "name ORDER BY lower(sys_period)) AS next FROM genesis.configuration_history) AS period WHERE ended IS DISTINCT FROM next"
+        "SELECT count(*) FROM (SELECT upper(sys_period) AS ended, lead(lower(sys_period)) OVER (PARTITION BY "
+        "server, name ORDER BY lower(sys_period)) AS next FROM genesis.configuration_history) AS each "
+        "WHERE ended IS DISTINCT FROM next"
     ).fetchone()
     assert gaps == (0,)
 

@@ -81,7 +81,7 @@ def set_by_hand(cli, *statements):
 def test_a_trial_and_its_rollback_are_periods_and_any_of_them_comes_back(tuned):
     untouched = now(tuned)
     in_a_trial(tuned, "t1", work_mem=8192, random_page_cost=1.1)
-    in_a_trial(tuned, "t2", work_mem=65536, promote=False)
+    in_a_trial(tuned, "t2", work_mem=5120, promote=False)
     promoted = now(tuned)
     assert tuned("rollback", "--to", "t1", "--json").done().document["undone"][0]["trial"] == "t1"
     rolled_back = now(tuned)

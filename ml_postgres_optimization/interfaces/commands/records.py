@@ -20,12 +20,13 @@ from ml_postgres_optimization.interfaces.trial_view import (
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.journal import JournalState, read_journal
-from ml_postgres_optimization.target.postgres.repository import TrialRecord
+from ml_postgres_optimization.target.postgres.repository import SettingChange, TrialRecord
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.telemetry.export import window_frame, write_csv, write_parquet
 from ml_postgres_optimization.trials import Outcome
 
 _WINDOWS_SHOWN = 5
+_CHANGES_SHOWN = 10
 
 
 def status(session: Session) -> Result:
@@ -33,6 +34,7 @@ def status(session: Session) -> Result:
     capabilities = session.target.capabilities
     repository = session.repository()
     windows = repository.windows(last=_WINDOWS_SHOWN)
+    changes = repository.configuration_changes(session.server, last=_CHANGES_SHOWN)
     journal = read_journal(session.home.of_server(session.server))
     catalogue = load_catalogue()
     settings = session.target.settings(catalogue.settings_needed)
@@ -47,11 +49,13 @@ def status(session: Session) -> Result:
         "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
         "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
+        "changes": [_change_json(change) for change in changes],
     }
     rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
     lines = [f"{session.connection.display}: PostgreSQL {capabilities.version}", *_state_lines(journal, watched)]
     tables = [
         Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
+        *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
     return Result(document, tables, lines)
@@ -76,6 +80,36 @@ def _continuous_run(windows: Sequence[Window]) -> dict[str, str] | None:
     if last is None or state is None:
         return None
     return {"state": state, "at": f"{last.ended_at:%Y-%m-%d %H:%M:%S %Z}"}
+
+
+def _changes_table(changes: Sequence[SettingChange]) -> list[Table]:
+    """Show who changed what last; no table where nothing was ever changed."""
+    rows = [
+        (
+            f"{change.at:%Y-%m-%d %H:%M:%S}",
+            change.name,
+            change.old or "–",
+            change.new,
+            f"{change.brought_by} {change.trial_id}" if change.trial_id else change.brought_by,
+        )
+        for change in changes
+    ]
+    columns = ("at, UTC", "setting", "from", "to", "by")
+    return (
+        [Table("Last changes of the configuration, by us and by others", columns, rows, unbroken=1)] if rows else []
+    )
+
+
+def _change_json(change: SettingChange) -> dict[str, object]:
+    return {
+        "at": change.at.isoformat(),
+        "not_before": change.not_before.isoformat(),
+        "name": change.name,
+        "old": change.old,
+        "new": change.new,
+        "by": change.brought_by,
+        "trial": change.trial_id,
+    }
 
 
 _WINDOW_COLUMNS = ("ended", "phase", "per s", "mean", "p99", "failed", "configuration")

@@ -59,24 +59,26 @@ def alter_system(name: str, written_value: str | None) -> sql.Composed:
     return sql.SQL(query).format(name=identifier, value=sql.Literal(written_value or ""))
 
 
-def alter_system_list(name: str, value: str) -> sql.Composed:
-    """Compose what sets a parameter to what ``pg_settings`` says of it, lists of names included.
+def alter_system_text(name: str, value: str | None) -> str:
+    """Write the statement for people, with the semicolon; `value` as ``pg_settings`` has it, lists of names included.
 
     Of such a list each element is a literal of its own: as one, it would be one long name.
 
     Examples
     --------
-    >>> alter_system_list("search_path", '"$user", public').as_string().strip()
-    'ALTER SYSTEM SET "search_path" = \'$user\', \'public\''
+    >>> print(alter_system_text("search_path", '"$user", public'))
+    ALTER SYSTEM SET "search_path" = '$user', 'public';
     """
-    if name not in _LISTS or not value:
-        return alter_system(name, value)
-    elements = [
-        quoted[1:-1].replace('""', '"') if (quoted := part.strip()).startswith('"') else quoted
-        for part in _ELEMENT.findall(value)
-    ]
-    literals = sql.SQL(", ").join(map(sql.Literal, elements))
-    return sql.SQL(read_query("settings/write")).format(name=sql.Identifier(name), value=literals)
+    composed = alter_system(name, value)
+    if value and name in _LISTS:
+        literals = sql.SQL(", ").join(map(sql.Literal, map(_unquoted, _ELEMENT.findall(value))))
+        composed = sql.SQL(read_query("settings/write")).format(name=sql.Identifier(name), value=literals)
+    return f"{composed.as_string().strip()};"
+
+
+def _unquoted(element: str) -> str:
+    stripped = element.strip()
+    return stripped[1:-1].replace('""', '"') if stripped.startswith('"') else stripped
 
 
 def _versions(folder: str, stem: str) -> list[int]:

@@ -21,11 +21,12 @@ from ml_postgres_optimization.knobs.rendering import parse, render
 from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, read_journal
 from ml_postgres_optimization.safety.rollback import BASELINE, put_in_force, rollback, statements_back, trials_back_to
 from ml_postgres_optimization.safety.undo import Undone
-from ml_postgres_optimization.target.postgres.queries import alter_system, alter_system_list
+from ml_postgres_optimization.target.postgres.queries import alter_system_text
 from ml_postgres_optimization.target.postgres.repository import Repository
 
 _NOTHING = "No promoted trial is in force: nothing to put back."
 _NOT_OURS = "it needs a restart that nobody has allowed, or is none of what we may set here"
+_VERSION = "server_version"
 _RELOAD = "SELECT pg_reload_conf();"
 
 
@@ -73,7 +74,7 @@ def _sql_back(session: Session, trials: Sequence[JournalledTrial]) -> Iterator[s
     """Yield the statements that undo these trials."""
     settings = session.target.settings({knob.name for trial in trials for knob in trial.intent.knobs})
     for trial, name, written in statements_back(trials, settings):
-        yield f"{alter_system(name, written).as_string()}; -- as before trial {trial.intent.trial_id}"
+        yield f"{alter_system_text(name, written)} -- as before trial {trial.intent.trial_id}"
 
 
 def _return_to(session: Session, moment: datetime) -> Result:
@@ -144,10 +145,9 @@ def _left(found: Iterable[Setback], change: Change) -> Iterator[tuple[Setback, s
 
 def _left_lines(left: Iterable[tuple[Setback, str]]) -> Iterator[str]:
     for each, why in left:
-        then = alter_system_list(each.name, each.then.value).as_string()
         yield f"-- {each.name} is {each.now.value!r} now: {why}."
-        if each.name != "server_version":
-            yield f"{then};"
+        if each.name != _VERSION:
+            yield alter_system_text(each.name, each.then.value)
 
 
 def _left_json(left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
@@ -158,7 +158,7 @@ def _left_json(left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
             "now": each.now.value,
             "unit": each.then.unit,
             "why": why,
-            "sql": alter_system_list(each.name, each.then.value).as_string(),
+            "sql": None if each.name == _VERSION else alter_system_text(each.name, each.then.value),
         }
         for each, why in left
     ]
@@ -190,7 +190,7 @@ def _preview_of_return(session: Session, moment: datetime) -> Result:
     undone = {knob.name for trial in trials for knob in trial.intent.knobs}
     found = _found(session, repository, moment)
     change = _change(survey(session), [each for each in found if each.name not in undone])
-    lines = [*by_journal, *(f"{alter_system(name, _text(found, name)).as_string()};" for name in change.after)]
+    lines = [*by_journal, *(alter_system_text(name, _text(found, name)) for name in change.after)]
     left = [(each, why) for each, why in _left(found, change) if each.foreign is not None or each.name not in undone]
     document = {"would": lines, "left": _left_json(left)}
     shown = [*lines, _RELOAD] if lines else ["Nothing of ours has changed since: nothing to put back."]
