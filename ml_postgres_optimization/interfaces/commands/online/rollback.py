@@ -102,7 +102,11 @@ def _require(session: Session, repository: Repository, moment: datetime) -> None
 
 
 def _first_since(session: Session, repository: Repository, state: JournalState, moment: datetime) -> str | None:
-    """Return the first trial that is in force and was not by then; None where there is none."""
+    """Return the first trial that is in force and was not by then; None where there is none.
+
+    One whose settings are as they were by then, all the same, is left; one that set our own side only is not.
+    """
+    ours = {each.name for each in _found(session, repository, moment) if each.target != each.now.value}
     confirmed_at = {
         str(entry.entry.get("trial")): entry.at
         for entry in sorted(repository.journal(session.server), key=lambda entry: entry.at)
@@ -110,6 +114,8 @@ def _first_since(session: Session, repository: Repository, state: JournalState, 
     }
     for trial in state.confirmed:
         intent = trial.intent
+        if intent.knobs and ours.isdisjoint(knob.name for knob in intent.knobs):
+            continue
         if confirmed_at.get(intent.trial_id, datetime.fromisoformat(intent.at)) > moment:
             return intent.trial_id
     return None
