@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ml_postgres_optimization.errors import GenesisError, UsageError
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.configuration_watch import record_configuration
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.safety.permission import grantable
@@ -48,6 +49,7 @@ def set_up(session: Session, *, dry_run: bool = False) -> Result:
         report = install_schema(connection)
         if session.settings.retention_days is not None:
             set_retention(connection, session.settings.retention_days)
+    record_configuration(session)
     done = ", ".join(report.applied) or "nothing to do"
     lines = [f"Schema genesis on {where}: version {report.version_after} ({done})."]
     document = {

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from ml_postgres_optimization.errors import GenesisError, ServerUnreachable, TargetError
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.configuration_watch import ConfigurationWatch, unmirrored
 from ml_postgres_optimization.interfaces.workbench.forecasting import Forecaster
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
-from ml_postgres_optimization.safety.journal import content_of
-from ml_postgres_optimization.target.postgres.repository import JournalEntry, PredictionScore, Repository
+from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
 from ml_postgres_optimization.telemetry.export import WindowRows, write_csv
 
@@ -52,6 +51,8 @@ class Observer:
         self._texts_known: set[StatementKey] = set()
         self._keeps_rows = keeps_rows
         self._rows = WindowRows()
+        self._watch = ConfigurationWatch(session)
+        self.look()
 
     def __call__(self, window: Window) -> None:
         """Take one finished window."""
@@ -67,7 +68,7 @@ class Observer:
             skipped=window.skipped_total,
         )
         self.keep(lambda repository: repository.add(window))
-        self.mirror_journal()
+        self.look()
         self._learn_texts(window)
         if window.configuration_id in self._configurations:
             for prediction in self._forecaster.predictions(window, self._configurations[window.configuration_id]):
@@ -95,14 +96,14 @@ class Observer:
 
     def mirror_journal(self) -> None:
         """Show in the repository what the journal on disk says, as far as it is not there yet."""
-        journal = self._session.journal
-        if journal is None or not journal.unmirrored:
-            return
-        entries = [
-            JournalEntry(datetime.fromisoformat(record.at), content_of(record)) for record in journal.unmirrored
-        ]
-        journal.unmirrored.clear()
-        self.keep(lambda repository: repository.mirror_journal(self._session.server, entries))
+        if entries := unmirrored(self._session.journal):
+            self.keep(lambda repository: repository.mirror_journal(self._session.server, entries))
+
+    def look(self) -> None:
+        """See whether something else is in force by now, by us or by others, and have the repository keep it."""
+        self.mirror_journal()
+        if store := self._watch.look():
+            self.keep(store)
 
     def prediction_scores(self) -> list[PredictionScore]:
         """Score the predictions whose window has come, and return how good they were."""
@@ -126,7 +127,7 @@ class Observer:
 
     def write_csv(self) -> Path | None:
         """Write all windows to the log folder and return the file; None where there were none, or no room."""
-        self.mirror_journal()
+        self.look()
         self._flush()
         if lost := len(self._unstored) + self._given_up_total:
             self._session.reporter.say(

@@ -12,6 +12,18 @@ OLDEST_MAJOR = 14
 """The oldest major version of PostgreSQL that is supported."""
 
 _SQL = files("ml_postgres_optimization.target.postgres") / "sql"
+# Lists of names, GUC_LIST_QUOTE in src/backend/utils/misc/guc_tables.c.
+_LISTS = frozenset(
+    {
+        "local_preload_libraries",
+        "search_path",
+        "session_preload_libraries",
+        "shared_preload_libraries",
+        "temp_tablespaces",
+        "unix_socket_directories",
+    }
+)
+_ELEMENT = re.compile(r'\s*("(?:[^"]|"")*"|[^,"]+)')
 _VARIANT = re.compile(r"(.+)\.pg(\d+)\.sql")
 
 
@@ -45,6 +57,28 @@ def alter_system(name: str, written_value: str | None) -> sql.Composed:
     identifier = sql.SQL(".").join(sql.Identifier(part) for part in name.split("."))
     query = read_query("settings/reset" if written_value is None else "settings/write")
     return sql.SQL(query).format(name=identifier, value=sql.Literal(written_value or ""))
+
+
+def alter_system_text(name: str, value: str | None) -> str:
+    """Write the statement for people, with the semicolon; `value` as ``pg_settings`` has it, lists of names included.
+
+    Of such a list each element is a literal of its own: as one, it would be one long name.
+
+    Examples
+    --------
+    >>> print(alter_system_text("search_path", '"$user", public'))
+    ALTER SYSTEM SET "search_path" = '$user', 'public';
+    """
+    composed = alter_system(name, value)
+    if value and name in _LISTS:
+        literals = sql.SQL(", ").join(map(sql.Literal, map(_unquoted, _ELEMENT.findall(value))))
+        composed = sql.SQL(read_query("settings/write")).format(name=sql.Identifier(name), value=literals)
+    return f"{composed.as_string().strip()};"
+
+
+def _unquoted(element: str) -> str:
+    stripped = element.strip()
+    return stripped[1:-1].replace('""', '"') if stripped.startswith('"') else stripped
 
 
 def _versions(folder: str, stem: str) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,6 +32,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.repository.history import ConfigurationSeen, SettingSeen
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
@@ -161,6 +163,26 @@ class PostgresTarget:
             lambda connection: self._collector_on(connection).statement_texts(keys), "read the texts of statements"
         )
 
+    def looked(self) -> ConfigurationSeen:
+        """Return when the configuration files were taken over last; as long as that stays, so does the configuration.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(_looked, "look at the configuration")
+
+    def configuration_seen(self) -> ConfigurationSeen:
+        """Return what holds for all sessions of the server, but for what may hold secrets.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(_configuration_seen, "look at the configuration")
+
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
         """Return the live settings; see `PostgresActuator.settings`."""
         return self._actuator.settings(names)
@@ -229,6 +251,18 @@ class PostgresTarget:
             host = _host_probe(connection, self._log_directory)
             self._collector = (connection, StatisticsCollector(connection, self._capabilities, host))
         return self._collector[1]
+
+
+def _looked(connection: Connection[Any]) -> ConfigurationSeen:
+    ((at, loaded_at),) = connection.execute(read_query("settings/looked")).fetchall()
+    return ConfigurationSeen(at, loaded_at)
+
+
+def _configuration_seen(connection: Connection[Any]) -> ConfigurationSeen:
+    # first the time: what is loaded in between is looked at again
+    looked = _looked(connection)
+    settings = connection.execute(read_query("settings/in_force")).fetchall()
+    return replace(looked, settings=tuple(SettingSeen(*row) for row in settings))
 
 
 def _programs(connection: Connection[Any]) -> Path | None:

@@ -42,8 +42,14 @@ def rollback(
     context: typer.Context,
     *,
     to: Annotated[
-        str, typer.Option(help="baseline: before our first change; or the id of a trial: as it was before that.")
+        str,
+        typer.Option(
+            help="baseline: before our first change; the id of a trial: as it was before that; or a moment: "
+            "'2026-11-30 14:00' (of this machine's time zone, where none is given), '2 hours ago'."
+        ),
     ] = "baseline",
+    allow_restart: options.AllowRestart = False,
+    restart_command: options.RestartCommand = None,
     dry_run: options.DryRun = False,
     dsn: options.Dsn = None,
     repository: options.RepositoryDsn = None,

@@ -9,7 +9,7 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, diagnose, run
-from ml_postgres_optimization.interfaces.commands import diagnosis, explanation, records
+from ml_postgres_optimization.interfaces.commands import diagnosis, explanation, records, state
 
 
 def status(
@@ -22,7 +22,7 @@ def status(
     debug: options.Debug = False,
 ) -> None:
     """Show the server, the configuration in force, and the last windows."""
-    run(context, chosen_of(locals()), records.status, read_only=True)
+    run(context, chosen_of(locals()), state.status, read_only=True)
 
 
 def history(

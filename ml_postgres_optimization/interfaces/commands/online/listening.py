@@ -31,6 +31,8 @@ class Listener:
             self._observer.know(progress.proposal.configuration, progress.proposal.origin)
         if (trial := progress.trial) is not None:
             self._observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
+            # before another trial of the same knobs begins
+            self._observer.look()
 
     def _is_time_for(self, stage: Stage) -> bool:
         now = self._session.clock.monotonic_seconds()

@@ -2,39 +2,208 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+
+from ml_postgres_optimization.interfaces.commands.online.returning import (
+    Setback,
+    moment_of,
+    moment_text,
+    require_known,
+    setbacks,
+)
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import shown
-from ml_postgres_optimization.interfaces.workbench.ground import survey
-from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.safety.journal import read_journal
-from ml_postgres_optimization.safety.rollback import rollback, trials_back_to
+from ml_postgres_optimization.interfaces.workbench.configuration_watch import record_configuration
+from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
+from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.rendering import parse, render
+from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, read_journal
+from ml_postgres_optimization.safety.rollback import BASELINE, put_in_force, rollback, statements_back, trials_back_to
+from ml_postgres_optimization.safety.undo import Undone
+from ml_postgres_optimization.target.postgres.queries import alter_system_text
+from ml_postgres_optimization.target.postgres.repository import Repository
+
+_NOTHING = "No promoted trial is in force: nothing to put back."
+_NOT_OURS = "it needs a restart that nobody has allowed, or is none of what we may set here"
+_VERSION = "server_version"
+_RELOAD = "SELECT pg_reload_conf();"
 
 
-def roll_back(session: Session, *, to: str = "baseline", dry_run: bool = False) -> Result:
-    """Put back what stood before a confirmed trial, or before all of them.
+def roll_back(session: Session, *, to: str = BASELINE, dry_run: bool = False) -> Result:
+    """Put back what stood before a confirmed trial, before all of them, or at a moment.
+
+    Parameters
+    ----------
+    session : Session
+    to : str
+        ``baseline``, the id of a trial, or a moment as `moment_of` reads it.
+    dry_run : bool
 
     Raises
     ------
     UsageError
-        If no such trial is in force.
+        If no such trial is in force, or nothing is known of that moment.
+    SchemaMissing
+        If the repository, which is needed for a moment, lacks schema genesis.
     """
+    journalled = read_journal(session.home.of_server(session.server)).trials
+    moment = None if to == BASELINE or to in journalled else moment_of(to, session.clock.now())
+    if moment is not None:
+        session.reporter.say(f"Understood as {moment_text(moment)}.")
+        return _preview_of_return(session, moment) if dry_run else _return_to(session, moment)
     if dry_run:
-        return _rollback_preview(session, to)
+        return _preview(session, to)
     with session.sole_optimizer() as journal:
         undone = rollback(survey(session).guard(journal), to=to)
-    document = {"undone": [{"trial": one.trial_id, "restored": dict(one.restored)} for one in undone]}
-    return Result(
-        document, (), [str(one) for one in undone] or ["No promoted trial is in force: nothing to put back."]
-    )
+        record_configuration(session)
+    return Result({"undone": _undone_json(undone)}, (), [str(one) for one in undone] or [_NOTHING])
 
 
-def _rollback_preview(session: Session, to: str) -> Result:
+def _undone_json(undone: Iterable[Undone]) -> list[dict[str, object]]:
+    return [{"trial": one.trial_id, "restored": dict(one.restored)} for one in undone]
+
+
+def _preview(session: Session, to: str) -> Result:
     journal = read_journal(session.home.of_server(session.server))
-    catalogue = load_catalogue()
-    lines = [
-        f"Would undo trial {trial.intent.trial_id}: {knob.name} back to {shown(knob.name, knob.old_value, catalogue)}"
-        for trial in (*reversed(journal.unfinished), *reversed(trials_back_to(to, journal)))
-        for knob in trial.intent.knobs
+    lines = list(_sql_back(session, (*reversed(journal.unfinished), *reversed(trials_back_to(to, journal)))))
+    return Result({"would": lines}, (), [*lines, _RELOAD] if lines else [_NOTHING])
+
+
+def _sql_back(session: Session, trials: Sequence[JournalledTrial]) -> Iterator[str]:
+    """Yield the statements that undo these trials."""
+    settings = session.target.settings({knob.name for trial in trials for knob in trial.intent.knobs})
+    for trial, name, written in statements_back(trials, settings):
+        yield f"{alter_system_text(name, written)} -- as before trial {trial.intent.trial_id}"
+
+
+def _return_to(session: Session, moment: datetime) -> Result:
+    """Take back what we did since, by the journal where a trial is undone, else by a change of its own."""
+    with session.sole_optimizer() as journal:
+        repository = session.repository()
+        _require(session, repository, moment)
+        record_configuration(session)
+        undone: tuple[Undone, ...] = ()
+        if first := _first_since(session, repository, journal.state, moment):
+            undone = rollback(survey(session).guard(journal), to=first)
+            record_configuration(session)
+        ground = survey(session)
+        found = _found(session, repository, moment)
+        change = _change(ground, found)
+        foreign: Mapping[str, str] = {}
+        if change.after:
+            foreign = put_in_force(ground.guard(journal), change, f"rollback-{session.run}")
+            record_configuration(session)
+    return _returned(ground, undone, change, found, foreign)
+
+
+def _require(session: Session, repository: Repository, moment: datetime) -> None:
+    require_known(moment, session.clock.now().astimezone(moment.tzinfo), repository.known(session.server))
+
+
+def _first_since(session: Session, repository: Repository, state: JournalState, moment: datetime) -> str | None:
+    """Return the first trial that is in force and was not by then; None where there is none.
+
+    One whose settings are as they were by then, all the same, is left; one that set our own side only is not.
+    """
+    ours = {each.name for each in _found(session, repository, moment) if each.target != each.now.value}
+    confirmed_at = {
+        str(entry.entry.get("trial")): entry.at
+        for entry in sorted(repository.journal(session.server), key=lambda entry: entry.at)
+        if entry.entry.get("kind") == "confirmed"
+    }
+    for trial in state.confirmed:
+        intent = trial.intent
+        if intent.knobs and ours.isdisjoint(knob.name for knob in intent.knobs):
+            continue
+        if confirmed_at.get(intent.trial_id, datetime.fromisoformat(intent.at)) > moment:
+            return intent.trial_id
+    return None
+
+
+def _found(session: Session, repository: Repository, moment: datetime) -> list[Setback]:
+    live = {setting.name: setting.value for setting in session.target.configuration_seen().settings}
+    return setbacks(repository.periods(session.server, moment), moment, live)
+
+
+def _change(ground: Ground, found: Iterable[Setback]) -> Change:
+    """Return what of it we may put in force by ourselves."""
+    settings = ground.settings
+    after = {
+        each.name: parse(each.target, settings[each.name].kind, settings[each.name].unit)
+        for each in found
+        if each.target != each.now.value and each.name in ground.catalogue.tunable and each.name in settings
+    }
+    return Change(Configuration({name: settings[name].value for name in after}), Configuration(after))
+
+
+def _left(found: Iterable[Setback], change: Change) -> Iterator[tuple[Setback, str]]:
+    """Yield what is not as it was when `change` is in force, and why."""
+    for each in found:
+        if each.target != each.now.value and each.name not in change.after:
+            yield (
+                each,
+                "not ours to put back here: it needs a restart that nobody has allowed, or our role may not set it",
+            )
+        elif each.foreign is not None:
+            yield each, "somebody else has changed it since, so it is left"
+
+
+def _left_lines(left: Iterable[tuple[Setback, str]]) -> Iterator[str]:
+    for each, why in left:
+        yield f"-- {each.name} is {each.now.value!r} now: {why}."
+        if each.name != _VERSION:
+            yield alter_system_text(each.name, each.then.value)
+
+
+def _left_json(left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
+    return [
+        {
+            "name": each.name,
+            "then": each.then.value,
+            "now": each.now.value,
+            "unit": each.then.unit,
+            "why": why,
+            "sql": None if each.name == _VERSION else alter_system_text(each.name, each.then.value),
+        }
+        for each, why in left
     ]
-    return Result({"would": lines}, (), lines or ["No promoted trial is in force: nothing to put back."])
+
+
+def _returned(
+    ground: Ground, undone: Sequence[Undone], change: Change, found: Sequence[Setback], foreign: Mapping[str, str]
+) -> Result:
+    left = list(_left(found, change))
+    lines = [str(one) for one in undone]
+    lines += [
+        f"Put back: {name} = {render(value, ground.settings[name].unit)}." for name, value in change.after.items()
+    ]
+    lines += [f"Left as somebody else set it meanwhile: {name} = {text}." for name, text in foreign.items()]
+    lines = lines or ["Nothing of ours has changed since: nothing to put back."]
+    if left:
+        lines += ["Not as it was then; this would put it back:", *_left_lines(left), _RELOAD]
+    document = {"undone": _undone_json(undone), "put_back": dict(change.after), "left": _left_json(left)}
+    return Result(document, (), lines)
+
+
+def _preview_of_return(session: Session, moment: datetime) -> Result:
+    repository = session.repository()
+    _require(session, repository, moment)
+    state = read_journal(session.home.of_server(session.server))
+    first = _first_since(session, repository, state, moment)
+    trials = (*reversed(state.unfinished), *(reversed(trials_back_to(first, state)) if first else ()))
+    by_journal = list(_sql_back(session, trials))
+    undone = {knob.name for trial in trials for knob in trial.intent.knobs}
+    found = _found(session, repository, moment)
+    change = _change(survey(session), [each for each in found if each.name not in undone])
+    lines = [*by_journal, *(alter_system_text(name, _text(found, name)) for name in change.after)]
+    left = [(each, why) for each, why in _left(found, change) if each.foreign is not None or each.name not in undone]
+    document = {"would": lines, "left": _left_json(left)}
+    shown = [*lines, _RELOAD] if lines else ["Nothing of ours has changed since: nothing to put back."]
+    if left:
+        shown += ["-- Not as it was then; this would put it back too:", *_left_lines(left)]
+    return Result(document, (), shown)
+
+
+def _text(found: Iterable[Setback], name: str) -> str:
+    return next(each.target for each in found if each.name == name)

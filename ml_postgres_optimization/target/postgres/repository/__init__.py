@@ -1,5 +1,12 @@
 """What is kept in schema genesis: windows, configurations, trials, predictions."""
 
+from ml_postgres_optimization.target.postgres.repository.history import (
+    ConfigurationSeen,
+    Known,
+    Period,
+    SettingChange,
+    SettingSeen,
+)
 from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
     PredictionRecord,
@@ -9,4 +16,16 @@ from ml_postgres_optimization.target.postgres.repository.records import (
 )
 from ml_postgres_optimization.target.postgres.repository.repository import Repository
 
-__all__ = ["JournalEntry", "PredictionRecord", "PredictionScore", "Repository", "SlowerPart", "TrialRecord"]
+__all__ = [
+    "ConfigurationSeen",
+    "JournalEntry",
+    "Known",
+    "Period",
+    "PredictionRecord",
+    "PredictionScore",
+    "Repository",
+    "SettingChange",
+    "SettingSeen",
+    "SlowerPart",
+    "TrialRecord",
+]

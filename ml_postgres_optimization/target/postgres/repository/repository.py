@@ -25,6 +25,12 @@ from ml_postgres_optimization.target.postgres.repository.encoding import (
     window_of,
     window_parameters,
 )
+from ml_postgres_optimization.target.postgres.repository.history import (
+    ConfigurationSeen,
+    Known,
+    Period,
+    SettingChange,
+)
 from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
     PredictionRecord,
@@ -201,6 +207,32 @@ class Repository:
         """Return what was mirrored for a server, in the order in which it was."""
         rows = self._rows("journal", {"server": server}, "read the journal's mirror")
         return [JournalEntry(in_utc(row["at"]), row["entry"]) for row in rows]
+
+    def record_configuration(self, server: str, seen: ConfigurationSeen) -> int:
+        """Keep what differs from what was known to be in force, and return how many settings that are.
+
+        Who brought it is read from what was mirrored of the journal: mirror that first.
+        """
+        settings = [{"name": each.name, "value": each.value, "unit": each.unit} for each in seen.settings]
+        parameters = {"server": server, "seen": Jsonb(settings), "seen_at": seen.at, "loaded_at": seen.loaded_at}
+        return int(self._rows("record_configuration", parameters, "record the configuration")[0]["changed"])
+
+    def known(self, server: str) -> Known | None:
+        """Return how far the history of a server's configuration reaches; None where nobody has looked at it."""
+        for row in self._rows("known_servers", {"server": server}, "read the configuration's history"):
+            return Known(**row)
+        return None
+
+    def periods(self, server: str, at: datetime) -> list[Period]:
+        """Return every value of a setting that was in force at a moment or came after it, the oldest first."""
+        rows = self._rows("configuration_periods", {"server": server, "at": at}, "read the configuration's history")
+        return [Period(**row) for row in rows]
+
+    def configuration_changes(self, server: str, *, last: int) -> list[SettingChange]:
+        """Return the last changes of a server's settings, by us or by others, the newest first."""
+        parameters = {"server": server, "last": last}
+        rows = self._rows("configuration_changes", parameters, "read the configuration's history")
+        return [SettingChange(**row) for row in rows]
 
     def _maintain(self, day: date) -> None:
         """Have partitions made and dropped, once for every day that comes; again while somebody is in the way."""

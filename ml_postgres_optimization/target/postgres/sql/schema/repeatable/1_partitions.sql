@@ -149,7 +149,9 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtextextended('genesis-pg maintenance', 0)) THEN
         RETURN false;
     END IF;
-    FOREACH step IN ARRAY ARRAY['ensure_partitions', 'rotate_operations', 'drop_expired_partitions'] LOOP
+    FOREACH step IN ARRAY ARRAY[
+        'ensure_partitions', 'rotate_operations', 'drop_expired_partitions', 'forget_configurations'
+    ] LOOP
         BEGIN
             EXECUTE format('SELECT genesis.%I()', step);
         EXCEPTION

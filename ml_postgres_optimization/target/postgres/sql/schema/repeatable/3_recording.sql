@@ -225,6 +225,7 @@ BEGIN
         RETURN NULL;  -- another session records this very window
     END IF;
     PERFORM genesis.maintain();
+    PERFORM genesis.record_own_configuration();
     PERFORM pg_stat_clear_snapshot();
     statements := genesis.statement_values();
     after.taken_at := instant;
@@ -293,6 +294,10 @@ BEGIN
         END;
     ELSIF genesis.statement_values() ? 'unseen' THEN
         RETURN NEXT 'latency by statement is not seen: ' || (genesis.statement_values() ->> 'unseen');
+    END IF;
+    IF genesis.own_server() IS NULL THEN
+        RETURN NEXT format('the history of the configuration is kept by genesis-pg only, not by record_window(): '
+            'GRANT EXECUTE ON FUNCTION pg_control_system() TO %I', current_user);
     END IF;
 END
 $$;
