@@ -29,6 +29,7 @@ SIGNALS: dict[StopMode, signal.Signals] = {
 SOCKET_PARENT = Path("/tmp")  # noqa: S108 - a socket's path may have 107 bytes only, TMPDIR can be longer
 SOCKET_PREFIX = "genesis-pg-"
 STOP_TIMEOUT_SECONDS = 60.0
+_AGAIN_SECONDS = 1.0
 ORPHAN_TIMEOUT_SECONDS = 5.0
 POLL_SECONDS = 0.02
 
@@ -93,14 +94,24 @@ def stop_postmaster(process: psutil.Process, mode: StopMode, timeout_seconds: fl
     One that does not go in time is stopped at once, which loses no commit: its next start recovers from the WAL.
     """
     for number in (SIGNALS[mode], signal.SIGQUIT, signal.SIGKILL):
+        if _goes(process, number, timeout_seconds):
+            return
+
+
+def _goes(process: psutil.Process, number: signal.Signals, timeout_seconds: float) -> bool:
+    """Tell a server to go, again every second: one that is just starting has been seen to lose a signal."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
         try:
             process.send_signal(number)
-            process.wait(timeout_seconds)
+            process.wait(min(_AGAIN_SECONDS, timeout_seconds))
         except psutil.TimeoutExpired:
-            continue
+            if time.monotonic() >= deadline:
+                return False
         except psutil.NoSuchProcess:
-            return
-        return
+            return True
+        else:
+            return True
 
 
 def read_pid_file(data_directory: Path) -> PidFile | None:
