@@ -115,11 +115,20 @@ def permitted(catalogue: Catalogue, capabilities: Capabilities) -> Catalogue:
     Knobs on our own side, and those that are advice only, stay.
     """
     reasons = {
-        name: refused.what
+        name: reason
         for name, knob in catalogue.tunable.items()
-        if knob.scope is not Scope.CLIENT and (refused := refusal(name, capabilities))
+        if knob.scope is not Scope.CLIENT and (reason := _kept_from(name, capabilities))
     }
     return catalogue.without(reasons)
+
+
+def _kept_from(name: str, capabilities: Capabilities) -> str | None:
+    if refused := refusal(name, capabilities):
+        return refused.what
+    if capabilities.reaches_nobody(name):
+        workers = ", ".join(sorted(capabilities.workers))
+        return f"ALTER ROLE or ALTER DATABASE gives all who work here ({workers}) a value of their own, which wins"
+    return None
 
 
 def require_effect(setting: Setting, written: KnobValue) -> None:

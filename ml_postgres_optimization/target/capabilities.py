@@ -38,6 +38,11 @@ class Capabilities:
         ``Patroni``, ``CloudNativePG``, ``Amazon RDS``, … where somebody else manages the configuration.
     settings_visible : bool
         Whether ``pg_settings.sourcefile`` and ``pg_file_settings`` can be read.
+    workers : frozenset of str
+        Who had a session when we looked, ours aside: ``role@database``.
+    own_settings : mapping of str to frozenset of str
+        Parameter → those of `workers` to whom ``ALTER ROLE`` or ``ALTER DATABASE`` gives a value of their own, which
+        wins over the server's.
     """
 
     version_num: int
@@ -58,6 +63,12 @@ class Capabilities:
     alter_system_allowed: bool = True
     managed_by: str | None = None
     settings_visible: bool = False
+    workers: frozenset[str] = frozenset()
+    own_settings: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def reaches_nobody(self, name: str) -> bool:
+        """Tell whether every worker has a value of its own for a parameter, so that the server's is no use to any."""
+        return bool(self.workers) and self.own_settings.get(name, frozenset()) == self.workers
 
     @property
     def major(self) -> int:

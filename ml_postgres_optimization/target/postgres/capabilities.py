@@ -31,11 +31,12 @@ def read_capabilities(connection: Connection[Any]) -> Capabilities:
 
     Notes
     -----
-    Seven short queries, 2.5 ms in all on a local PostgreSQL 15 with two busy cores.
+    Eight short queries, some 3 ms in all on a local PostgreSQL 15 with two busy cores.
     """
     identity = _row(connection, "identity")
     preloaded = identity.pop("preloaded").split(",")
     managers = _rows(connection, "managed_by")
+    workers = _rows(connection, "own_settings")
     grants = frozenset(name for (name,) in _rows(connection, "parameter_grants"))
     return Capabilities(
         **identity,
@@ -45,7 +46,15 @@ def read_capabilities(connection: Connection[Any]) -> Capabilities:
         preloaded=frozenset(library.strip().strip('"') for library in preloaded if library.strip()),
         may_alter_system=True if identity["is_superuser"] else grants,
         managed_by=managers[0][0] if managers else None,
+        workers=frozenset(worker for worker, _ in workers),
+        own_settings=_by_name(workers),
     )
+
+
+def _by_name(workers: list[tuple[Any, ...]]) -> dict[str, frozenset[str]]:
+    """Return, for each parameter, the workers that have a value of their own."""
+    names = {name for _, name in workers if name}
+    return {name: frozenset(worker for worker, own in workers if own == name) for name in sorted(names)}
 
 
 def read_system_identifier(connection: Connection[Any]) -> str:

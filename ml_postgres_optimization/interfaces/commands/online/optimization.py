@@ -246,6 +246,7 @@ def require_something_to_tune(session: Session, ground: Ground) -> None:
     PrivilegeMissing
         If nothing is left.
     """
+    _tell_of_own_settings(session, ground)
     refused = ground.refused
     if not refused:
         return
@@ -255,6 +256,15 @@ def require_something_to_tune(session: Session, ground: Ground) -> None:
     session.reporter.say(
         f"{len(refused)} settings of the server cannot be tuned: {first.what} genesis-pg doctor says what mends it."
     )
+
+
+def _tell_of_own_settings(session: Session, ground: Ground) -> None:
+    """Say whom a setting of the server does not reach, though it reaches others."""
+    own = session.target.capabilities.own_settings
+    apart = [f"{name} ({', '.join(sorted(own[name]))})" for name in ground.catalogue.tunable if name in own]
+    if apart:
+        told = "Some have a value of their own by ALTER ROLE or ALTER DATABASE, which no trial changes"
+        session.reporter.say(f"{told}: {'; '.join(apart)}.")
 
 
 def _require_something_to_compare(session: Session) -> None:
