@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
+from ml_postgres_optimization.safety.journal.decoding import decoded
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
     JournalState,
@@ -20,7 +21,6 @@ from ml_postgres_optimization.safety.journal.records import (
     Record,
     RecordKind,
     Terms,
-    decoded,
     encoded,
     replayed,
 )
@@ -69,7 +69,7 @@ def read_contents(data: bytes) -> Contents:
             break
         try:
             records.append(decoded(line))
-        except (ValueError, LookupError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"damaged at byte {position}: {error}") from error
         position = end + 1
     return Contents(tuple(records), replayed(records), position)
@@ -90,7 +90,7 @@ def _any_record(data: bytes) -> bool:
 def _is_record(line: bytes) -> bool:
     try:
         decoded(line)
-    except (ValueError, LookupError, TypeError):
+    except ValueError:
         return False
     return True
 
@@ -310,10 +310,16 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for made in missing:
             _sync_directory(made.parent)
-        if directory.stat().st_mode & 0o077:
+        status = directory.stat()
+        if status.st_mode & 0o077:
             directory.chmod(0o700)
     except OSError as error:
         raise _closed_folder(directory, error) from error
+    if status.st_uid != os.geteuid():
+        raise StateError(  # who owns a folder can put another journal into it at any time
+            f"The state folder {directory} belongs to user id {status.st_uid}, and we run as {os.geteuid()}.",
+            "Run as its owner, or set GENESIS_HOME to a folder of your own.",
+        )
 
 
 def _locked(path: Path) -> int:

@@ -42,6 +42,7 @@ def open_storage(where: Where) -> BaseStorage:
     if isinstance(where, str):
         return RDBStorage(where)
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (where / _FILE).touch(mode=0o600)
     return JournalStorage(JournalFileBackend(str(where / _FILE)))
 
 
