@@ -9,6 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import optuna
+import psycopg
 from command_line import NAMES_A_SERVER, ROOT
 from fuzzed_input import SECRET, Case, catalogue_text, changed, drawn
 
@@ -21,11 +22,12 @@ from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.artifact import read_model, save_model
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.training import ForestSettings
+from ml_postgres_optimization.target.postgres.schema import install_schema
 from ml_postgres_optimization.tuning import ForestSampler, SearchSpace, TuningStudy
 
 sys.path.insert(0, str(ROOT / "tests" / "unit"))
 
-from synthetic_windows import history  # noqa: E402  (its folder is no package)
+from synthetic_windows import history  # its folder is no package
 
 OWN_CATALOGUE = Path(catalogue.__file__).with_name("catalogue.toml")
 # Leads nowhere, and so never to an embedded server either.
@@ -49,6 +51,14 @@ class Sandbox:
         self.folder = folder
         self.dsn = dsn
         self.server_folder = server_folder
+
+    @classmethod
+    def at(cls, folder: Path, dsn: str) -> "Sandbox":
+        """Return a sandbox for a server, in which schema genesis is made."""
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            install_schema(connection)
+            (identifier,) = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone()
+        return cls(folder, dsn, f"home/servers/{identifier}")
 
     def complaint(self, kind: str, number: int) -> str | None:
         """Play the case of this kind and number; return what is wrong with how it ended, None where nothing is."""
@@ -162,6 +172,7 @@ def complaint_about_file(kind: str, number: int, folder: Path, whole: Path) -> s
 
 def open_study(folder: Path) -> TuningStudy:
     """Open the study in a folder, as every campaign does first."""
+    optuna.logging.disable_default_handler()
     space = SearchSpace.of(load_catalogue(), names=STOCK)
     sampler = ForestSampler(seed=1, choice_weights=space.choice_weights, idle=space.idle)
     return TuningStudy.open(folder, workload="w", space=space, initial=STOCK, sampler=sampler)
@@ -169,14 +180,11 @@ def open_study(folder: Path) -> TuningStudy:
 
 def whole_files(folder: Path) -> dict[str, Path]:
     """Make what `complaint_about_file` changes: a whole one of each kind."""
-    logging = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     past = history(100, 1, log_mean=lambda number, rng: -6.0 + 0.2 * rng.normal())
     study = open_study(folder / "study")
     for _ in range(3):
         study.enqueue([Configuration({**STOCK, "work_mem": 8192})], reason="because")
         study.study.tell(study.study.ask(), 0.1)
-    optuna.logging.set_verbosity(logging)
     return {
         "catalogue": OWN_CATALOGUE,
         "artefact": save_model(LatencyForest.fit(past, 1, ForestSettings(trees=5)), folder),

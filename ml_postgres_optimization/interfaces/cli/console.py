@@ -106,7 +106,7 @@ def _cell(text: str) -> Text:
 
 
 def _harmless(text: str) -> str:
-    """Return `text`, with its lines, but without what could play with a terminal: names in it are others' to choose."""
+    """Return `text` without what could play with a terminal, since names in it are others' to choose."""
     return "\n".join(map(on_one_line, text.split("\n")))
 
 
