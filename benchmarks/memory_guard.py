@@ -1,8 +1,8 @@
-"""Draw machines and configurations: nothing that the guard lets pass may be predicted to take too much memory.
+"""Draw machines and configurations: nothing that the guard lets pass may be predicted to need too much memory.
 
-Each is another machine, from 256 MiB to 4 TiB, on which other values are in force, and a configuration of up to a dozen
-knobs. Some are drawn for this very machine: what passes is given to a scratch server of the same programs, which has to
-start with it.
+Each is another machine, from 256 MiB to 4 TiB, on which other values are in force, and a configuration of up to a
+dozen knobs. Some are drawn for this very machine: what passes is given to a scratch server of the same programs,
+which has to start with it.
 
     python benchmarks/memory_guard.py --configurations 10000 --rehearsed 500
 """

@@ -18,6 +18,26 @@ def test_no_input_ends_in_a_traceback_or_tells_a_password(sandbox, kind):
     assert not {number: complaint for number, complaint in complaints.items() if complaint}
 
 
+@pytest.mark.parametrize(
+    ("words", "environ", "code"),
+    [
+        (("status",), {"PGOPTIONS": "\udcff"}, 3),
+        (("status",), {"GENESIS_HOME": "~nobody-of-that-name"}, 2),
+        (("status", "--dsn", f"postgresql://a/b:{SECRET}@127.0.0.1:1/x?hostaddr=127.0.0.1"), {}, 3),
+        (("status", "--dsn", f"host=/nowhere require_auth=x;password={SECRET}"), {}, 2),
+        (("status", f"postgresql://u:{SECRET}@h/d"), {}, 2),
+        (("test", "--duration", f"host=h password='{SECRET}'"), {}, 2),
+    ],
+)
+def test_what_was_found_wrong_once(sandbox, words, environ, code):
+    assert sandbox.complaint_about(Case(words, frozenset({code}), environ)) is None
+
+
+def test_a_workload_of_a_name_that_is_too_long_is_told(sandbox):
+    words = ("tune", "--workload", "x" * 300, "--dry-run")
+    assert sandbox.complaint_about(Case(words, frozenset({2}), on_server=True)) is None
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     return whole_files(tmp_path_factory.mktemp("whole"))
@@ -50,12 +70,6 @@ def test_a_password_in_a_file_is_seen(sandbox, monkeypatch):
     monkeypatch.setattr("fuzzing.started", lambda *_, **__: (3, "", "one\ntwo\n"))
     case = Case(("status",), frozenset({3}), files={"models/note": SECRET.encode()})
     assert "the password stands in" in sandbox.complaint_about(case)
-
-
-def test_a_user_without_a_home_is_told(sandbox):
-    assert (
-        sandbox.complaint_about(Case(("status",), frozenset({2}), {"GENESIS_HOME": "~nobody-of-that-name"})) is None
-    )
 
 
 def test_help_is_no_error():
