@@ -16,7 +16,7 @@ SHORTEST = {
     "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
     "faults": ("--kill", "2", "--stop", "1", "--network", "1", "--human", "1"),
     "footprint": ("--hours", "0.002"),
-    "fuzzing": ("--cases", "100", "--from", "5000"),
+    "fuzzing": ("--cases", "30", "--from", "5000"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "memory_guard": ("--configurations", "20", "--rehearsed", "1"),
     "monitoring_cost": ("--pairs", "1"),
