@@ -28,7 +28,7 @@ def without_literals(statement: str) -> str:
 
     References
     ----------
-    PostgreSQL's manual, "pg_stat_statements": constants are replaced in queries that can be planned. Seen on 14, 15, 18:
-    a ``CREATE ROLE … PASSWORD '…'`` stands there with its password.
+    PostgreSQL's manual, "pg_stat_statements": constants are replaced in queries that can be planned. Seen on 14, 15
+    and 18: a ``CREATE ROLE … PASSWORD '…'`` stands there with its password.
     """
     return _QUOTED.sub(lambda found: found["kept"] or _BLOT, statement)
