@@ -33,6 +33,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from ml_postgres_optimization.redaction import without_passwords
+
 
 class GenesisError(Exception):
     """The root of all errors of ours.
@@ -40,7 +42,8 @@ class GenesisError(Exception):
     Parameters
     ----------
     what : str
-        What happened, with the value seen and the limit; one line, never a password.
+        What happened, with the value seen and the limit; one line. A password in it, where somebody has typed one in
+        the wrong place, is blotted out.
     next_step : str
         What the user can do about it; one line.
     """
@@ -48,9 +51,9 @@ class GenesisError(Exception):
     exit_code: ClassVar[int] = 1
 
     def __init__(self, what: str, next_step: str) -> None:
-        super().__init__(what, next_step)
-        self.what = what
-        self.next_step = next_step
+        self.what = without_passwords(what)
+        self.next_step = without_passwords(next_step)
+        super().__init__(self.what, self.next_step)
 
     def __str__(self) -> str:
         return f"{self.what}\n{self.next_step}"

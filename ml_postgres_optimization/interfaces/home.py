@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +57,21 @@ class Home:
         for folder, name in ((self.state, "state"), (self.logs, "log")):
             _prepare(folder, name)
 
+    def prepare_for(self, system_identifier: str) -> None:
+        """Make the folder of one server, for us alone; one of an earlier version that others may enter is closed.
+
+        Raises
+        ------
+        StateError
+            If it cannot be made, or belongs to another user.
+        """
+        folder = self.of_server(system_identifier)
+        for each in (folder.parent, folder):
+            with _usable(each, "state"):
+                each.mkdir(mode=0o700, exist_ok=True)
+                _refuse_foreign(each, "state")
+                each.chmod(0o700)
+
 
 def resolve_home(environ: Mapping[str, str], project_root: Path | None) -> Home:
     """Choose the folders.
@@ -66,15 +82,29 @@ def resolve_home(environ: Mapping[str, str], project_root: Path | None) -> Home:
         ``GENESIS_HOME`` wins; else ``XDG_STATE_HOME`` counts when there is no project root.
     project_root : Path or None
         The root of the project when started by ``run.py``.
+
+    Raises
+    ------
+    StateError
+        If that hangs on the home of a user who has none.
     """
     if environ.get("GENESIS_HOME"):
-        chosen = Path(environ["GENESIS_HOME"]).expanduser().absolute()
+        chosen = _expanded(environ["GENESIS_HOME"]).absolute()
         return Home(chosen, chosen / "logs")
     if project_root:
         return Home(project_root / ".genesis", project_root / "logs")
     xdg = environ.get("XDG_STATE_HOME")
-    state = (Path(xdg) if xdg else Path("~/.local/state").expanduser()) / "genesis-pg"
+    state = (Path(xdg) if xdg else _expanded("~/.local/state")) / "genesis-pg"
     return Home(state, state / "logs")
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:  # in a container, a user is often a mere number
+        raise StateError(
+            f"The state folder {path} cannot be found: that user has no home.", "Set GENESIS_HOME to a folder."
+        ) from error
 
 
 def prove_writable(folder: Path) -> None:
@@ -91,15 +121,25 @@ def prove_writable(folder: Path) -> None:
 
 
 def _prepare(folder: Path, name: str) -> None:
-    try:
+    with _usable(folder, name):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        owner = folder.stat().st_uid
-        if owner != os.geteuid():
-            raise StateError(
-                f"The {name} folder {folder} belongs to user id {owner}, and we run as {os.geteuid()}.",
-                "Run as its owner, or set GENESIS_HOME to a folder of your own.",
-            )
+        _refuse_foreign(folder, name)
         prove_writable(folder)
+
+
+def _refuse_foreign(folder: Path, name: str) -> None:
+    owner = folder.stat().st_uid
+    if owner != os.geteuid():
+        raise StateError(
+            f"The {name} folder {folder} belongs to user id {owner}, and we run as {os.geteuid()}.",
+            "Run as its owner, or set GENESIS_HOME to a folder of your own.",
+        )
+
+
+@contextmanager
+def _usable(folder: Path, name: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StateError(
             f"The {name} folder {folder} cannot be used: {error.strerror or error}.",

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import sys
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 
 import structlog
+
+from ml_postgres_optimization.redaction import without_passwords
 
 ROTATE_AT_BYTES = 20_000_000
 KEPT_FILES = 5
@@ -25,6 +29,11 @@ class _QuietHandler(logging.handlers.RotatingFileHandler):
     def __init__(self, path: Path) -> None:
         super().__init__(path, maxBytes=ROTATE_AT_BYTES, backupCount=KEPT_FILES, delay=True)
         self._complained = False
+
+    def _open(self) -> TextIOWrapper:
+        """Open the file, for us alone."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return os.fdopen(os.open(self.baseFilename, flags, 0o600), "a", encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the standard library's name
         if not self._complained:
@@ -66,8 +75,10 @@ def open_log(folder: Path, *, run: str) -> Iterator[Log]:
 def _without_secrets(
     _logger: object, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
-    """Blot out what is called a password, whoever put it there."""
-    for key in event:
+    """Blot out what is called a password, whoever put it there, and passwords within texts."""
+    for key, value in event.items():
         if any(word in key.lower() for word in _SECRET_WORDS):
             event[key] = "***"
+        elif isinstance(value, str):  # a traceback has lines of code, which are not to vanish up to the next @
+            event[key] = "".join(map(without_passwords, value.splitlines(keepends=True)))
     return event

@@ -284,6 +284,7 @@ def _opened(
             restarter=reached.restarter,
         )
     )
+    home.prepare_for(target.capabilities.system_identifier)
     log.info("started", server=reached.connection.display, version=target.capabilities.version)
     return Session(
         settings=settings,

@@ -83,7 +83,7 @@ def workload_named(
     if wanted == ANALYTIC:
         return _bundled(ANALYTIC, ANALYTIC_TABLES, scale or 10.0, clients or 4, timeouts)
     folder = Path(wanted)
-    if not folder.exists():
+    if not _is_there(folder):
         raise UsageError(
             f"There is no workload {wanted!r}, and no folder of that name.",
             f"Choose {GENESIS}, {TPCB} or {ANALYTIC}, or name a folder with .sql files.",
@@ -107,3 +107,10 @@ def _bundled(name: str, table_set: TableSet, scale: float, clients: int, timeout
 def _written(scale: float) -> float:
     """Return a scale as pgbench has it: a whole number, wherever it is one."""
     return int(scale) if float(scale).is_integer() else scale
+
+
+def _is_there(folder: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError:  # a name that is too long for one, or a folder that may not be entered
+        return False

@@ -16,7 +16,9 @@ SHORTEST = {
     "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
     "faults": ("--kill", "2", "--stop", "1", "--network", "1", "--human", "1"),
     "footprint": ("--hours", "0.002"),
+    "fuzzing": ("--cases", "30", "--from", "5000"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
+    "memory_guard": ("--configurations", "20", "--rehearsed", "1"),
     "monitoring_cost": ("--pairs", "1"),
     "prediction": ("--windows", "1500"),
     "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
@@ -30,6 +32,7 @@ SHORTEST = {
         *("--compared-seconds", "2"),
         *("--workloads", "tpcb", "--methods", "random"),
     ),
+    "two_optimisers": ("--pairs", "1"),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}

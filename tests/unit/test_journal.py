@@ -1,12 +1,15 @@
 """The journal of changes on disk."""
 
+import json
 import math
 import os
 import resource
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +21,10 @@ from ml_postgres_optimization.safety.journal import (
     KnobChange,
     RecordKind,
     Terms,
+    content_of,
     decoded,
     encoded,
+    read_contents,
     read_journal,
 )
 from ml_postgres_optimization.telemetry import VirtualClock
@@ -198,6 +203,93 @@ def test_a_last_record_that_was_whole_and_is_damaged_is_no_torn_tail(directory):
     path.write_bytes(data[:-10] + b"x" + data[-9:])
     with pytest.raises(JournalError, match="length or checksum do not fit"):
         Journal(directory)
+
+
+@pytest.mark.parametrize("how", ["flip", "high bit", "NUL", "newline", "cut", "insert"])
+def test_the_last_record_damaged_at_any_byte_is_refused_or_torn_and_never_misread(directory, how):
+    with Journal(directory) as journal:
+        confirmed(journal, "t1")
+        before, whole_before = journal.state, journal.path.stat().st_size
+        begun(journal, "t2")
+        data = journal.path.read_bytes()
+    for at in range(whole_before, len(data)):
+        damaged = {
+            "flip": data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :],
+            "high bit": data[:at] + bytes([data[at] ^ 128]) + data[at + 1 :],
+            "NUL": data[:at] + b"\0" + data[at + 1 :],
+            "newline": data[:at] + b"\n" + data[at + 1 :],
+            "cut": data[:at],
+            "insert": data[:at] + b"0" + data[at:],
+        }[how]
+        if damaged == data:
+            continue
+        is_torn = how == "cut" or (how == "NUL" and at == len(data) - 1)
+        try:
+            contents = read_contents(damaged)
+        except ValueError as error:
+            assert "damaged at byte" in str(error) and not is_torn
+        else:
+            assert is_torn and contents.state == before and contents.whole_bytes == whole_before
+
+
+@pytest.mark.parametrize("take_away", ["folder", "file", "another file", "a link"])
+def test_a_journal_that_was_taken_away_takes_nothing_more(journal, directory, take_away):
+    confirmed(journal, "t1")
+    state, data = journal.state, journal.path.read_bytes()
+    if take_away == "folder":
+        shutil.rmtree(directory)
+    else:
+        journal.path.rename(directory / "moved")
+        if take_away == "another file":
+            journal.path.write_bytes(data)
+        if take_away == "a link":
+            journal.path.symlink_to(directory / "moved")
+    with pytest.raises(JournalError, match="nothing was changed"):
+        begun(journal, "t2")
+    assert journal.state == state
+
+
+def test_a_folder_of_another_user_is_refused(directory):
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    directory.mkdir(parents=True)
+    os.chown(directory, 65534, 65534)
+    with pytest.raises(StateError, match="belongs to user id 65534"):
+        Journal(directory)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"trial": []},
+        {"trial": "a\0b"},
+        {"trial": "\ud800"},
+        {"at": "yesterday"},
+        {"pid": "1"},
+        {"format": True},
+        {"kind": ["intent"]},
+        {"knobs": {}},
+        {"knobs": [1]},
+        {"knobs": [{"name": "jit", "old_written": 1, "old": True, "new": False}]},
+        {"knobs": [{"name": "jit", "old_written": None, "old": [], "new": False}]},
+        {"knobs": [{"name": "jit", "old_written": None, "old": 10**400, "new": False}]},
+        {"knobs": [{"name": "jit", "old_written": None, "old": math.nan, "new": False}]},
+        {"foreign": {"jit": 1}},
+        {"foreign": 5},
+        {"terms": {"by": "x", "epoch": "e", "longest_seconds": 1}},
+    ],
+)
+def test_what_we_could_not_have_written_is_refused_though_its_checksum_fits(directory, journal, change):
+    content = {**content_of(journal.append(RecordKind.INTENT, "t1", KNOBS)), **change}
+    body = json.dumps(content).encode()
+    with pytest.raises(ValueError):
+        decoded(b"%08d %08x %s" % (len(body), zlib.crc32(body), body))
+
+
+def test_a_line_that_is_nested_without_end_is_refused():
+    body = b"[" * 100_000 + b"]" * 100_000
+    with pytest.raises(ValueError, match="nested too deeply"):
+        decoded(b"%08d %08x %s" % (len(body), zlib.crc32(body), body))
 
 
 def test_a_bit_that_flipped_to_nul_is_no_torn_tail(directory):

@@ -2,6 +2,7 @@
 
 import math
 import multiprocessing
+import os
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -155,6 +156,24 @@ def test_a_storage_that_cannot_be_used_is_said_without_its_password(where):
     with pytest.raises(StateError) as raised:
         opened(where)
     assert len(str(raised.value).splitlines()) == 2
+
+
+def test_a_study_is_for_us_alone_whatever_the_umask_is(tmp_path):
+    before = os.umask(0)
+    try:
+        opened(tmp_path / "studies")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "studies").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "studies" / "study.journal").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_optuna_takes_for_impossible_is_said(tmp_path):
+    opened(tmp_path)
+    with (tmp_path / "study.journal").open("a") as file:
+        file.write('{"op_code": 99, "worker_id": "x"}\n')
+    with pytest.raises(StateError, match="cannot be used"):
+        opened(tmp_path)
 
 
 def test_a_journal_that_is_broken_is_said(tmp_path):

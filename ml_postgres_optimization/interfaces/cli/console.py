@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.interfaces.reporter import Result, Table
@@ -77,7 +78,7 @@ class ConsoleReporter:
             self._print(line)
 
     def _print(self, text: str) -> None:
-        (self._bar.console if self._bar else self._console).print(text, markup=False)
+        (self._bar.console if self._bar else self._console).print(_harmless(text), markup=False)
 
     def _move_bar(self, label: str, share: float) -> None:
         if self._bar is None:
@@ -91,13 +92,22 @@ class ConsoleReporter:
 
 def _rich(table: Table) -> RichTable:
     shown = RichTable(
-        title=table.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        title=_cell(table.title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
     )
     for number, column in enumerate(table.columns):
-        shown.add_column(column, overflow="fold", no_wrap=number < table.unbroken)
+        shown.add_column(_cell(column), overflow="fold", no_wrap=number < table.unbroken)
     for row in table.rows:
-        shown.add_row(*(cell.replace("[", r"\[") for cell in row))
+        shown.add_row(*map(_cell, row))
     return shown
+
+
+def _cell(text: str) -> Text:
+    return Text(_harmless(text))
+
+
+def _harmless(text: str) -> str:
+    """Return `text` without what could play with a terminal, since names in it are others' to choose."""
+    return "\n".join(map(on_one_line, text.split("\n")))
 
 
 def error_document(error: GenesisError) -> dict[str, object]:

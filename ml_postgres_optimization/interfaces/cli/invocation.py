@@ -22,6 +22,7 @@ from ml_postgres_optimization.interfaces.logs import LOG_NAME, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter, Result, json_text
 from ml_postgres_optimization.interfaces.session import Session, open_session
 from ml_postgres_optimization.interfaces.settings import Settings, load_settings
+from ml_postgres_optimization.redaction import without_passwords
 
 
 @dataclass(slots=True)
@@ -204,7 +205,8 @@ def _defect(invocation: Invocation, error: Exception) -> GenesisError:
 
 def _tell(invocation: Invocation, error: GenesisError) -> int:
     if invocation.debug:
-        traceback.print_exc()
+        # line by line: what is no line of code of ours or of a library's is what was raised
+        sys.stderr.writelines(map(without_passwords, traceback.format_exc().splitlines(keepends=True)))
     if invocation.json:
         with suppress(GenesisError), _writable_output():
             sys.stdout.write(json_text(error_document(error)))

@@ -1,5 +1,6 @@
 """The journal of changes: on disk before anything is changed, so that whatever happens can be undone."""
 
+from ml_postgres_optimization.safety.journal.decoding import decoded
 from ml_postgres_optimization.safety.journal.journal_file import Journal, read_contents, read_journal
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
@@ -9,7 +10,6 @@ from ml_postgres_optimization.safety.journal.records import (
     RecordKind,
     Terms,
     content_of,
-    decoded,
     encoded,
     replayed,
 )

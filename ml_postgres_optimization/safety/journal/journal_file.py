@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
+from ml_postgres_optimization.safety.journal.decoding import decoded
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
     JournalState,
@@ -20,7 +21,6 @@ from ml_postgres_optimization.safety.journal.records import (
     Record,
     RecordKind,
     Terms,
-    decoded,
     encoded,
     replayed,
 )
@@ -69,10 +69,18 @@ def read_contents(data: bytes) -> Contents:
             break
         try:
             records.append(decoded(line))
-        except (ValueError, LookupError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f"damaged at byte {position}: {error}") from error
         position = end + 1
+    _refuse_damaged_end(data, position)
     return Contents(tuple(records), replayed(records), position)
+
+
+def _refuse_damaged_end(data: bytes, position: int) -> None:
+    """Refuse a tail that is a whole record but for its newline: it was not torn, for what comes last is there."""
+    tail = data[position:]
+    if tail[-1:] not in {b"", b"\0"} and _is_record(tail[:-1]):
+        raise ValueError(f"damaged at byte {len(data) - 1}: the end of a line is none")
 
 
 def _was_never_written(line: bytes) -> bool:
@@ -90,7 +98,7 @@ def _any_record(data: bytes) -> bool:
 def _is_record(line: bytes) -> bool:
     try:
         decoded(line)
-    except (ValueError, LookupError, TypeError):
+    except ValueError:
         return False
     return True
 
@@ -202,6 +210,7 @@ class Journal:
             )
         at = self._clock.now().isoformat()
         record = Record(kind, trial_id, at, os.getpid(), tuple(knobs), dict(foreign or {}), terms)
+        self._require_place()
         state = self.state.after(record)
         if kind is RecordKind.INTENT and self._size > self._large_bytes and not self.state.unfinished:
             self._begin_anew()
@@ -240,6 +249,18 @@ class Journal:
         except OSError as error:
             raise _unusable(self.path, error) from error
         return file, contents.whole_bytes, contents.state
+
+    def _require_place(self) -> None:
+        """See that what is written is found again: somebody may have taken the file away, or the folder with it."""
+        try:
+            there, ours = self.path.stat(follow_symlinks=False), os.fstat(self._file)
+        except OSError as error:
+            raise _unusable(self.path, error) from error
+        if not os.path.samestat(there, ours):
+            raise JournalError(
+                f"The journal {self.path} is another file than the one that was opened; nothing was changed.",
+                "Put the folder back as it was, or start again: what is on trial is put back then.",
+            )
 
     def _cut_tail(self, file: int, data: bytes, whole_bytes: int) -> None:
         torn_bytes = len(data) - whole_bytes
@@ -310,10 +331,16 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for made in missing:
             _sync_directory(made.parent)
-        if directory.stat().st_mode & 0o077:
+        status = directory.stat()
+        if status.st_mode & 0o077:
             directory.chmod(0o700)
     except OSError as error:
         raise _closed_folder(directory, error) from error
+    if status.st_uid != os.geteuid():
+        raise StateError(  # who owns a folder can put another journal into it at any time
+            f"The state folder {directory} belongs to user id {status.st_uid}, and we run as {os.geteuid()}.",
+            "Run as its owner, or set GENESIS_HOME to a folder of your own.",
+        )
 
 
 def _locked(path: Path) -> int:

@@ -13,11 +13,6 @@ from typing import Any
 from ml_postgres_optimization.knobs.knob import KnobValue
 
 FORMAT = 2
-# All records of format 1 are of format 2 too, which has two kinds more.
-_READABLE = (1, FORMAT)
-_LENGTH_DIGITS = 8
-_CHECKSUM_DIGITS = 8
-_HEADER_BYTES = _LENGTH_DIGITS + 1 + _CHECKSUM_DIGITS + 1
 
 
 class RecordKind(StrEnum):
@@ -141,33 +136,6 @@ def encoded(record: Record) -> bytes:
     """Return the line of `record`: its length, its CRC-32 and the JSON itself, ended by a newline."""
     body = json.dumps(content_of(record), separators=(",", ":")).encode()
     return b"%08d %08x %s\n" % (len(body), zlib.crc32(body), body)
-
-
-def decoded(line: bytes) -> Record:
-    """Return the record of a line without its newline.
-
-    Raises
-    ------
-    ValueError
-        If it is not a whole record of a format that we know.
-    """
-    header, body = line[:_HEADER_BYTES], line[_HEADER_BYTES:]
-    if header != b"%08d %08x " % (len(body), zlib.crc32(body)):
-        raise ValueError("length or checksum do not fit")
-    content = json.loads(body)
-    if content["format"] not in _READABLE:
-        raise ValueError(f"it is of format {content['format']}, and this program knows formats up to {FORMAT}")
-    knobs = tuple(
-        KnobChange(knob["name"], knob["old_written"], knob["old"], knob["new"]) for knob in content.get("knobs", ())
-    )
-    kind = RecordKind(content["kind"])
-    foreign, terms = content.get("foreign", {}), content.get("terms")
-    return Record(kind, content["trial"], content["at"], content["pid"], knobs, foreign, terms and _terms(terms))
-
-
-def _terms(content: Mapping[str, Any]) -> Terms:
-    longest = content["longest_seconds"]
-    return Terms(tuple(content["by"]), content["epoch"], math.inf if longest is None else longest)
 
 
 @dataclass(frozen=True, slots=True)

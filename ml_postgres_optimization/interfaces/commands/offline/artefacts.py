@@ -11,6 +11,7 @@ from ml_postgres_optimization.interfaces.reporter import json_text
 from ml_postgres_optimization.interfaces.trial_view import interval_text, shown
 from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.knob import Scope
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 from ml_postgres_optimization.tuning.offline import Tuned
 
 
@@ -85,7 +86,8 @@ def texts_of(tuned: Tuned, catalogue: Catalogue, heading: str, document: Mapping
 
 
 def _heading(tuned: Tuned, heading: str) -> Iterator[str]:
-    yield heading
+    # a folder of scripts may be called anything, and a line break would end the comment
+    yield on_one_line(heading)
     if tuned.best == tuned.initial:
         yield "Nothing better than what was in force was found: there is nothing to set."
     elif tuned.proven is None:

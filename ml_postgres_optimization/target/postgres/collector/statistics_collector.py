@@ -12,6 +12,7 @@ from psycopg.rows import TupleRow, class_row, tuple_row
 
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.host.probe import HostProbe
+from ml_postgres_optimization.target.postgres.collector.literals import without_literals
 from ml_postgres_optimization.target.postgres.collector.own_statements import OwnStatements
 from ml_postgres_optimization.target.postgres.collector.visibility import hidden_by_privileges, unavailable
 from ml_postgres_optimization.target.postgres.queries import read_query
@@ -117,7 +118,7 @@ class StatisticsCollector:
         return self._host.memory() if self._host else None
 
     def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
-        """Return the normalised text of queries; those that are gone or may not be read are absent.
+        """Return the text of queries, without values; those that are gone or may not be read are absent.
 
         Costs about 100 ms on a server with 5,000 entries: ask for new keys only.
 
@@ -132,7 +133,11 @@ class StatisticsCollector:
         cursor = self._ask("statement_texts", {}, {"queryids": [queryid for queryid, _, _ in wanted]})
         texts = {(queryid, user, database): text for queryid, user, database, text in cursor or ()}
         # without a text: the server has lost the file that they were in
-        return {key: text for key, text in texts.items() if key in wanted and text and text != _HIDDEN_TEXT}
+        return {
+            key: without_literals(text)
+            for key, text in texts.items()
+            if key in wanted and text and text != _HIDDEN_TEXT
+        }
 
     def _read_source(self, source: str, values: dict[str, float], unseen: dict[str, str]) -> None:
         cursor = self._ask(source, unseen)

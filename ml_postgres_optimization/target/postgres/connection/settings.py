@@ -134,7 +134,11 @@ class ConnectionSettings:
 
 def libpq_defaults() -> dict[str, str]:
     """Return what libpq takes where nothing is given: ``PG*`` variables, a service file, its own values."""
-    return {default.keyword.decode(): default.val.decode() for default in pq.Conninfo.get_defaults() if default.val}
+    return {
+        default.keyword.decode(): default.val.decode(errors="replace")
+        for default in pq.Conninfo.get_defaults()
+        if default.val
+    }
 
 
 def check_port(ports: str, origin: str) -> None:

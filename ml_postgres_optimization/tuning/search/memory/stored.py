@@ -28,7 +28,8 @@ RANGES = "ranges"
 _FILE = "study.journal"
 # While one is in use, what else is raised is a defect of ours.
 _LOST = (OSError, OptunaError)
-_UNUSABLE = (*_LOST, ValueError, KeyError, ImportError)
+# What is written in a file that somebody else has made, Optuna asserts.
+_UNUSABLE = (*_LOST, ValueError, KeyError, TypeError, AssertionError, ImportError)
 _ELSEWHERE = "Choose another GENESIS_HOME or storage, or mend this one; nothing in it was changed."
 _AGAIN = "Mend it and start again: what is proven stays, and what is on trial is put back."
 
@@ -42,6 +43,7 @@ def open_storage(where: Where) -> BaseStorage:
     if isinstance(where, str):
         return RDBStorage(where)
     where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (where / _FILE).touch(mode=0o600)
     return JournalStorage(JournalFileBackend(str(where / _FILE)))
 
 
