@@ -20,7 +20,7 @@ from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession
-from ml_postgres_optimization.target.postgres.lock import Backend, OptimizerLock, optimizer_lock
+from ml_postgres_optimization.target.postgres.lock import OptimizerLock, optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
 from ml_postgres_optimization.target.postgres.schema import (
     SchemaState,
@@ -75,6 +75,7 @@ class Session:
     _lease: Lease | None = None
     _journal: Journal | None = None
     _repository: Repository | None = None
+    _is_guard_missed: bool = False
 
     @property
     def may_restart(self) -> bool:
@@ -128,7 +129,9 @@ class Session:
         with (
             lock as self._lock,
             Journal(self.home.of_server(self.server)) as self._journal,
-            Lease(self.target.changing, self._duty, self._guard_session) as self._lease,
+            Lease(
+                self.target.changing, self._duty(), self._guard_session, on_absence=self._on_no_guard
+            ) as self._lease,
         ):
             journal = self._journal
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
@@ -156,18 +159,24 @@ class Session:
         """Who stands by for what `sole_optimizer` puts on trial."""
         return self._lease
 
-    def _duty(self, backend: Backend) -> Duty:
+    def _duty(self) -> Duty:
         return Duty(
             self.target.settings_of_connection.keywords,
             self.home.of_server(self.server),
             LEASE_SECONDS,
-            backend,
+            self.target.changing.name,
             self.settings.restart_command if self.settings.allow_restart else None,
             self.settings.pg_bin,
         )
 
     def _guard_session(self) -> GuardSession:
         return GuardSession.open(self.target.settings_of_connection, self.target.capabilities)
+
+    def _on_no_guard(self, reason: GenesisError) -> None:
+        self.log.warning("no guard session", what=reason.what, next_step=reason.next_step)
+        if not self._is_guard_missed:
+            self._is_guard_missed = True
+            self.reporter.say(f"The watchdog stands by alone. {reason.what} {reason.next_step}")
 
     def is_sole_optimizer(self) -> bool:
         """Tell whether this session still holds the lock that `sole_optimizer` took."""

@@ -2,7 +2,8 @@
 
 python guarded_trial.py DSN JOURNAL_DIRECTORY MOMENT [LEASE_SECONDS]
 
-With a lease, others stand by for it; at its moment it says who, and goes on at a line on its standard input.
+With a lease, others stand by for it; at its moment, or several divided by commas, it says who, and goes on at a line
+on its standard input.
 """
 
 import json
@@ -59,14 +60,14 @@ class Stopping:
 
 
 class Moment:
-    """Stops at one moment, and says who stands by."""
+    """Stops at its moments, and says who stands by."""
 
     def __init__(self, wanted):
-        self.wanted = wanted
+        self.wanted = wanted.split(",")
         self.lease = None
 
     def __call__(self, now):
-        if now != self.wanted:
+        if now not in self.wanted:
             return
         if self.lease is None:
             print(now, flush=True)
@@ -85,7 +86,8 @@ class Moment:
 def main(dsn, directory, moment, lease_seconds=None):
     moment = Moment(moment)
     with ExitStack() as resources:
-        target = resources.enter_context(PostgresTarget.open(ConnectionSettings.from_dsn(dsn)))
+        settings = ConnectionSettings.from_dsn(dsn)
+        target = resources.enter_context(PostgresTarget.open(settings, memory_override_bytes=8 << 30))
         lock = resources.enter_context(optimizer_lock(target.changing)) if lease_seconds else None
         journal = resources.enter_context(Journal(Path(directory)))
         if lock:
@@ -116,9 +118,9 @@ def lease_on(target, directory, lease_seconds):
     settings = target.settings_of_connection
     return Lease(
         target.changing,
-        lambda backend: Duty(settings.keywords, directory, lease_seconds, backend),
+        Duty(settings.keywords, directory, lease_seconds, target.changing.name),
         lambda: GuardSession.open(settings, target.capabilities),
-        lease_seconds=lease_seconds,
+        on_absence=lambda _: None,
     )
 
 

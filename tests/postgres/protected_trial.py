@@ -56,6 +56,11 @@ class ProtectedTrial:
         if "tuner" in victims:
             self.process.kill()
 
+    def go_on_until_the_next_moment(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline(), self.process.stderr.read()
+
     def go_on(self):
         """Let it go on, and return what it says in the end."""
         self.process.stdin.write("\n")

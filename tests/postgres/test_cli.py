@@ -306,7 +306,7 @@ class TestStopped:
         def end_the_locks_session():
             query = (
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'genesis-pg: settings'"
+                "WHERE application_name LIKE 'genesis-pg: settings %'"
             )
             ended.extend(rows(own_server.dsn, query))
 

@@ -76,7 +76,9 @@ class Ground:
         return {name: refused for name in settings if (refused := refusal(name, capabilities))}
 
     def guard(self, journal: Journal) -> Guard:
-        """Return the only one who may change the server."""
+        """Return the only one who may change the server; say at once where nobody stands by inside of it."""
+        if self.session.lease is not None:
+            self.session.lease.prepare()
         target = self.session.target
         return Guard(
             target,

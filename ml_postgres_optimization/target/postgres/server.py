@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -63,7 +64,9 @@ class PostgresTarget:
         self._machine = machine
         self._log_directory = log_directory
         self._observing = LastingConnection(settings, "statistics", self._accept)
-        self._changing = LastingConnection(settings, "settings", self._accept)
+        # a name of its own: whoever stands by for this run ends whatever session of it changes settings
+        purpose = f"settings {secrets.token_hex(8)}"
+        self._changing = LastingConnection(settings, purpose, self._accept)
         self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
         self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
 
