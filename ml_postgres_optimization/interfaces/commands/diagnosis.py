@@ -22,6 +22,7 @@ from ml_postgres_optimization.safety.permission import (
 )
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import clock_ahead_seconds
+from ml_postgres_optimization.target.postgres.guard_session import GuardSession
 
 # Windows carry the server's time and ours: beyond a second they no longer fit together.
 CLOCK_SKEW_SECONDS = 1.0
@@ -117,6 +118,7 @@ def _server_checks(session: Session) -> Iterator[Check]:
     yield _memory(machine)
     yield _server_disk(machine)
     yield _clock(session)
+    yield _guard_session(session)
     yield _schema(session)
 
 
@@ -227,6 +229,17 @@ def _clock(session: Session) -> Check:
     if abs(ahead) > CLOCK_SKEW_SECONDS:
         return Check("clock", State.WARNING, found, "synchronise both (chrony, systemd-timesyncd)")
     return Check("clock", State.OK, found)
+
+
+def _guard_session(session: Session) -> Check:
+    """Open one, and close it again: nothing else shows that the server lets our role in by itself."""
+    name, target = "protection.guard_session", session.target
+    try:
+        GuardSession.open(target.settings_of_connection, target.capabilities).close()
+    except GenesisError as reason:
+        found = f"during a trial the watchdog stands by alone: {reason.what}"
+        return Check(name, State.WARNING, found, reason.next_step)
+    return Check(name, State.OK, "a session inside of the server can put back what is on trial")
 
 
 def _schema(session: Session) -> Check:

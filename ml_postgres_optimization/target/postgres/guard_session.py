@@ -112,7 +112,9 @@ class GuardSession:
         if not capabilities.has_extension(_EXTENSION):
             raise PrivilegeMissing(
                 "The guard inside of the server needs the extension dblink, which is not installed in this database.",
-                "CREATE EXTENSION dblink; it comes with PostgreSQL's contrib modules.",
+                "CREATE EXTENSION dblink;"
+                if _EXTENSION in capabilities.available_extensions
+                else "Install PostgreSQL's contrib package on the server; then CREATE EXTENSION dblink;",
             )
         if not capabilities.settings_visible:
             raise PrivilegeMissing(
