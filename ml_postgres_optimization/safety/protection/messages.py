@@ -31,6 +31,8 @@ class Duty:
         Restarts the server, where that is allowed.
     bin_directory : Path or None
         The server's programs, for that.
+    embedded : Path or None
+        The folder of a server of our own: where it is down, nobody but us starts it.
     """
 
     connection: tuple[tuple[str, str], ...]
@@ -39,6 +41,7 @@ class Duty:
     session: str
     restart_command: str | None = None
     bin_directory: Path | None = None
+    embedded: Path | None = None
 
     def line(self) -> bytes:
         """Return it as a line."""
@@ -54,14 +57,15 @@ class Duty:
             If it is none.
         """
         told = json.loads(line)
-        folder = told["bin_directory"]
+        programs, embedded = told["bin_directory"], told["embedded"]
         return cls(
             connection=tuple((str(name), str(value)) for name, value in told["connection"]),
             state_directory=Path(told["state_directory"]),
             lease_seconds=float(told["lease_seconds"]),
             session=str(told["session"]),
             restart_command=told["restart_command"],
-            bin_directory=None if folder is None else Path(folder),
+            bin_directory=None if programs is None else Path(programs),
+            embedded=None if embedded is None else Path(embedded),
         )
 
 

@@ -14,11 +14,12 @@ from contextlib import ExitStack, suppress
 from enum import StrEnum
 from pathlib import Path
 
-from ml_postgres_optimization.errors import AlreadyRunning
+from ml_postgres_optimization.errors import AlreadyRunning, ServerUnreachable
+from ml_postgres_optimization.safety.at_rest import undo_at_rest
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.protection.messages import READY, STAND_DOWN, Duty, Orders
 from ml_postgres_optimization.safety.undo import put_back, undo_unfinished
-from ml_postgres_optimization.target.embedded import find_binaries
+from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.lock import end_sessions, optimizer_lock
 from ml_postgres_optimization.target.postgres.server import MakeRestarter, PostgresTarget
@@ -116,7 +117,12 @@ def _put_back(duty: Duty, clock: Clock) -> str:
         return "nothing is on trial any more"
     settings = ConnectionSettings(duty.connection, "the watchdog's duty")
     with ExitStack() as resources:
-        target = resources.enter_context(PostgresTarget.open(settings, restarter=_restarter(duty, resources)))
+        try:
+            target = resources.enter_context(PostgresTarget.open(settings, restarter=_restarter(duty, resources)))
+        except ServerUnreachable:
+            if duty.embedded is None:
+                raise
+            return _put_back_at_rest(duty.embedded, duty.state_directory, clock)
         target.changing.run(lambda connection: end_sessions(connection, duty.session, clock), "end a session")
         resources.enter_context(optimizer_lock(target.changing, patience_seconds=_LOCK_PATIENCE_SECONDS, clock=clock))
         try:
@@ -124,6 +130,12 @@ def _put_back(duty: Duty, clock: Clock) -> str:
         except AlreadyRunning:
             return _put_back_beside(target, duty.state_directory)
         return " ".join(str(undone) for undone in undo_unfinished(target, journal, capabilities=target.capabilities))
+
+
+def _put_back_at_rest(embedded: Path, directory: Path, clock: Clock) -> str:
+    """Put back in the file of our own server, which died together with the one that was watched."""
+    with EmbeddedServer.at_rest(embedded) as data_directory, _journal(directory, clock) as journal:
+        return " ".join(str(undone) for undone in undo_at_rest(data_directory, journal))
 
 
 def _journal(directory: Path, clock: Clock) -> Journal:
