@@ -81,7 +81,7 @@ class Moment:
         told = {
             "moment": now,
             "watchdog": watchdog and watchdog.pid,
-            "guard": guard and guard._is_armed and guard._connection.info.backend_pid,
+            "guard": guard._connection.info.backend_pid if guard and guard._is_armed else None,
         }
         print(json.dumps(told), flush=True)
         sys.stdin.readline()

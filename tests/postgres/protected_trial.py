@@ -68,7 +68,7 @@ class ProtectedTrial:
         """Kill them at once, as nearly as can be."""
         if "watchdog" in victims:
             os.kill(self.watchdog, signal.SIGKILL)
-        if "guard" in victims:
+        if "guard" in victims and self.guard:
             with psycopg.connect(self.dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [self.guard])
         if "tuner" in victims:

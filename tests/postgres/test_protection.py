@@ -287,3 +287,13 @@ def test_the_guard_session_holds_no_snapshot_for_long(dsn, directory, binaries):
 def test_no_password_is_in_the_command_line_of_the_watchdog(dsn, directory):
     with protected_trial(f"{dsn} password=sesame-42", directory, "applied", LEASE_SECONDS) as trial:
         assert "sesame-42" not in Path(f"/proc/{trial.watchdog}/cmdline").read_text()
+
+
+def test_somebody_else_s_change_between_our_writes_survives(dsn, directory, watched_server):
+    """Of a knob that was looked at a moment ago, and is not written yet."""
+    with protected_trial(dsn, directory, "write 1", LEASE_SECONDS) as trial:
+        by_hand(dsn, "ALTER SYSTEM SET work_mem = '32MB'", "SELECT pg_reload_conf()")
+        assert json.loads(trial.go_on())["error"] == "ForeignChange"
+        until(lambda: seen(dsn, *STOCK) == {**STOCK, "work_mem": "32MB"})
+        assert written(watched_server) == ["work_mem = '32MB'"]
+    assert not read_journal(directory).unfinished

@@ -172,9 +172,9 @@ class PostgresTarget:
         """Return the values in force of those parameters of `names` that this server has."""
         return Configuration({name: setting.value for name, setting in self.settings(names).items()})
 
-    def write(self, name: str, value: KnobValue) -> None:
+    def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write a value, in force after `reload`; see `PostgresActuator.write`."""
-        self._actuator.write(name, value)
+        return self._actuator.write(name, value, only_if=only_if)
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what was written before; see `PostgresActuator.restore`."""
