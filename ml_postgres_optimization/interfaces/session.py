@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ml_postgres_optimization.errors import AlreadyRunning, EmbeddedServerFailed, GenesisError, UsageError
@@ -14,14 +15,15 @@ from ml_postgres_optimization.interfaces.logs import Log, open_log
 from ml_postgres_optimization.interfaces.reporter import Reporter
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.safety.at_rest import undo_at_rest
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.protection import LEASE_SECONDS, Duty, Lease
 from ml_postgres_optimization.safety.undo import undo_unfinished
-from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
+from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries, system_identifier
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession
-from ml_postgres_optimization.target.postgres.lock import Backend, OptimizerLock, optimizer_lock
+from ml_postgres_optimization.target.postgres.lock import OptimizerLock, optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
 from ml_postgres_optimization.target.postgres.schema import (
     SchemaState,
@@ -76,6 +78,7 @@ class Session:
     _lease: Lease | None = None
     _journal: Journal | None = None
     _repository: Repository | None = None
+    _is_guard_missed: bool = False
 
     @property
     def may_restart(self) -> bool:
@@ -148,7 +151,9 @@ class Session:
         with (
             lock as self._lock,
             Journal(self.home.of_server(self.server)) as self._journal,
-            Lease(self.target.changing, self._duty, self._guard_session) as self._lease,
+            Lease(
+                self.target.changing, self._duty(), self._guard_session, on_absence=self._on_no_guard
+            ) as self._lease,
         ):
             journal = self._journal
             for undone in undo_unfinished(self.target, journal, capabilities=self.target.capabilities):
@@ -176,18 +181,25 @@ class Session:
         """Who stands by for what `sole_optimizer` puts on trial."""
         return self._lease
 
-    def _duty(self, backend: Backend) -> Duty:
+    def _duty(self) -> Duty:
         return Duty(
             self.target.settings_of_connection.keywords,
             self.home.of_server(self.server),
             LEASE_SECONDS,
-            backend,
+            self.target.changing.name,
             self.settings.restart_command if self.settings.allow_restart else None,
             self.settings.pg_bin,
+            self.home.embedded if self.embedded else None,
         )
 
     def _guard_session(self) -> GuardSession:
         return GuardSession.open(self.target.settings_of_connection, self.target.capabilities)
+
+    def _on_no_guard(self, reason: GenesisError) -> None:
+        self.log.warning("no guard session", what=reason.what, next_step=reason.next_step)
+        if not self._is_guard_missed:
+            self._is_guard_missed = True
+            self.reporter.say(f"The watchdog stands by alone. {reason.what} {reason.next_step}")
 
     def is_sole_optimizer(self) -> bool:
         """Tell whether this session still holds the lock that `sole_optimizer` took."""
@@ -315,13 +327,29 @@ def _embedded(settings: Settings, home: Home, reporter: Reporter, resources: Exi
     )
     extensions = [name for name in _EMBEDDED_EXTENSIONS if binaries.has_library(name)]
     preloaded = {"shared_preload_libraries": _STATISTICS} if _STATISTICS in extensions else {}
-    server = resources.enter_context(EmbeddedServer.start(home.embedded, binaries=binaries, settings=preloaded))
+    server = resources.enter_context(
+        EmbeddedServer.start(
+            home.embedded,
+            binaries=binaries,
+            settings=preloaded,
+            before_start=None if join else partial(_undo_at_rest, home, reporter),
+        )
+    )
     connection_settings = ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")
     with connect(connection_settings, purpose="setup") as connection:
         for name in extensions:
             install_extension(connection, name)
     restarter = resources.enter_context(EmbeddedRestarter(server))
     return _Reached(connection_settings, lambda _connection, _data, _programs: restarter)
+
+
+def _undo_at_rest(home: Home, reporter: Reporter, data_directory: Path) -> None:
+    """Put back what a killed run left before the server is started: it might not start with it."""
+    folder = home.of_server(system_identifier(data_directory))
+    if read_journal(folder).unfinished:
+        with Journal(folder) as journal:
+            for undone in undo_at_rest(data_directory, journal):
+                reporter.say(str(undone))
 
 
 def _by_command(settings: Settings, resources: ExitStack) -> MakeRestarter | None:

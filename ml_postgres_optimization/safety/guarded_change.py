@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -214,7 +215,9 @@ class GuardedChange:
     def _write(self) -> None:
         self._may_be_written = True
         for knob in self._knobs:
-            self._guard.actuator.write(knob.name, knob.new_value)
+            is_done = self._guard.actuator.write(knob.name, knob.new_value, only_if=partial(is_as_before, knob))
+            if not is_done:
+                raise self._foreign(knob.name, says(self._live().get(knob.name)))
         if self._needs_restart:
             self._guard.require_sole()
             self._guard.restart(self._old)
@@ -246,12 +249,15 @@ class GuardedChange:
             for knob in self._knobs
             if not is_as_before(knob, live.get(knob.name))
         }
-        self._note_foreign(changed)
         for name, text in changed.items():
-            raise ForeignChange(
-                f"{name} was changed by somebody else during the trial: postgresql.auto.conf says {text}.",
-                "Nothing was written over it. Take what is in force now as the baseline, and begin again.",
-            )
+            raise self._foreign(name, text)
+
+    def _foreign(self, name: str, text: str) -> ForeignChange:
+        self._note_foreign({name: text})
+        return ForeignChange(
+            f"{name} was changed by somebody else during the trial: postgresql.auto.conf says {text}.",
+            "Nothing was written over it. Take what is in force now as the baseline, and begin again.",
+        )
 
     def _not_ours(self, live: Mapping[str, Setting]) -> Iterable[KnobChange]:
         return (knob for knob in self._knobs if not is_ours(knob, live.get(knob.name)))

@@ -15,7 +15,9 @@ from ml_postgres_optimization.safety.permission import visibility_grants
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 
-_NOTHING = "nothing"
+NOTHING = "nothing"
+"""What ``postgresql.auto.conf`` says of a parameter that has no entry there."""
+
 Restart = Callable[[Mapping[str, str | None]], None]
 
 
@@ -60,7 +62,7 @@ class Undone:
 
 
 def _listed(knobs: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} reset" if text == _NOTHING else f"{name} = {text}" for name, text in knobs.items())
+    return ", ".join(f"{name} reset" if text == NOTHING else f"{name} = {text}" for name, text in knobs.items())
 
 
 def needs_restart(setting: Setting) -> bool:
@@ -92,7 +94,7 @@ def says(setting: Setting | None) -> str:
 
 
 def _text(written: str | None) -> str:
-    return _NOTHING if written is None else written
+    return NOTHING if written is None else written
 
 
 def put_back(actuator: Actuator, knobs: Iterable[KnobChange], *, restart: Restart | None = None) -> PutBack:

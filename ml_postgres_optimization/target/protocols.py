@@ -35,8 +35,10 @@ class Actuator(Protocol):
         are seen as the application's sessions see them.
         """
 
-    def write(self, name: str, value: KnobValue) -> None:
+    def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write `value` (base units) for `name` into ``postgresql.auto.conf``; in force after `reload`.
+
+        Only where `only_if` holds of the setting at that very moment; return whether it was done.
 
         Raises
         ------

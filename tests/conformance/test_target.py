@@ -223,6 +223,15 @@ class TestChange:
         subject.target.reload()
         assert subject.setting(name) == before
 
+    @pytest.mark.parametrize("name", RELOADABLE)
+    def test_what_is_not_as_expected_is_neither_written_nor_restored(self, subject, name):
+        first, second = RELOADABLE[name]
+        assert subject.target.write(name, first, only_if=lambda setting: setting.written_value is None)
+        written = subject.setting(name)
+        assert not subject.target.write(name, second, only_if=lambda setting: setting.written_value is None)
+        assert not subject.target.restore(name, None, only_if=lambda setting: setting.written_value is None)
+        assert subject.setting(name) == written
+
     def test_the_last_value_written_wins(self, subject):
         for value in (8192, 16384, 32768):
             subject.target.write("work_mem", value)

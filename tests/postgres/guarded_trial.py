@@ -1,14 +1,16 @@
 """A trial in a process of its own, which stops at a given moment and waits: `test_guard` ends it in all ways.
 
-python guarded_trial.py DSN JOURNAL_DIRECTORY MOMENT [LEASE_SECONDS]
+python guarded_trial.py DSN JOURNAL_DIRECTORY [SCENARIO/]MOMENT [LEASE_SECONDS [RESTART_COMMAND]]
 
-With a lease, others stand by for it; at its moment it says who, and goes on at a line on its standard input.
+With a lease, others stand by for it; at its moment, or several divided by commas, it says who, and goes on at a line
+on its standard input.
 """
 
 import json
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from ml_postgres_optimization.errors import GenesisError
@@ -17,10 +19,12 @@ from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.safety.protection import Duty, Lease
-from ml_postgres_optimization.target.postgres.connection import ConnectionSettings
+from ml_postgres_optimization.target.embedded import find_binaries
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession
 from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.target.restart import CommandRestarter
 
 CANDIDATE = {"work_mem": 16384, "jit": False, "random_page_cost": 1.1}
 
@@ -59,14 +63,15 @@ class Stopping:
 
 
 class Moment:
-    """Stops at one moment, and says who stands by."""
+    """Stops at its moments, and says who stands by."""
 
     def __init__(self, wanted):
-        self.wanted = wanted
+        self.scenario, _, wanted = wanted.rpartition("/")
+        self.wanted = wanted.split(",")
         self.lease = None
 
     def __call__(self, now):
-        if now != self.wanted:
+        if now not in self.wanted:
             return
         if self.lease is None:
             print(now, flush=True)
@@ -76,50 +81,119 @@ class Moment:
         told = {
             "moment": now,
             "watchdog": watchdog and watchdog.pid,
-            "guard": guard and guard._connection.info.backend_pid,
+            "guard": guard._connection.info.backend_pid if guard and guard._is_armed else None,
         }
         print(json.dumps(told), flush=True)
         sys.stdin.readline()
 
 
-def main(dsn, directory, moment, lease_seconds=None):
+def main(dsn, directory, moment, lease_seconds=None, restart_command=None):
     moment = Moment(moment)
+    directory, lease_seconds = Path(directory), float(lease_seconds or 0)
     with ExitStack() as resources:
-        target = resources.enter_context(PostgresTarget.open(ConnectionSettings.from_dsn(dsn)))
-        lock = resources.enter_context(optimizer_lock(target.changing)) if lease_seconds else None
-        journal = resources.enter_context(Journal(Path(directory)))
-        if lock:
-            moment.lease = lease = resources.enter_context(lease_on(target, Path(directory), float(lease_seconds)))
-        catalogue = load_catalogue()
-        settings = target.settings(catalogue.settings_needed)
-        confronted = catalogue.confront(settings, target.capabilities.major)
-        baseline = confronted.configuration_of(settings)
-        guard = Guard(
-            Stopping(target, moment, write="write", restore="restore", reload="reload"),
-            catalogue=confronted,
-            machine=target.machine,
-            journal=Stopping(journal, moment, append="record"),
-            capabilities=target.capabilities,
-            active=8,
-            is_sole=lock and lock.held,
-            protection=lease if lock else None,
+        settings = ConnectionSettings.from_dsn(dsn)
+        restarter = restarts_by(restart_command, resources) if restart_command else None
+        target = resources.enter_context(
+            PostgresTarget.open(settings, memory_override_bytes=8 << 30, restarter=restarter)
         )
-        with guard.trial(Change(baseline, baseline.replaced(CANDIDATE)), "t1") as trial:
+        lock = resources.enter_context(optimizer_lock(target.changing)) if lease_seconds else None
+        journal = resources.enter_context(Journal(directory))
+        if lock:
+            duty = duty_on(target, directory, lease_seconds, restart_command)
+            moment.lease = resources.enter_context(lease_on(target, duty))
+        guard = guard_on(target, journal, moment, lock)
+        SCENARIOS[moment.scenario](guard, moment)
+
+
+def guard_on(target, journal, moment, lock):
+    catalogue = replace(load_catalogue(), may_restart=target.can_restart)
+    settings = target.settings(catalogue.settings_needed)
+    return Guard(
+        Stopping(target, moment, write="write", restore="restore", reload="reload", restart="restart"),
+        catalogue=catalogue.confront(settings, target.capabilities.major),
+        machine=target.machine,
+        journal=Stopping(journal, moment, append="record"),
+        capabilities=target.capabilities,
+        active=8,
+        is_sole=lock and Stopping(lock, moment, held="sole").held,
+        over_a_restart=lock.over_a_restart if lock else nullcontext,
+        protection=moment.lease,
+    )
+
+
+def baseline_of(guard):
+    return guard.catalogue.configuration_of(guard.actuator.settings(guard.catalogue.settings_needed))
+
+
+def put_back(guard, moment, candidate=CANDIDATE):
+    """Try, and put back."""
+    baseline = baseline_of(guard)
+    with guard.trial(Change(baseline, baseline.replaced(candidate)), "t1") as trial:
+        moment("intent")
+        trial.apply()
+        moment("applied")
+        trial.withdraw()
+        moment("withdrawn")
+
+
+def restart(guard, moment):
+    """Try what needs a restart."""
+    put_back(guard, moment, {**CANDIDATE, "shared_buffers": 8192})
+
+
+def confirm(guard, moment):
+    """Try, and leave in force."""
+    baseline = baseline_of(guard)
+    with guard.trial(Change(baseline, baseline.replaced(CANDIDATE)), "t1") as trial:
+        trial.apply()
+        moment("applied")
+        trial.confirm()
+        moment("confirmed")
+
+
+def nested(guard, moment):
+    """Try something, and something else over it."""
+    baseline = baseline_of(guard)
+    outer = baseline.replaced({"work_mem": CANDIDATE["work_mem"]})
+    with guard.trial(Change(baseline, outer), "t1") as first:
+        first.apply()
+        with guard.trial(Change(outer, baseline.replaced(CANDIDATE)), "t2") as second:
             moment("intent")
-            trial.apply()
+            second.apply()
             moment("applied")
-            trial.withdraw()
-            moment("withdrawn")
+        moment("inner closed")
 
 
-def lease_on(target, directory, lease_seconds):
+SCENARIOS = {"": put_back, "confirm": confirm, "nested": nested, "restart": restart}
+
+
+def duty_on(target, directory, lease_seconds, restart_command):
+    keywords = target.settings_of_connection.keywords
+    return Duty(keywords, directory, lease_seconds, target.changing.name, restart_command)
+
+
+def lease_on(target, duty):
     settings = target.settings_of_connection
     return Lease(
         target.changing,
-        lambda backend: Duty(settings.keywords, directory, lease_seconds, backend),
+        duty,
         lambda: GuardSession.open(settings, target.capabilities),
-        lease_seconds=lease_seconds,
+        on_absence=lambda _: None,
     )
+
+
+def restarts_by(command, resources):
+    def made(connection, data_directory, programs):
+        return resources.enter_context(
+            CommandRestarter(
+                command,
+                lambda: connect(connection).close(),
+                data_directory=data_directory,
+                binaries=find_binaries(programs),
+            )
+        )
+
+    return made
 
 
 if __name__ == "__main__":

@@ -19,6 +19,24 @@ MOMENTS = (
     *("record 2", "intent", "write 1", "write 2", "write 3", "reload 1", "record 3", "record 4", "applied"),
     *("restore 1", "restore 3", "reload 2", "record 5", "withdrawn", "record 6"),
 )
+CONFIRM_MOMENTS = tuple(
+    f"confirm/{moment}" for moment in ("write 2", "applied", "sole 2", "record 5", "sole 3", "confirmed")
+)
+# Of the inner trial and what comes after it: records 5 to 10 are the inner one's, 11 closes the outer.
+NESTED_MOMENTS = tuple(
+    f"nested/{moment}"
+    for moment in (
+        *("intent", "write 2", "write 3", "reload 2", "applied", "restore 1", "reload 3", "record 9", "inner closed"),
+        *("restore 3", "reload 4", "record 10"),
+    )
+)
+RESTART_MOMENTS = tuple(
+    f"restart/{moment}"
+    for moment in (
+        *("record 2", "write 2", "restart 1", "record 3", "applied", "restore 1", "restart 2", "record 5"),
+        *("withdrawn", "record 6"),
+    )
+)
 
 
 def by_hand(dsn, *statements):
@@ -50,11 +68,16 @@ class ProtectedTrial:
         """Kill them at once, as nearly as can be."""
         if "watchdog" in victims:
             os.kill(self.watchdog, signal.SIGKILL)
-        if "guard" in victims:
+        if "guard" in victims and self.guard:
             with psycopg.connect(self.dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [self.guard])
         if "tuner" in victims:
             self.process.kill()
+
+    def go_on_until_the_next_moment(self):
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline(), self.process.stderr.read()
 
     def go_on(self):
         """Let it go on, and return what it says in the end."""
@@ -66,9 +89,9 @@ class ProtectedTrial:
 
 
 @contextmanager
-def protected_trial(dsn, directory, moment, lease_seconds):
+def protected_trial(dsn, directory, moment, lease_seconds, *more):
     process = subprocess.Popen(
-        [sys.executable, SCRIPT, dsn, directory, moment, str(lease_seconds)],
+        [sys.executable, SCRIPT, dsn, directory, moment, str(lease_seconds), *more],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -88,9 +111,17 @@ def comes_back(server, within_seconds, wanted=None):
 
     Where somebody has changed something meanwhile, `wanted` says what sessions shall have.
     """
+    return comes_true(
+        lambda: seen(server.dsn, *STOCK) == (wanted or STOCK) and (wanted is not None or not written(server)),
+        within_seconds,
+        lambda: (seen(server.dsn, *STOCK), written(server)),
+    )
+
+
+def comes_true(condition, within_seconds, said):
     began = time.monotonic()
-    while seen(server.dsn, *STOCK) != (wanted or STOCK) or (wanted is None and written(server)):
-        assert time.monotonic() < began + within_seconds, (seen(server.dsn, *STOCK), written(server))
+    while not condition():
+        assert time.monotonic() < began + within_seconds, said()
         time.sleep(0.02)
     return time.monotonic() - began
 

@@ -261,6 +261,26 @@ class TestPrivileges:
             role = sql.Identifier(conninfo_to_dict(owner)["user"])
             by_hand(database, sql.SQL("DROP OWNED BY {}").format(role))
 
+    @pytest.mark.pg(">= 15")
+    def test_what_doctor_says_lets_a_guard_in(self, cli, owner, database, binaries):
+        if not binaries.has_library("dblink"):
+            pytest.skip("these binaries come without dblink")
+        cli.dsn, seen = owner, []
+        try:
+            while True:
+                checks = {check["name"]: check for check in cli("doctor", "--json").document["checks"]}
+                guard = checks["protection.guard_session"]
+                if guard["state"] == "ok":
+                    break
+                assert guard["found"] not in seen
+                seen.append(guard["found"])
+                told = "genesis-pg doctor" in guard["mend"]
+                by_hand(database, checks["privileges.visibility"]["mend"] if told else guard["mend"])
+        finally:
+            by_hand(database, sql.SQL("DROP OWNED BY {}").format(sql.Identifier(conninfo_to_dict(owner)["user"])))
+        words = ("needs the extension dblink", "cannot see", "permission denied")
+        assert [word in found for word, found in zip(words, seen, strict=True)] == [True] * 3
+
     @pytest.mark.pg("< 15")
     def test_no_grant_is_advised_that_does_not_help(self, cli, owner):
         cli.dsn = owner

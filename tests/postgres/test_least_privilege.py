@@ -92,7 +92,7 @@ def test_the_guard_session_is_told_of_with_what_it_needs(tuner, own_server, bina
     if not binaries.has_library("dblink"):
         pytest.skip("these binaries come without dblink")
     by_hand(own_server.dsn, 'CREATE SCHEMA "odd ""schema"', 'CREATE EXTENSION dblink SCHEMA "odd ""schema"')
-    lacking = checks_of(tuner)["guard.session"]
+    lacking = checks_of(tuner)["protection.guard_session"]
     assert lacking["state"] == "warning" and "watchdog" in lacking["found"]
     by_hand(own_server.dsn, lacking["mend"])
-    assert checks_of(tuner)["guard.session"]["state"] == "ok"
+    assert checks_of(tuner)["protection.guard_session"]["state"] == "ok"

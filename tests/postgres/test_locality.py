@@ -27,8 +27,10 @@ def test_a_role_that_may_not_know_the_folder_still_knows_the_machine(owner, serv
         assert data_directory_if_local(connection) is None
 
 
-@pytest.mark.parametrize("change", [{"backend_pid": 2**22 + 1}, {"backend_start_seconds": 1.0e9}])
-def test_a_server_whose_process_is_not_here_is_remote(connection, monkeypatch, change):
+@pytest.mark.parametrize(
+    "change", [{"backend_pid": 2**22 + 1}, {"backend_start_seconds": 1.0e9}, {"backend_start_seconds": None}]
+)
+def test_a_server_whose_process_is_not_seen_here_is_remote(connection, monkeypatch, change):
     found = locality_module._read_session(connection)
     elsewhere = {
         "backend_pid": found.backend_pid,

@@ -4,6 +4,7 @@ All moments with all victims: ``benchmarks/faults.py``.
 """
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -17,8 +18,15 @@ from test_guard import guarded
 from ml_postgres_optimization.safety.journal import read_journal
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
+from ml_postgres_optimization.target.postgres.lock import optimizer_lock
+from ml_postgres_optimization.target.postgres.queries import read_query
 
 LEASE_SECONDS = 1.5
+END_OUR_SESSION = (
+    "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+    "WHERE application_name ~ '^genesis-pg: settings [0-9a-f]{16}( |$)'"
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +101,82 @@ def test_a_tuner_that_is_stopped_for_longer_than_its_lease_changes_nothing_after
             assert json.loads(said)["error"] == "ServerUnreachable", "the rest was not written"
         assert (seen(dsn, *STOCK), written(watched_server)) == (STOCK, [])
     assert not read_journal(directory).unfinished
+
+
+def test_a_session_that_a_stopped_tuner_has_opened_anew_is_ended_too(dsn, directory, watched_server):
+    """It holds the optimiser's lock, and nobody could be told of it yet."""
+    with protected_trial(dsn, directory, "applied,restore 1", LEASE_SECONDS) as trial:
+        trial.kill("guard")
+        by_hand(dsn, END_OUR_SESSION)
+        trial.go_on_until_the_next_moment()
+        trial.process.send_signal(signal.SIGSTOP)
+        comes_back(watched_server, LEASE_SECONDS + 1)
+        trial.process.send_signal(signal.SIGCONT)
+        trial.go_on()
+        assert (seen(dsn, *STOCK), written(watched_server)) == (STOCK, [])
+    assert not read_journal(directory).unfinished
+
+
+def test_nobody_else_s_session_is_ended(dsn, directory, watched_server):
+    """Those that stand by end what goes by the name of their own run, even where another has the lock by now."""
+    with (
+        LastingConnection(ConnectionSettings.from_dsn(dsn), "settings 1234") as another,
+        protected_trial(dsn, directory, "applied", LEASE_SECONDS) as trial,
+    ):
+        by_hand(dsn, END_OUR_SESSION)
+        with optimizer_lock(another, patience_seconds=5.0) as lock:
+            trial.kill("tuner")
+            until(lambda: "is gone" in (directory / "watchdog.log").read_text() or not is_gone(trial.watchdog))
+            assert lock.held()
+        comes_back(watched_server, LEASE_SECONDS + 1)
+
+
+def test_a_stopped_tuner_is_noticed_where_the_server_keeps_no_statistics_of_sessions(
+    dsn, directory, watched_server, binaries
+):
+    if not binaries.has_library("dblink"):
+        pytest.skip("these binaries come without dblink")
+    by_hand(dsn, "ALTER ROLE postgres SET track_activities = off")
+    try:
+        with protected_trial(dsn, directory, "applied", LEASE_SECONDS) as trial:
+            trial.kill("watchdog")
+            time.sleep(LEASE_SECONDS + 0.5)
+            assert seen(dsn, *TRIED) == TRIED, "it is heard of"
+            trial.process.send_signal(signal.SIGSTOP)
+            comes_back(watched_server, LEASE_SECONDS + 1)
+    finally:
+        by_hand(dsn, "ALTER ROLE postgres RESET track_activities")
+
+
+def test_no_clock_that_may_be_set_says_how_long_nobody_was_heard_of():
+    assert not re.search(r"clock_timestamp|now\(\)|current_timestamp", read_query("guard/stand_by"))
+
+
+@pytest.fixture
+def acting_role(dsn, binaries):
+    """The DSN of a role that acts as another, which may not see the sessions of the first."""
+    rights = [
+        "GRANT ALTER SYSTEM ON PARAMETER work_mem, jit, random_page_cost TO acting",
+        "GRANT EXECUTE ON FUNCTION pg_reload_conf(), pg_show_all_file_settings() TO acting",
+        "GRANT SELECT ON pg_file_settings TO acting",
+        "GRANT pg_read_all_settings TO acting",
+    ]
+    if binaries.has_library("dblink"):
+        rights.append("GRANT EXECUTE ON FUNCTION dblink_connect_u(text, text) TO acting")
+    by_hand(dsn, "CREATE ROLE acting", "CREATE ROLE tuner LOGIN IN ROLE acting", "ALTER ROLE tuner SET role = acting")
+    by_hand(dsn, *rights)
+    yield f"{dsn} user=tuner"
+    by_hand(dsn, "DROP OWNED BY acting", "DROP ROLE tuner, acting")
+
+
+@pytest.mark.pg(">= 15")
+def test_a_role_that_acts_as_another_is_watched_over_too(dsn, acting_role, directory, watched_server, survivor):
+    with protected_trial(acting_role, directory, "applied", LEASE_SECONDS) as trial:
+        trial.dsn = dsn
+        assert seen(acting_role, *TRIED) == TRIED
+        trial.kill(*{"guard", "watchdog"} - {survivor})
+        trial.process.send_signal(signal.SIGSTOP)
+        comes_back(watched_server, LEASE_SECONDS + 1)
 
 
 @pytest.mark.parametrize("victim", ["watchdog", "guard"])
@@ -203,3 +287,13 @@ def test_the_guard_session_holds_no_snapshot_for_long(dsn, directory, binaries):
 def test_no_password_is_in_the_command_line_of_the_watchdog(dsn, directory):
     with protected_trial(f"{dsn} password=sesame-42", directory, "applied", LEASE_SECONDS) as trial:
         assert "sesame-42" not in Path(f"/proc/{trial.watchdog}/cmdline").read_text()
+
+
+def test_somebody_else_s_change_between_our_writes_survives(dsn, directory, watched_server):
+    """Of a knob that was looked at a moment ago, and is not written yet."""
+    with protected_trial(dsn, directory, "write 1", LEASE_SECONDS) as trial:
+        by_hand(dsn, "ALTER SYSTEM SET work_mem = '32MB'", "SELECT pg_reload_conf()")
+        assert json.loads(trial.go_on())["error"] == "ForeignChange"
+        until(lambda: seen(dsn, *STOCK) == {**STOCK, "work_mem": "32MB"})
+        assert written(watched_server) == ["work_mem = '32MB'"]
+    assert not read_journal(directory).unfinished

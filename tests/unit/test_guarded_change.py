@@ -52,10 +52,10 @@ class Witness:
         self._pass("settings")
         return self.target.settings(names)
 
-    def write(self, name, value):
+    def write(self, name, value, *, only_if):
         self._pass("write", name)
         self._note("write", name)
-        self.target.write(name, value)
+        return self.target.write(name, value, only_if=only_if)
 
     def restore(self, name, written_value, *, only_if):
         self._pass("restore", name)

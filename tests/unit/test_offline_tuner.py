@@ -10,9 +10,10 @@ from ml_postgres_optimization.errors import ForeignChange, ServerUnreachable
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.knobs.rules import rule_configuration
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, WhiteNoise
-from ml_postgres_optimization.trials import Design, Outcome, TrialPlan
+from ml_postgres_optimization.trials import Design, MemoryRunsOut, Outcome, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Draft, Stage
-from ml_postgres_optimization.tuning.offline import OfflineTuner
+from ml_postgres_optimization.tuning.offline import Noise, OfflineTuner, Screening
+from ml_postgres_optimization.tuning.offline.course import Course, Latest
 
 
 @pytest.fixture
@@ -224,6 +225,49 @@ def test_under_noise_that_lasts_it_never_ends_with_what_is_worse(tmp_path, seed)
         ratios = [math.log(trial.verdict.ratio) for trial in tuned.trials if trial.verdict.outcome.stays]
         assert all(trial.verdict.outcome is not Outcome.PROMOTED for trial in tuned.trials)
         assert sum(ratios) < 0
+
+
+class BlocksUntilMemoryRunsOut:
+    """Blocks in turn of one window, until the one at which no memory is left."""
+
+    def __init__(self, window, plan, at):
+        self.plan, self.design = plan, Design.SWITCHBACK
+        self._window, self._left = window, at
+
+    def block(self, _arm):
+        if self._left == 0:
+            raise MemoryRunsOut("no memory is left")
+        self._left -= 1
+        return self._window
+
+
+@pytest.mark.parametrize(("at", "outcome"), [(0, Outcome.ABORTED), (1, Outcome.UNDECIDED), (2, Outcome.ABORTED)])
+def test_memory_that_runs_out_speaks_against_the_candidate_in_its_own_blocks_only(bench, at, outcome):
+    tuner(bench).run(bench.initial, [], Budget(60, patience=0, prove=False))
+    window = bench.store.windows()[-1]
+    latest = Latest([window])
+    course = Course(
+        BlocksUntilMemoryRunsOut(window, bench.plan, at),
+        latest,
+        Screening(),
+        Noise(0.1),
+        on_block=lambda *_: None,
+        has_time=lambda: True,
+    )
+    verdict = course.verdict()
+    assert verdict.outcome is outcome
+    assert "no memory is left" in verdict.reason
+
+
+def test_a_block_of_a_candidate_that_is_cut_off_took_its_time_too(bench):
+    tuner(bench).run(bench.initial, [], Budget(60, patience=0, prove=False))
+    window = bench.store.windows()[-1]
+    latest = Latest([window])
+    for _ in range(3):
+        blocks = BlocksUntilMemoryRunsOut(window, bench.plan, 0)
+        screening, noise = Screening(), Noise(0.1)
+        Course(blocks, latest, screening, noise, on_block=lambda *_: None, has_time=lambda: True).verdict()
+    assert latest.is_stale
 
 
 def test_plans_for_restarts_are_longer():

@@ -117,11 +117,11 @@ def _server_checks(session: Session) -> Iterator[Check]:
     yield from _role(capabilities)
     yield from _privileges(session)
     yield from _extensions(capabilities)
-    yield from _guard_session(session)
     yield _managers(capabilities)
     yield _memory(machine)
     yield _server_disk(machine)
     yield _clock(session)
+    yield _guard_session(session)
     yield _schema(session)
 
 
@@ -197,21 +197,6 @@ def _install(name: str, capabilities: Capabilities) -> str:
     return create
 
 
-def _guard_session(session: Session) -> Iterator[Check]:
-    """Try to open the guard session, where the extension is there and settings may be changed at all."""
-    capabilities = session.target.capabilities
-    if not (capabilities.has_extension("dblink") and capabilities.may_reload and capabilities.settings_visible):
-        return
-    try:
-        GuardSession.open(session.connection, capabilities).close()
-    except TargetError as error:
-        found = f"{error.what} The watchdog on this machine stands by alone"
-        mend = error.next_step if capabilities.is_superuser else guard_grants(capabilities)
-        yield Check("guard.session", State.WARNING, found, mend)
-    else:
-        yield Check("guard.session", State.OK, "can stand by inside the server")
-
-
 def _managers(capabilities: Capabilities) -> Check:
     if capabilities.managed_by:
         found = f"{capabilities.managed_by} manages the settings, so none is changed: {fallback(capabilities)}"
@@ -259,6 +244,19 @@ def _clock(session: Session) -> Check:
     if abs(ahead) > CLOCK_SKEW_SECONDS:
         return Check("clock", State.WARNING, found, "synchronise both (chrony, systemd-timesyncd)")
     return Check("clock", State.OK, found)
+
+
+def _guard_session(session: Session) -> Check:
+    """Open one, and close it again: nothing else shows that the server lets our role in by itself."""
+    name, target, capabilities = "protection.guard_session", session.target, session.target.capabilities
+    try:
+        GuardSession.open(target.settings_of_connection, capabilities).close()
+    except GenesisError as reason:
+        found = f"during a trial the watchdog stands by alone: {reason.what}"
+        lacks_grants = capabilities.has_extension("dblink") and capabilities.settings_visible
+        grants = lacks_grants and not capabilities.is_superuser
+        return Check(name, State.WARNING, found, guard_grants(capabilities) if grants else reason.next_step)
+    return Check(name, State.OK, "a session inside of the server can put back what is on trial")
 
 
 def _schema(session: Session) -> Check:

@@ -71,7 +71,7 @@ class Terms:
     by : tuple of str
         Who stands by.
     epoch : str
-        The session that alone may change settings; a later one has a later start.
+        The session that alone may change settings.
     longest_seconds : float
         After so long from now on it is put back.
     """

@@ -11,12 +11,13 @@ from typing import Self
 
 from ml_postgres_optimization.errors import GenesisError, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.rendering import written_text
+from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.journal import KnobChange, Terms
 from ml_postgres_optimization.safety.protection.messages import Duty, Orders
 from ml_postgres_optimization.safety.protection.watchdog import Watchdog
 from ml_postgres_optimization.target.postgres.connection import LastingConnection
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession, Reversal
-from ml_postgres_optimization.target.postgres.lock import Backend, backend_of, end_session
+from ml_postgres_optimization.target.postgres.lock import end_sessions, process_of
 from ml_postgres_optimization.telemetry import SystemClock
 
 LEASE_SECONDS = 10.0
@@ -38,16 +39,12 @@ class Lease:
     ----------
     session : LastingConnection
         In which settings are changed; the optimiser's lock is held in it.
-    duty : callable
-        Makes the watchdog's duty for a session.
+    duty : Duty
+        The watchdog's.
     guard : callable
         Opens a guard session; raises `GenesisError` where there can be none.
-    lease_seconds : float
-
-    Attributes
-    ----------
-    without_guard : GenesisError or None
-        Why there is no guard session.
+    on_absence : callable
+        Receives why there is no guard session, whenever it turns out that none can be had.
 
     Notes
     -----
@@ -58,23 +55,34 @@ class Lease:
     def __init__(
         self,
         session: LastingConnection,
-        duty: Callable[[Backend], Duty],
+        duty: Duty,
         guard: Callable[[], GuardSession],
         *,
-        lease_seconds: float = LEASE_SECONDS,
+        on_absence: Callable[[GenesisError], None],
     ) -> None:
         self._session = session
         self._duty = duty
         self._open_guard = guard
-        self._lease_seconds = lease_seconds
-        self._backend: Backend | None = None
+        self._on_absence = on_absence
+        self._process: int | None = None
         self._watchdog: Watchdog | None = None
         self._guard: GuardSession | None = None
         self._reversals: tuple[Reversal, ...] = ()
         self._longest_seconds = math.inf
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
-        self.without_guard: GenesisError | None = None
+        self._can_have_guard = True
+
+    def prepare(self) -> None:
+        """Open the guard session already, so that it is known from the beginning where there can be none."""
+        if self._guard is not None or not self._can_have_guard:
+            return
+        try:
+            self._guard = self._open_guard()
+        except GenesisError as reason:
+            # no free connection, for one: another time perhaps
+            self._can_have_guard = not isinstance(reason, PrivilegeMissing)
+            self._on_absence(reason)
 
     def arm(self, knobs: Sequence[KnobChange], longest_seconds: float) -> Terms:
         """Have them stand by for these changes, in place of those before, and return who does.
@@ -103,18 +111,18 @@ class Lease:
         TargetError
             If nobody does, or the session in which settings are changed is lost.
         """
-        backend = self._session.run_bound(backend_of, "keep something on trial")
-        is_new_session, self._backend = backend != self._backend, backend
-        self._ensure_watchdog(backend, anew=anew or is_new_session)
-        self._ensure_guard(backend, anew=anew or is_new_session)
+        process = self._session.run_bound(process_of, "keep something on trial")
+        is_new_session, self._process = process != self._process, process
+        self._ensure_watchdog(anew=anew)
+        self._ensure_guard(process, anew=anew or is_new_session)
         by = (WATCHDOG, GUARD) if self._guard else (WATCHDOG,)
-        return Terms(by, f"{backend.started_at}/{backend.pid}", self._longest_seconds)
+        return Terms(by, f"{self._session.name}/{process}", self._longest_seconds)
 
     def disarm(self) -> None:
         """Have them stand by for nothing."""
         self._reversals, self._longest_seconds = (), math.inf
-        if self._watchdog and self._backend:
-            self._watchdog.order(Orders(self._backend))
+        if self._watchdog:
+            self._watchdog.order(Orders())
         if self._guard:
             try:
                 self._guard.disarm()
@@ -149,37 +157,43 @@ class Lease:
         if self._watchdog:
             self._watchdog.leave()
 
-    def _ensure_watchdog(self, backend: Backend, *, anew: bool) -> None:
-        watchdog = self._watchdog
-        if watchdog is None or not watchdog.stands_by():
-            watchdog = Watchdog.start(self._duty(backend))
-            if not watchdog.stands_by():
-                raise TargetError(
-                    "The watchdog ended as soon as it was started; nothing was put on trial.",
-                    "watchdog.log beside the journal says why.",
-                )
-            self._watchdog, anew = watchdog, True
-        if anew:
-            watchdog.order(Orders(backend, self._longest_seconds))
+    def _ensure_watchdog(self, *, anew: bool) -> None:
+        if self._watchdog is None or not self._watchdog.stands_by():
+            self._replace_watchdog()
+            anew = True
+        if anew and self._watchdog:
+            self._watchdog.order(Orders(self._longest_seconds))
 
-    def _ensure_guard(self, backend: Backend, *, anew: bool) -> None:
+    def _replace_watchdog(self) -> None:
+        lost, self._watchdog = self._watchdog, None
+        if lost:
+            lost.stand_down()
+        with deferred_signals():  # none is started that nobody would send home
+            self._watchdog = watchdog = Watchdog.start(self._duty)
+        if not watchdog.stands_by():
+            raise TargetError(
+                "The watchdog ended as soon as it was started, or does not answer; nothing was put on trial.",
+                "watchdog.log beside the journal says why.",
+            )
+
+    def _ensure_guard(self, process: int, *, anew: bool) -> None:
         if self._guard is not None and (anew or not self._guard.stands_by()):
-            self._arm_guard(self._guard, backend)
-        if self._guard is None and self.without_guard is None:
-            try:
-                self._guard = self._open_guard()
-            except PrivilegeMissing as reason:
-                self.without_guard = reason
-            except GenesisError:
-                # no free connection, for one: another time perhaps
-                return
-            else:
-                self._arm_guard(self._guard, backend)
+            self._arm_guard(self._guard, process)
+        if self._guard is None:
+            self.prepare()
+            if self._guard is not None:
+                self._arm_guard(self._guard, process)
 
-    def _arm_guard(self, guard: GuardSession, backend: Backend) -> None:
-        lease_seconds, longest_seconds = self._lease_seconds, self._longest_seconds
+    def _arm_guard(self, guard: GuardSession, process: int) -> None:
+        lease_seconds, longest_seconds = self._duty.lease_seconds, self._longest_seconds
         try:
-            guard.arm(backend, self._reversals, lease_seconds=lease_seconds, longest_seconds=longest_seconds)
+            guard.arm(
+                self._session.name,
+                process,
+                self._reversals,
+                lease_seconds=lease_seconds,
+                longest_seconds=longest_seconds,
+            )
         except TargetError:
             # the server was restarted, or somebody has ended it
             self._drop_guard()
@@ -196,10 +210,10 @@ class Lease:
         if guard is not None:
             guard.close()
             doing = "see that the guard session is gone"
-            self._session.run_bound(lambda connection: end_session(connection, guard.backend, _CLOCK), doing)
+            self._session.run_bound(lambda connection: end_sessions(connection, guard.name, _CLOCK), doing)
 
     def _beat(self) -> None:
-        while not self._is_over.wait(self._lease_seconds / _BEATS_PER_LEASE):
+        while not self._is_over.wait(self._duty.lease_seconds / _BEATS_PER_LEASE):
             # the line to the server may hang, which is no reason for the watchdog to hear nothing
             if watchdog := self._watchdog:
                 watchdog.beat()

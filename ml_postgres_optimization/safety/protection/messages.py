@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ml_postgres_optimization.target.postgres.lock import Backend
-
 BEAT = b"beat\n"
 STAND_DOWN = b"stand down\n"
 READY = "ready"
@@ -27,20 +25,23 @@ class Duty:
         Where the journal is.
     lease_seconds : float
         After so long without a beat, the trial is undone.
-    backend : Backend
-        The session in which settings are changed: it is ended before anything is put back.
+    session : str
+        What the session in which settings are changed goes by: all that do are ended before anything is put back.
     restart_command : str or None
         Restarts the server, where that is allowed.
     bin_directory : Path or None
         The server's programs, for that.
+    embedded : Path or None
+        The folder of a server of our own: where it is down, nobody but us starts it.
     """
 
     connection: tuple[tuple[str, str], ...]
     state_directory: Path
     lease_seconds: float
-    backend: Backend
+    session: str
     restart_command: str | None = None
     bin_directory: Path | None = None
+    embedded: Path | None = None
 
     def line(self) -> bytes:
         """Return it as a line."""
@@ -56,14 +57,15 @@ class Duty:
             If it is none.
         """
         told = json.loads(line)
-        folder = told["bin_directory"]
+        programs, embedded = told["bin_directory"], told["embedded"]
         return cls(
             connection=tuple((str(name), str(value)) for name, value in told["connection"]),
             state_directory=Path(told["state_directory"]),
             lease_seconds=float(told["lease_seconds"]),
-            backend=Backend(**told["backend"]),
+            session=str(told["session"]),
             restart_command=told["restart_command"],
-            bin_directory=None if folder is None else Path(folder),
+            bin_directory=None if programs is None else Path(programs),
+            embedded=None if embedded is None else Path(embedded),
         )
 
 
@@ -73,13 +75,10 @@ class Orders:
 
     Parameters
     ----------
-    backend : Backend
-        The session in which settings are changed now.
     longest_seconds : float
         After so long from now on something on trial is put back, beats or not; infinite where there is no limit.
     """
 
-    backend: Backend
     longest_seconds: float = math.inf
 
     def line(self) -> bytes:
@@ -92,7 +91,7 @@ class Orders:
         if not line.startswith(b"{"):
             return None
         told = json.loads(line)
-        return cls(Backend(**told["backend"]), float(told["longest_seconds"]))
+        return cls(float(told["longest_seconds"]))
 
 
 def _line(content: dict[str, Any]) -> bytes:

@@ -11,17 +11,17 @@ import select
 import signal
 import sys
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 
-from ml_postgres_optimization.errors import AlreadyRunning
+from ml_postgres_optimization.errors import AlreadyRunning, ServerUnreachable
+from ml_postgres_optimization.safety.at_rest import undo_at_rest
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.protection.messages import READY, STAND_DOWN, Duty, Orders
 from ml_postgres_optimization.safety.undo import put_back, undo_unfinished
-from ml_postgres_optimization.target.embedded import find_binaries
+from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
-from ml_postgres_optimization.target.postgres.lock import end_session, optimizer_lock
+from ml_postgres_optimization.target.postgres.lock import end_sessions, optimizer_lock
 from ml_postgres_optimization.target.postgres.server import MakeRestarter, PostgresTarget
 from ml_postgres_optimization.target.protocols import Restarter
 from ml_postgres_optimization.target.restart import CommandRestarter
@@ -53,11 +53,6 @@ class Watch:
     process : int
         Its number; its death is noticed even where others hold the pipe open.
     duty : Duty
-
-    Attributes
-    ----------
-    duty : Duty
-        As it was told last.
     """
 
     def __init__(self, stream: int, process: int, duty: Duty, *, clock: Clock) -> None:
@@ -66,7 +61,7 @@ class Watch:
         self._clock = clock
         self._rest = b""
         self._end_seconds = math.inf
-        self.duty = duty
+        self._lease_seconds = duty.lease_seconds
 
     def ending(self) -> Ending:
         """Wait until it stands us down, ends, or is silent for too long."""
@@ -75,7 +70,7 @@ class Watch:
         with suppress(OSError):  # gone already: the pipe says so as well
             poll.register(os.pidfd_open(self._process), select.POLLIN)
         while True:
-            ready = poll.poll(1000 * min(self.duty.lease_seconds, max(0.0, self._left_seconds)))
+            ready = poll.poll(1000 * min(self._lease_seconds, max(0.0, self._left_seconds)))
             if self._left_seconds <= 0:
                 return Ending.LATE
             if not ready:
@@ -94,7 +89,6 @@ class Watch:
         *lines, self._rest = (self._rest + told).split(b"\n")
         for line in lines:
             if (orders := Orders.of(line)) is not None:
-                self.duty = replace(self.duty, backend=orders.backend)
                 self._end_seconds = self._clock.monotonic_seconds() + orders.longest_seconds
         return STAND_DOWN.strip() in lines
 
@@ -102,9 +96,9 @@ class Watch:
 def stand_in(duty: Duty, *, clock: Clock) -> str:
     """Put back what is on trial, as soon as the server can be reached, and say what was done.
 
-    The session of the one that was watched is ended first, so that nothing more comes from it, and the lock of the
-    one optimiser is taken. Where somebody else has that, it is waited for: until the journal says that nothing of it
-    is unfinished any more.
+    Every session of the one that was watched that changes settings is ended first, whenever it was opened, so that
+    nothing more comes from it, and the lock of the one optimiser is taken. Where somebody else has that, it is waited
+    for: until the journal says that nothing of it is unfinished any more.
     """
     give_up_seconds = clock.monotonic_seconds() + _GIVE_UP_SECONDS
     pause_seconds = _FIRST_PAUSE_SECONDS
@@ -123,14 +117,25 @@ def _put_back(duty: Duty, clock: Clock) -> str:
         return "nothing is on trial any more"
     settings = ConnectionSettings(duty.connection, "the watchdog's duty")
     with ExitStack() as resources:
-        target = resources.enter_context(PostgresTarget.open(settings, restarter=_restarter(duty, resources)))
-        target.changing.run(lambda connection: end_session(connection, duty.backend, clock), "end a session")
+        try:
+            target = resources.enter_context(PostgresTarget.open(settings, restarter=_restarter(duty, resources)))
+        except ServerUnreachable:
+            if duty.embedded is None:
+                raise
+            return _put_back_at_rest(duty.embedded, duty.state_directory, clock)
+        target.changing.run(lambda connection: end_sessions(connection, duty.session, clock), "end a session")
         resources.enter_context(optimizer_lock(target.changing, patience_seconds=_LOCK_PATIENCE_SECONDS, clock=clock))
         try:
             journal = resources.enter_context(_journal(duty.state_directory, clock))
         except AlreadyRunning:
             return _put_back_beside(target, duty.state_directory)
         return " ".join(str(undone) for undone in undo_unfinished(target, journal, capabilities=target.capabilities))
+
+
+def _put_back_at_rest(embedded: Path, directory: Path, clock: Clock) -> str:
+    """Put back in the file of our own server, which died together with the one that was watched."""
+    with EmbeddedServer.at_rest(embedded) as data_directory, _journal(directory, clock) as journal:
+        return " ".join(str(undone) for undone in undo_at_rest(data_directory, journal))
 
 
 def _journal(directory: Path, clock: Clock) -> Journal:
@@ -183,12 +188,13 @@ def main() -> None:
         if not byte:
             return
         line += byte
-    watch = Watch(stream, parent, Duty.of(line), clock=clock)
+    duty = Duty.of(line)
+    watch = Watch(stream, parent, duty, clock=clock)
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
     ending = watch.ending()
     if ending is not Ending.STOOD_DOWN:
-        said = stand_in(watch.duty, clock=clock)
+        said = stand_in(duty, clock=clock)
         sys.stderr.write(f"{clock.now().isoformat()} process {parent}: {ending}; {said}\n")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -22,6 +23,8 @@ from ml_postgres_optimization.safety.protection.messages import (
 LOG = "watchdog.log"
 _MODULE = "ml_postgres_optimization.safety.protection.post"
 _END_SECONDS = 5.0
+# 0.7 s on an idle machine; a busy one may take long to start Python
+_START_SECONDS = 60.0
 
 
 class Watchdog:
@@ -65,11 +68,13 @@ class Watchdog:
         """Its process id."""
         return self._process.pid
 
-    def stands_by(self) -> bool:
-        """Tell whether it is there, waiting for its first words if need be."""
+    def stands_by(self, *, within_seconds: float = _START_SECONDS) -> bool:
+        """Tell whether it is there, waiting for its first words if need be, though not for longer."""
         output = self._process.stdout
-        if not self._is_ready and output is not None:
-            self._is_ready = output.readline().decode().strip() == READY
+        if not self._is_ready and output is not None and not output.closed:
+            # its first words come in one piece
+            is_told, _, _ = select.select([output], [], [], within_seconds)
+            self._is_ready = bool(is_told) and output.readline().decode().strip() == READY
         return self._is_ready and self._process.poll() is None
 
     def beat(self) -> None:

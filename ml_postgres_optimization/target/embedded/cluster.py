@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -30,6 +31,22 @@ def initialise(folder: Folder, binaries: Binaries, account: Account) -> None:
         folder.adopt(partial, account)
     finally:
         folder.remove_partial()
+
+
+def system_identifier(data_directory: Path) -> str:
+    """Return the number that initdb gave to a cluster, from its control file: the server need not run.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+
+    References
+    ----------
+    PostgreSQL, src/include/catalog/pg_control.h: it comes first, in the machine's own byte order.
+    """
+    with (data_directory / "global" / "pg_control").open("rb") as file:
+        return str(int.from_bytes(file.read(8), sys.byteorder))
 
 
 def binaries_for(folder: Folder, binaries: Binaries) -> Binaries:

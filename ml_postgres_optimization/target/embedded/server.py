@@ -5,7 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -86,6 +87,7 @@ class EmbeddedServer:
         password: str | None = None,
         timeout_seconds: float = START_TIMEOUT_SECONDS,
         system_state: Path = SYSTEM_STATE,
+        before_start: Callable[[Path], None] | None = None,
     ) -> Self:
         """Start the server that belongs to `home`, made at the first time.
 
@@ -105,6 +107,8 @@ class EmbeddedServer:
             How long to wait until it accepts connections; a recovery after a crash can take a while.
         system_state : Path
             Where root keeps what the server's account cannot reach in `home`.
+        before_start : callable, optional
+            Receives the data directory of a server that was there before, while nothing runs on it.
 
         Raises
         ------
@@ -120,7 +124,7 @@ class EmbeddedServer:
             folder = make(home, account, system_state)
             server = cls(folder, binaries, account, folder.lock())
             try:
-                server._prepare(system_state)
+                server._prepare(system_state, before_start)
                 server._open(settings or {}, tcp_port, timeout_seconds)
                 server._set_password(password)
             except BaseException:
@@ -149,6 +153,34 @@ class EmbeddedServer:
                 )
         dsn = _superuser_dsn(pid_file.socket_directory, pid_file.port)
         return AttachedServer(dsn, folder.data_directory, folder.log_file)
+
+    @staticmethod
+    @contextmanager
+    def at_rest(home: Path, *, system_state: Path = SYSTEM_STATE) -> Iterator[Path]:
+        """Give the data directory of a server of `home` that is down, and keep it down meanwhile.
+
+        Raises
+        ------
+        AlreadyRunning
+            If another process owns it.
+        EmbeddedServerFailed
+            If it runs, or is not there.
+        StateError
+            If its folder cannot be read.
+        """
+        account = server_account()
+        with usable(home):
+            folder = locate(home, account, system_state)
+            if not folder.has_data():
+                raise EmbeddedServerFailed(f"No embedded server is in {folder.path}.", "Start one.")
+            lock = folder.lock()
+            try:
+                if running_postmaster(folder.data_directory) is not None:
+                    raise EmbeddedServerFailed(f"The embedded server in {folder.path} runs.", "Connect to it.")
+                _end_what_was_left(folder, account)
+                yield folder.data_directory
+            finally:
+                os.close(lock)
 
     @staticmethod
     def remove(home: Path, *, system_state: Path = SYSTEM_STATE) -> None:
@@ -267,12 +299,14 @@ class EmbeddedServer:
     def _port(self) -> int:
         return self._tcp_port or DEFAULT_PORT
 
-    def _prepare(self, system_state: Path) -> None:
+    def _prepare(self, system_state: Path, before_start: Callable[[Path], None] | None) -> None:
         """Put everything in place that a start needs."""
         there = self._folder.has_data()
         if there:
             self._binaries = binaries_for(self._folder, self._binaries)
             _end_what_was_left(self._folder, self._account)
+            if before_start is not None:
+                before_start(self.data_directory)
         self._binaries = runnable_by(self._account, self._binaries, system_state)
         if not there:
             initialise(self._folder, self._binaries, self._account)

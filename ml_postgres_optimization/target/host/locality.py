@@ -18,7 +18,7 @@ _START_TOLERANCE_SECONDS = 2.0
 @dataclass(frozen=True, slots=True)
 class _Session:
     backend_pid: int
-    backend_start_seconds: float
+    backend_start_seconds: float | None
     data_directory: str | None
 
 
@@ -69,6 +69,8 @@ def _read_session(connection: Connection[Any]) -> _Session:
 
 
 def _postmaster_pid(session: _Session) -> int | None:
+    if session.backend_start_seconds is None:  # hidden from the role that ours is set to (ALTER ROLE ... SET role)
+        return None
     try:
         backend = psutil.Process(session.backend_pid)
         late_seconds = backend.create_time() - session.backend_start_seconds

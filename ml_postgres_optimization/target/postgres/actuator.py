@@ -100,10 +100,10 @@ class PostgresActuator:
         except ServerUnreachable:
             return self._session.run(lambda connection: self._read(connection, wanted), "read settings")
 
-    def write(self, name: str, value: KnobValue) -> None:
+    def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write `value` (base units) for `name` into ``postgresql.auto.conf``; in force after `reload`.
 
-        Where the optimiser's lock is held, it is written in the session that holds it, and in no other.
+        Where the optimiser's lock is held, it is compared and written in the session that holds it, and in no other.
 
         Raises
         ------
@@ -117,11 +117,14 @@ class PostgresActuator:
         refusal = self._refusal(name, setting)
         if refusal is not None or setting is None:
             raise refusal or _unknown(name)
+        if not only_if(setting):
+            return False
         statement = alter_system(name, written_text(value))
         with self._altering(name, f"{name} = {written_text(value)} was refused", setting):
             self._session.run_bound(lambda connection: connection.execute(statement), f"set {name} by ALTER SYSTEM")
         self._touched.add(name)
         self._awaited[name] = value
+        return True
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what the file said; compared and set in one session: where it is lost, the next compares again.
@@ -167,7 +170,8 @@ class PostgresActuator:
         try:
             self._check_files()
             before = self._loaded_at()
-            if not self._session.run(_reload_statement, "reload the configuration (pg_reload_conf)"):
+            query, doing = read_query("settings/reload"), "reload the configuration (pg_reload_conf)"
+            if not self._session.run(lambda connection: _scalar(connection, query), doing):
                 raise _no_signal()
             self._await(before)
         finally:
@@ -342,10 +346,6 @@ def _value(text: str, kind: str) -> KnobValue:
     if kind == "integer":
         return int(text)
     return float(text) if kind == "real" else text
-
-
-def _reload_statement(connection: Connection[Any]) -> bool:
-    return bool(_scalar(connection, read_query("settings/reload")))
 
 
 def _scalar(connection: Connection[Any], query: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import select
 import time
 from collections.abc import Sequence
@@ -13,18 +14,26 @@ from typing import Any, Self
 import psycopg
 from psycopg import Connection, sql
 from psycopg.conninfo import make_conninfo
+from psycopg.errors import Diagnostic
 from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.rows import dict_row
 
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
 from ml_postgres_optimization.target.capabilities import Capabilities
-from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
-from ml_postgres_optimization.target.postgres.lock import KEY, Backend, backend_of
+from ml_postgres_optimization.target.postgres.connection import (
+    ConnectionSettings,
+    connect,
+    session_name,
+    translated,
+)
+from ml_postgres_optimization.target.postgres.lock import KEY
 from ml_postgres_optimization.target.postgres.queries import alter_system, read_query
 
 _EXTENSION = "dblink"
+_PERMISSION_DENIED = "42501"
 # some thirty years: SQL knows no infinite number of seconds
 _NEVER_SECONDS = 1e9
+_BEGIN_SECONDS = 5.0
 _CANCELLATIONS, _CANCEL_SECONDS = 3, 1.0
 
 
@@ -59,17 +68,24 @@ class GuardSession:
 
     Attributes
     ----------
-    backend : Backend
-        Which session it is.
+    name : str
+        What it goes by on the server, and no other session does.
     """
 
     def __init__(
-        self, settings: ConnectionSettings, connection: Connection[Any], schema: str, own: str, connect_function: str
+        self,
+        settings: ConnectionSettings,
+        connection: Connection[Any],
+        *,
+        name: str,
+        schema: str,
+        own: str,
+        connect_function: str,
     ) -> None:
         self._settings = settings
         self._connection = connection
         self._own = own
-        self.backend = backend_of(connection)
+        self.name = name
         values = {
             "schema": sql.Identifier(schema),
             "connect": sql.Identifier(schema, connect_function),
@@ -78,7 +94,9 @@ class GuardSession:
         }
         text = sql.SQL(read_query("guard/stand_by")).format(**values)
         self._stand_by = text.as_string(connection).encode()
+        connection.add_notice_handler(self._note_begin)
         self._is_armed = False
+        self._has_begun = False
 
     @classmethod
     def open(cls, settings: ConnectionSettings, capabilities: Capabilities) -> Self:
@@ -94,36 +112,51 @@ class GuardSession:
         if not capabilities.has_extension(_EXTENSION):
             raise PrivilegeMissing(
                 "The guard inside of the server needs the extension dblink, which is not installed in this database.",
-                "CREATE EXTENSION dblink; it comes with PostgreSQL's contrib modules.",
+                "CREATE EXTENSION dblink;"
+                if _EXTENSION in capabilities.available_extensions
+                else "Install PostgreSQL's contrib package on the server; then CREATE EXTENSION dblink;",
             )
         if not capabilities.settings_visible:
             raise PrivilegeMissing(
-                f"Role {capabilities.role} cannot see what postgresql.auto.conf says.", "GRANT pg_read_all_settings."
+                f"Role {capabilities.role} cannot see what postgresql.auto.conf says.",
+                "genesis-pg doctor says which grants let it.",
             )
         _, schema = capabilities.extensions[_EXTENSION]
         connect_function = "dblink_connect" if capabilities.is_superuser else "dblink_connect_u"
-        connection = connect(settings, purpose="guard", statement_timeout_seconds=0)
+        purpose = f"guard {secrets.token_hex(8)}"
+        name = session_name(purpose)
+        connection = connect(settings, purpose=purpose, statement_timeout_seconds=0)
         try:
             with translated(settings, "open a guard session"):
-                own = _connected_to_itself(connection, schema, connect_function)
-                return cls(settings, connection, schema, own, connect_function)
+                own = _own_address(connection, name)
+                connect_to_itself = sql.Identifier(schema, connect_function)
+                _connect(connection, own, connect_to_itself, capabilities.grantee)
+                return cls(settings, connection, name=name, schema=schema, own=own, connect_function=connect_function)
         except BaseException:
             connection.close()
             raise
 
     def arm(
-        self, backend: Backend, reversals: Sequence[Reversal], *, lease_seconds: float, longest_seconds: float
+        self,
+        session: str,
+        process: int,
+        reversals: Sequence[Reversal],
+        *,
+        lease_seconds: float,
+        longest_seconds: float,
     ) -> None:
-        """Have it stand by beside `backend`, in place of what it stood by for.
+        """Have it stand by beside a session, in place of what it stood by for.
 
         Parameters
         ----------
-        backend : Backend
-            The session in which settings are changed.
+        session : str
+            What sessions go by in which settings are changed: all that do are ended before anything is put back.
+        process : int
+            The server's process of the one that is watched.
         reversals : sequence of Reversal
             In the order in which they are to be put back.
         lease_seconds : float
-            How long `backend` may be silent.
+            How long it may be silent.
         longest_seconds : float
             How long it may last at most.
 
@@ -134,8 +167,8 @@ class GuardSession:
         """
         self.disarm()
         duty = {
-            "pid": backend.pid,
-            "started_at": backend.started_at,
+            "session": session,
+            "pid": process,
             "lease_seconds": lease_seconds,
             "own": self._own,
             "longest_seconds": min(longest_seconds, _NEVER_SECONDS),
@@ -143,8 +176,7 @@ class GuardSession:
         }
         with translated(self._settings, "arm the guard"):
             self._connection.execute(read_query("guard/duty"), {"duty": json.dumps(duty)})
-            self._connection.pgconn.send_query(self._stand_by)
-        self._is_armed = True
+            self._begin_loop()
 
     def disarm(self) -> None:
         """Have it stand by for nothing.
@@ -180,6 +212,21 @@ class GuardSession:
             self.disarm()
         self._connection.close()
 
+    def _begin_loop(self) -> None:
+        """Begin the loop, and wait until it says so."""
+        pgconn, until = self._connection.pgconn, time.monotonic() + _BEGIN_SECONDS
+        self._has_begun = False
+        self._is_armed = True
+        pgconn.send_query(self._stand_by)
+        while not self._has_begun and pgconn.is_busy() and time.monotonic() < until:
+            select.select([pgconn.socket], [], [], _BEGIN_SECONDS)
+            pgconn.consume_input()
+        if not self._has_begun or not pgconn.is_busy():
+            raise psycopg.OperationalError("the guard session does not begin its loop; the server's log says why")
+
+    def _note_begin(self, _notice: Diagnostic) -> None:
+        self._has_begun = True
+
     def _end_loop(self) -> None:
         """Cancel the loop, and wait until it has ended; again, as a cancellation may come before it has begun.
 
@@ -202,31 +249,35 @@ class GuardSession:
         raise psycopg.OperationalError("the guard session does not end its loop")
 
 
-def _connected_to_itself(connection: Connection[Any], schema: str, connect_function: str) -> str:
-    """Connect the session to its own server, and return how: without a password, which might stand in a log."""
+def _own_address(connection: Connection[Any], name: str) -> str:
+    """Return how the session reaches its own server: without a password, which might stand in a log."""
     # a server may be told to end what a client that is gone has begun; this is what the guard is for
     connection.execute(read_query("guard/settings"))
     with connection.cursor(row_factory=dict_row) as cursor:
         address = cursor.execute(read_query("guard/address")).fetchone() or {}
-    own = make_conninfo(
+    return make_conninfo(
         "",
         host=address["folder"] or "127.0.0.1",
         port=address["port"],
         dbname=address["database"],
         user=address["role"],
-        application_name="genesis-pg: guard",
+        application_name=f"{name} to itself",
         connect_timeout=5,
         options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000",
     )
-    query = sql.SQL(read_query("guard/connect")).format(connect=sql.Identifier(schema, connect_function))
+
+
+def _connect(connection: Connection[Any], own: str, function: sql.Identifier, grantee: str) -> None:
+    query = sql.SQL(read_query("guard/connect")).format(connect=function)
     try:
         connection.execute(query, {"connection": own})
     except psycopg.Error as error:
         if connection.closed or error.sqlstate is None:
             raise
+        said = " ".join((error.diag.message_detail or error.diag.message_primary or "").split())
         raise PrivilegeMissing(
-            f"The guard inside of the server may not connect to it: {error.diag.message_primary}",
-            "Let our role in without a password from the server's own account (pg_hba.conf); if it is no superuser: "
-            "GRANT EXECUTE ON FUNCTION dblink_connect_u(text, text).",
+            f"The guard inside of the server may not connect to it: {said}",
+            f"GRANT EXECUTE ON FUNCTION {function.as_string(connection)}(text, text) TO {grantee};"
+            if error.sqlstate == _PERMISSION_DENIED
+            else f"Let {grantee} in without a password from the server's own account (pg_hba.conf).",
         ) from error
-    return own

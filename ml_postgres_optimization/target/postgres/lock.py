@@ -48,54 +48,45 @@ class Holder:
         return f"{name} (process {self.pid}, role {self.usename}, database {self.datname}{since})"
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
-    """A session of the server; its number may come again, but not with the same start.
-
-    Parameters
-    ----------
-    pid : int
-    started_at : str
-        ISO 8601, to the microsecond, by the server's clock.
-    """
-
-    pid: int
-    started_at: str
-
-
-def backend_of(connection: Connection[Any]) -> Backend:
-    """Return which session this is.
+def process_of(connection: Connection[Any]) -> int:
+    """Return the number of the server's process that answers in this session.
 
     Raises
     ------
     psycopg.Error
         If it is lost.
     """
-    row = connection.execute(read_query("lock/identity")).fetchone()
-    if row is None:
-        raise psycopg.OperationalError("the session does not see itself")
-    pid, started_at = row
-    return Backend(pid, started_at.isoformat())
+    return int(_ask(connection, "connection/backend"))
 
 
-def end_session(connection: Connection[Any], backend: Backend, clock: Clock) -> None:
-    """End another session, and wait until it is gone: from then on nothing more comes from it.
+def end_sessions(connection: Connection[Any], name: str, clock: Clock) -> None:
+    """End the sessions of our role that go by `name`, and wait until they are gone: nothing more comes from them.
+
+    Parameters
+    ----------
+    connection : Connection
+    name : str
+        Of one run's sessions, and of nobody else's (`LastingConnection.name`).
+    clock : Clock
 
     Raises
     ------
     psycopg.Error
         If we may not.
     TargetError
-        If it is still there after 10 s.
+        If one is still there after 10 s.
     """
     deadline = clock.monotonic_seconds() + _END_TIMEOUT_SECONDS
-    identity = {"pid": backend.pid, "started_at": backend.started_at}
-    while connection.execute(read_query("lock/end_session"), identity).fetchone() is not None:
+    while _are_there(connection, name):
         if clock.monotonic_seconds() > deadline:
-            raise TargetError(
-                f"Session {backend.pid} of the run that is gone does not end.", "See what it waits for."
-            )
+            raise TargetError(f"A session {name} of a run that is gone does not end.", "See what it waits for.")
         clock.sleep(_END_POLL_SECONDS)
+
+
+def _are_there(connection: Connection[Any], name: str) -> bool:
+    with connection.transaction():
+        connection.execute(read_query("lock/as_who_logged_in"))
+        return connection.execute(read_query("lock/end_sessions"), {"name": name}).fetchone() is not None
 
 
 class OptimizerLock:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +66,9 @@ class PostgresTarget:
         self._machine = machine
         self._log_directory = log_directory
         self._observing = LastingConnection(settings, "statistics", self._accept)
-        self._changing = LastingConnection(settings, "settings", self._accept)
+        # a name of its own: whoever stands by for this run ends whatever session of it changes settings
+        purpose = f"settings {secrets.token_hex(8)}"
+        self._changing = LastingConnection(settings, purpose, self._accept)
         self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
         self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
 
@@ -191,9 +194,9 @@ class PostgresTarget:
         """Return the values in force of those parameters of `names` that this server has."""
         return Configuration({name: setting.value for name, setting in self.settings(names).items()})
 
-    def write(self, name: str, value: KnobValue) -> None:
+    def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write a value, in force after `reload`; see `PostgresActuator.write`."""
-        self._actuator.write(name, value)
+        return self._actuator.write(name, value, only_if=only_if)
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what was written before; see `PostgresActuator.restore`."""

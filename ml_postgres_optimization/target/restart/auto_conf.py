@@ -11,7 +11,7 @@ from pathlib import Path
 from ml_postgres_optimization.errors import ChangeRefused, TargetError
 
 FILE_NAME = "postgresql.auto.conf"
-_LINE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*=")
+_LINE = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_.]*)\s*=\s*(?:'((?:[^']|'')*)')?")
 
 
 def restart_or_rescue(restart: Callable[[], None], data_directory: Path, rescue: Mapping[str, str | None]) -> None:
@@ -45,6 +45,25 @@ def restart_or_rescue(restart: Callable[[], None], data_directory: Path, rescue:
         ) from failure
 
 
+def written(file: Path) -> dict[str, str]:
+    """Return what the file says: parameter → value, as it would stand in ``pg_file_settings``.
+
+    Raises
+    ------
+    TargetError
+        If the file cannot be read.
+    """
+    try:
+        lines = file.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise TargetError(
+            f"{file} of a server that is down cannot be read: {error.strerror or error}.",
+            "Run as the user who runs the server.",
+        ) from error
+    matches = filter(None, map(_LINE.match, lines))
+    return {match[1].lower(): _unquoted(match[2]) for match in matches if match[2] is not None}
+
+
 def put_back(file: Path, written: Mapping[str, str | None]) -> None:
     """Let the file say of these parameters what it said before; of the others it says what it does.
 
@@ -74,6 +93,10 @@ def put_back(file: Path, written: Mapping[str, str | None]) -> None:
 def _name(line: str) -> str | None:
     match = _LINE.match(line)
     return match[1].lower() if match else None
+
+
+def _unquoted(text: str) -> str:
+    return text.replace("''", "'").replace("\\\\", "\\")
 
 
 def _quoted(value: str) -> str:

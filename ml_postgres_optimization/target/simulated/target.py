@@ -151,15 +151,18 @@ class SimulatedTarget:
         """Return what a fresh session sees; a name that there is not is absent."""
         return self._file.settings(names)
 
-    def write(self, name: str, value: KnobValue) -> None:
-        """Write `value` for `name`; in force after `reload`.
+    def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
+        """Write `value` for `name`, if `only_if` holds of the setting; return whether it was done.
 
         Raises
         ------
         ChangeRefused
             If there is no such setting, or the value is not one that it may have.
         """
+        if not only_if(self._file.settings([name]).get(name)):
+            return False
         self._file.write(name, value)
+        return True
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what the file said, if `only_if` holds of the setting; return whether it was done.

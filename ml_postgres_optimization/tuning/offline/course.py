@@ -109,11 +109,8 @@ class Course:
 
     def verdict(self) -> Verdict:
         """Run it, and return what came out."""
-        try:
-            if self._latest.is_stale:
-                self._run_incumbent()
-        except MemoryRunsOut as found:
-            return self._ended(Outcome.UNDECIDED, f"{found}, before the candidate was tried")
+        if self._latest.is_stale and (reason := self._run_incumbent()):
+            return self._ended(Outcome.UNDECIDED, f"{reason}, before the candidate was tried")
         self._reference = self._latest.reference
         try:
             return self._verdict_on_candidate()
@@ -132,7 +129,8 @@ class Course:
                 return self._ended(decision.outcome, decision.reason)
             if is_last:
                 break
-            self._run_incumbent()
+            if reason := self._run_incumbent():
+                return self._ended(Outcome.UNDECIDED, f"{reason}, in a block of what was in force before")
         return self._ended(Outcome.UNDECIDED, "too little ran in its blocks to tell")
 
     @property
@@ -151,12 +149,18 @@ class Course:
     def _objective(self, window: Window) -> tuple[float, float]:
         return paired_objective(self._reference, window, reference=self._reference, measure=self._blocks.plan.measure)
 
-    def _run_incumbent(self) -> None:
-        self._latest.add(self._blocks.block(Arm.BASELINE))
+    def _run_incumbent(self) -> str | None:
+        """Run a block of the incumbent; return why it was cut off, if it was: that says nothing of the candidate."""
+        try:
+            self._latest.add(self._blocks.block(Arm.BASELINE))
+        except MemoryRunsOut as found:
+            return str(found)
+        return None
 
     def _run_candidate(self) -> Window:
-        window = self._blocks.block(Arm.CANDIDATE)
+        # one that is cut off took its time too
         self._latest.pass_over()
+        window = self._blocks.block(Arm.CANDIDATE)
         first, this = self._objective(window)
         if first > 0 and this > 0:
             self.windows.append(window)

@@ -6,6 +6,7 @@ from ml_postgres_optimization.target.postgres.connection.session import (
     APPLICATION_NAME,
     connect,
     is_pooled,
+    session_name,
     translated,
 )
 from ml_postgres_optimization.target.postgres.connection.settings import ConnectionSettings
@@ -17,5 +18,6 @@ __all__ = [
     "connect",
     "is_pooled",
     "resolve_connection",
+    "session_name",
     "translated",
 ]

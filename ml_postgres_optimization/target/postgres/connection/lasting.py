@@ -13,12 +13,14 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 
 from ml_postgres_optimization.errors import ServerUnreachable
-from ml_postgres_optimization.target.postgres.connection.session import connect, translated
+from ml_postgres_optimization.target.postgres.connection.session import connect, session_name, translated
 from ml_postgres_optimization.target.postgres.connection.settings import ConnectionSettings
 from ml_postgres_optimization.target.postgres.queries import read_query
 
 Result = TypeVar("Result")
 _LONGEST_BEAT_SECONDS = 5.0
+# few, since others count sessions by their names
+_NAMES_OF_BEATS = 10
 
 
 Prepare = Callable[[Connection[TupleRow]], None]
@@ -38,6 +40,8 @@ class LastingConnection:
     Attributes
     ----------
     settings : ConnectionSettings
+    name : str
+        What it goes by on the server: its ``application_name``, followed by more once it has beaten.
     was_lost : bool
         Whether the session that a right was bound to was lost, and another has taken its place.
 
@@ -53,6 +57,8 @@ class LastingConnection:
         accept: Prepare | None = None,
     ) -> None:
         self.settings = settings
+        self.name = session_name(purpose)
+        self._beats = 0
         self._purpose = purpose
         self._accept = accept
         self._retake: Prepare | None = None
@@ -105,12 +111,17 @@ class LastingConnection:
             return work(self._connection)
 
     def beat(self) -> None:
-        """Let the server hear from the session that is there, in any thread; nothing happens where it is lost."""
+        """Let the server see that the session lives, in any thread; nothing happens where it is lost.
+
+        Its name changes for that: everybody sees that, whatever statistics the server keeps of sessions.
+        """
         with self._beating:
             connection = self._connection
             if connection is not None:
                 with suppress(Exception):  # a beat that fails is a beat that is missed
-                    connection.execute(read_query("connection/beat"))
+                    self._beats = (self._beats + 1) % _NAMES_OF_BEATS
+                    name = f"{self.name} beat {self._beats}"
+                    connection.execute(read_query("connection/beat"), {"name": name})
 
     def bind(self, retake: Prepare) -> None:
         """Bind a right to the session that is there: one that takes its place has it only by `retake`."""

@@ -83,7 +83,7 @@ def connect(
         "statement_timeout": f"{round(statement_timeout_seconds * 1000)}ms",
         "lock_timeout": f"{round(lock_timeout_seconds * 1000)}ms",
     }
-    connection = _open(settings, purpose, autocommit)
+    connection = _open(settings, session_name(purpose), autocommit)
     try:
         _refuse_old_version(connection, settings)
         with translated(settings, "set its own session's limits"):
@@ -92,6 +92,18 @@ def connect(
         connection.close()
         raise
     return connection
+
+
+def session_name(purpose: str) -> str:
+    """Return the ``application_name`` of a session of ours.
+
+    Examples
+    --------
+    >>> session_name("statistics")
+    'genesis-pg: statistics'
+    """
+    name = f"{APPLICATION_NAME}: {purpose}" if purpose else APPLICATION_NAME
+    return name[:_NAME_LIMIT]
 
 
 @contextmanager
@@ -126,20 +138,19 @@ def is_pooled(connection: Connection[TupleRow]) -> bool:
     return row is not None and row[0] != connection.info.backend_pid
 
 
-def _open(settings: ConnectionSettings, purpose: str, autocommit: bool) -> Connection[TupleRow]:
+def _open(settings: ConnectionSettings, name: str, autocommit: bool) -> Connection[TupleRow]:
     """Connect, or raise our error outside of the handler: no trace then keeps the driver's, with the password."""
     failure: GenesisError
     try:
-        return psycopg.connect(**_with_transport(settings, purpose), autocommit=autocommit)  # type: ignore[arg-type]
+        return psycopg.connect(**_with_transport(settings, name), autocommit=autocommit)  # type: ignore[arg-type]
     except (psycopg.Error, UnicodeError) as error:
         failure = connect_failure(error, settings)
     raise failure
 
 
-def _with_transport(settings: ConnectionSettings, purpose: str) -> dict[str, str]:
-    name = f"{APPLICATION_NAME}: {purpose}" if purpose else APPLICATION_NAME
+def _with_transport(settings: ConnectionSettings, name: str) -> dict[str, str]:
     ours = _TRANSPORT if not os.environ.get("PGCONNECT_TIMEOUT") else {**_TRANSPORT, "connect_timeout": None}
-    given = {**ours, **settings.parameters, "application_name": name[:_NAME_LIMIT]}
+    given = {**ours, **settings.parameters, "application_name": name}
     return {keyword: value for keyword, value in given.items() if value is not None}
 
 

@@ -1,1 +1,1 @@
-SELECT /* genesis-pg */ 1
+SELECT /* genesis-pg */ set_config('application_name', %(name)s, false)

@@ -3,4 +3,4 @@ SELECT /* genesis-pg */
     split_part(current_setting('unix_socket_directories'), ',', 1) AS folder,
     current_setting('port') AS port,
     current_database() AS database,
-    current_user AS role
+    session_user AS role

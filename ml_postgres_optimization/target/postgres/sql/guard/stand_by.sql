@@ -1,31 +1,47 @@
 -- Wait beside the session in which settings are changed. When it ends, is silent for longer than its lease, or takes
 -- longer than it said, end it and put back what was on trial: only what is still as the trial wrote it. ALTER SYSTEM
 -- runs in no function, hence the connection to ourselves. Each COMMIT gives the snapshot back, so that vacuum is never
--- held up.
+-- held up. A sign of life is that the session goes by another name than at the look before: that needs no statistics
+-- of sessions, and no clock that somebody may set.
 DO $guard$
 DECLARE
     duty json := current_setting('genesis_pg.duty')::json;
     tuner int4 := duty ->> 'pid';
-    began timestamptz := duty ->> 'started_at';
-    lease interval := make_interval(secs => (duty ->> 'lease_seconds')::float8);
-    until timestamptz := clock_timestamp() + make_interval(secs => (duty ->> 'longest_seconds')::float8);
-    heard timestamptz;
+    pause_seconds float8 := 0.4;
+    looks_in_silence float8 := (duty ->> 'lease_seconds')::float8 / pause_seconds;
+    looks_left float8 := (duty ->> 'longest_seconds')::float8 / pause_seconds;
+    silent_looks int4 := 0;
+    heard text;
+    heard_before text;
     knob json;
 BEGIN
+    RAISE NOTICE 'stands by';
     LOOP
-        SELECT greatest(state_change, query_start) INTO heard
+        SELECT application_name INTO heard
         FROM pg_stat_get_activity(tuner)
-        WHERE backend_start = began;
-        EXIT WHEN NOT FOUND OR clock_timestamp() > least(heard + lease, until);
+        WHERE starts_with(application_name, duty ->> 'session');
+        EXIT WHEN NOT FOUND;
+        silent_looks := CASE WHEN heard = heard_before THEN silent_looks + 1 ELSE 0 END;
+        EXIT WHEN silent_looks >= looks_in_silence OR looks_left <= 0;
+        heard_before := heard;
+        looks_left := looks_left - 1;
         COMMIT;
-        PERFORM pg_sleep(0.4);
+        PERFORM pg_sleep(pause_seconds);
     END LOOP;
     RAISE LOG 'genesis-pg: process % is gone or silent; what it had on trial is put back', tuner;
-    WHILE EXISTS (SELECT FROM pg_stat_get_activity(tuner) WHERE backend_start = began) LOOP
-        PERFORM pg_terminate_backend(tuner);
+    LOOP
+        -- as who has logged in: a role that this one is set to may not see or end its sessions
+        PERFORM set_config('role', 'none', true);
+        PERFORM pg_terminate_backend(pid)
+        FROM pg_stat_activity
+        WHERE usename = session_user
+            AND starts_with(application_name, duty ->> 'session')
+            AND pid <> pg_backend_pid();
+        EXIT WHEN NOT FOUND;
         COMMIT;
         PERFORM pg_sleep(0.02);
     END LOOP;
+    COMMIT;
     -- whoever has the lock puts everything back
     IF NOT pg_try_advisory_lock({class}, {object}) THEN
         RETURN;
