@@ -17,6 +17,7 @@ from write_help import BEGIN, END, ROOT, pages, with_help
 
 from ml_postgres_optimization.interfaces.cli import app, classic
 from ml_postgres_optimization.interfaces.cli.invocation import invoke
+from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.consent import Approvals
 from ml_postgres_optimization.telemetry import SystemClock
@@ -123,6 +124,11 @@ def test_every_subcommand_has_an_example():
 def test_every_exported_column_is_documented():
     page = (ROOT / "docs" / "commands" / "export.md").read_text()
     assert [name for name in (*COLUMNS, *COLUMN_FAMILIES) if f"| `{name}` |" not in page] == []
+
+
+def test_every_setting_is_documented():
+    page = (ROOT / "docs" / "connection.md").read_text()
+    assert [name for name in Settings.model_fields if f"`GENESIS_{name.upper()}`" not in page] == []
 
 
 def test_decisions_have_numbers_of_their_own():
