@@ -95,13 +95,13 @@ class Session:
         """The proposals for the server that wait for a word, and those that were answered."""
         return Approvals(self.home.of_server(self.server), self.clock)
 
-    def consent(self, *, asks: bool = False) -> Consent:
-        """Return what the owner allows, and when; `asks` where each proposal needs a word."""
+    def consent(self) -> Consent:
+        """Return what the owner allows, and when."""
         return Consent(
             self.clock,
             pause=self.pause_file,
             windows=self.settings.change_windows,
-            approvals=self.approvals if asks else None,
+            approvals=self.approvals if self.settings.action == "approve" else None,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,8 +59,15 @@ def _separated(value: object) -> object:
 def _windows(value: object) -> str:
     """Take windows for changes from one option each, or from the environment in one line."""
     text = value if isinstance(value, str) else "; ".join(map(str, value if isinstance(value, Iterable) else [value]))
-    parse_windows(text, get_localzone())
+    parse_windows(text, _local_zone)
     return text
+
+
+def _local_zone() -> tzinfo:
+    try:
+        return get_localzone()
+    except (LookupError, OSError, ValueError) as error:
+        raise ValueError("the time zone of this machine is not known: name one, 22:00-05:00 UTC for one") from error
 
 
 def _scale(value: float) -> float:
@@ -187,7 +195,7 @@ class Settings(BaseSettings):
     @property
     def change_windows(self) -> ChangeWindows:
         """When the server may be changed: by the time zone of this machine, where none is named."""
-        return parse_windows(self.window, get_localzone())
+        return parse_windows(self.window, _local_zone)
 
     @property
     def watching_seconds(self) -> float:

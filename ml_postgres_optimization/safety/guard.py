@@ -234,16 +234,16 @@ class Guard:
         self._open.pop(trial_id, None)
         self._has_left = True
 
-    def look(self) -> None:
-        """See that what is on trial may stay there.
+    def look(self, configuration: Configuration, needed_seconds: float = 0.0) -> None:
+        """See that `configuration` may be in force, for so long at least.
 
         Raises
         ------
         NotNow
-            If the server's owner has called a halt, or the time for changes is over.
+            If the server's owner has called a halt or declined it, or the time for changes is over.
         """
         if self.consent is not None:
-            self.consent.look()
+            self.consent.look(configuration, needed_seconds=needed_seconds)
 
     def require_protection(self) -> None:
         """See that somebody stands by, where somebody should.

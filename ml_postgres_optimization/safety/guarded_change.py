@@ -40,8 +40,8 @@ class Guarding(Protocol):
     def require_sole(self) -> None:
         """Refuse to go on where another optimiser may be at work."""
 
-    def look(self) -> None:
-        """See that what is on trial may stay there."""
+    def look(self, configuration: Configuration, needed_seconds: float = 0.0) -> None:
+        """See that the owner lets `configuration` be in force."""
 
     def require_protection(self) -> None:
         """See that somebody stands by."""
@@ -118,9 +118,12 @@ class GuardedChange:
             If the server is away; then the next `withdraw`, the end of the context or the next start puts it back.
         AlreadyRunning
             If the optimiser's lock was lost.
+        NotNow
+            If the server's owner does not allow it now.
         """
         if self._is_applied:
             return
+        self.look()
         self._guard.require_sole()
         self._guard.require_protection()
         with deferred_signals():
@@ -179,15 +182,15 @@ class GuardedChange:
                     self._after(failure)
                 raise
 
-    def look(self) -> None:
-        """See that the candidate may be in force for longer.
+    def look(self, needed_seconds: float = 0.0) -> None:
+        """See that the candidate may be in force for so long.
 
         Raises
         ------
         NotNow
             If the server's owner wants it back; leaving the context puts it back.
         """
-        self._guard.look()
+        self._guard.look(self._change.after, needed_seconds)
 
     def session_settings(self, configuration: Configuration) -> dict[str, str]:
         """Return what a session has to SET for itself to run under the baseline or the candidate."""
@@ -195,7 +198,14 @@ class GuardedChange:
         return {knob.name: written_text(knob.new_value if is_after else knob.old_value) for knob in self._knobs}
 
     def confirm(self) -> None:
-        """Leave the candidate in force for good; put it in force first, where it is not."""
+        """Leave the candidate in force for good; put it in force first, where it is not.
+
+        Raises
+        ------
+        NotNow
+            If the server's owner has called a halt meanwhile; leaving the context puts it back.
+        """
+        self.look()
         self._guard.require_sole()
         self.apply()
         with deferred_signals():

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Mapping
 
-from ml_postgres_optimization.errors import NotNow
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import Clock, Window, merge
 from ml_postgres_optimization.trials.figures import figures_of
@@ -53,7 +52,6 @@ def run_trial(
     time only where something else may be to blame (`Breach.may_be_a_stall`). Pairs of blocks that began before
     the response had settled are left out, and judged by the guards as far as it had (`Looks`). Where memory runs out,
     the trial ends within the block (`MemoryRunsOut`): aborted, or undecided where no candidate had been in force yet.
-    So it does, undecided, where the server's owner calls a halt (`NotNow`).
 
     Parameters
     ----------
@@ -77,7 +75,8 @@ def run_trial(
     Notes
     -----
     Whatever happens, an exception and Ctrl-C included, the baseline is left in force, unless the candidate was
-    promoted: then the candidate is, for the caller to confirm.
+    promoted: then the candidate is, for the caller to confirm. A halt that the server's owner calls (`NotNow`) is
+    such an exception: what a trial had seen until then is no evidence of anything.
     """
     started_at = clock.now()
     kept = blocks.change.before
@@ -145,14 +144,6 @@ class _Course:
         return self._tests[self._plan.measure]
 
     def verdict(self) -> Verdict:
-        """Return how it ends; within a second where the server's owner calls a halt."""
-        try:
-            return self._verdict()
-        except NotNow as halt:
-            reason = f"{halt.what[0].lower()}{halt.what[1:].rstrip('.')}"
-            return Verdict(Outcome.UNDECIDED, *self._test.interval(), tuple(self._pairs), reason)
-
-    def _verdict(self) -> Verdict:
         try:
             self._refer_to(self._baseline())
         except MemoryRunsOut as found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from ml_postgres_optimization.errors import ChangeRefused, ForeignChange
@@ -22,8 +22,16 @@ from ml_postgres_optimization.trials import (
     TrialPlan,
 )
 from ml_postgres_optimization.tuning.laboratory import Laboratory
-from ml_postgres_optimization.tuning.ledger import Budget, Ledger
-from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber, described, described_so_far, seen
+from ml_postgres_optimization.tuning.ledger import Budget, Ledger, said_of_proof
+from ml_postgres_optimization.tuning.progress import (
+    Progress,
+    Stage,
+    Subscriber,
+    described,
+    described_so_far,
+    named,
+    seen,
+)
 from ml_postgres_optimization.tuning.proposing.drafting import Draft, ranked_by_model
 from ml_postgres_optimization.tuning.proposing.relevance import Observed, relevant
 from ml_postgres_optimization.tuning.proposing.remedies import remedies
@@ -31,7 +39,6 @@ from ml_postgres_optimization.tuning.search import Asked, TuningStudy, context_o
 from ml_postgres_optimization.tuning.timetable import PROOF_PAIRS, Timetable
 from ml_postgres_optimization.tuning.waiting import Waiting
 
-_MOST_NAMED = 8
 # Long enough that a query of some seconds ends in it; less where the whole is short.
 _WATCHED_SECONDS, _WATCHED_SHARE = 10.0, 0.05
 
@@ -49,6 +56,11 @@ class Controller:
         What a simulation has taught; asked only if it beats the naive forecast.
     subscribers : sequence of callables
         Each receives every `Progress`.
+
+    Attributes
+    ----------
+    was_held : bool
+        Whether the last campaign ended since the server's owner did not let it go on in its time.
 
     Notes
     -----
@@ -143,7 +155,7 @@ class Controller:
         return self._ask_and_try(ledger)
 
     def _begin(self, budget: Budget, initial: Configuration | None = None) -> None:
-        self._is_late = self._is_ended = False
+        self._is_late = self._is_ended = self.was_held = False
         self._budget = budget
         self._most_trials = math.inf if budget.trials is None else budget.trials
         self._timetable = Timetable(self._laboratory, self._plan, budget)
@@ -257,40 +269,24 @@ class Controller:
         """Tell whether a proof can still show something; the trial of what was promoted stands for itself."""
         if self._is_ended:
             return False
-        change = Change(ledger.incumbent, ledger.initial)
-        if self._timetable.may_prove(ledger) and self._may_try(ledger, change, "the proof"):
+        if self._timetable.left_seconds >= self._timetable.least_proof_seconds(ledger):
             return True
         self._tell(Stage.QUIET, "no time is left to prove it afresh: the trial itself is the evidence")
         return False
 
-    def _may_try(self, ledger: Ledger, change: Change, reason: str) -> bool:
-        """Wait until the server's owner lets `change` be tried; False, and the end, where that comes too late.
-
-        Raises
-        ------
-        ChangeRefused
-            If it was declined.
-        """
-        needed_seconds = self._timetable.least_seconds(change)
-        left_seconds = self._timetable.left_for_trials_seconds(ledger) - needed_seconds
-        may_try = self._waiting.may_try(
-            change, reason, needed_seconds=needed_seconds, left_seconds=max(0.0, left_seconds)
-        )
-        if not may_try:
-            self._is_ended = True
-            self._tell(Stage.QUIET, "the time is over before a trial may begin")
-        return may_try
-
     def _try(self, ledger: Ledger, proposal: Proposal, asked: Asked | None = None) -> Ledger:
         """Hold the trial of `proposal`, unless there is nothing to try or a guard refuses it; remember the result."""
         change = Change(ledger.incumbent, proposal.configuration)
-        self._tell(Stage.PROPOSED, f"{proposal.reason}: {_named(change.knobs)}", proposal=proposal)
+        self._tell(Stage.PROPOSED, f"{proposal.reason}: {named(change.knobs)}", proposal=proposal)
         try:
             self._review(change)
-            if not self._may_try(ledger, change, proposal.reason):
-                self._give_back(asked)
-                return ledger
-            trial = self._hold(ledger.incumbent, proposal, self._plan, self._timetable.deadline_of(ledger, change))
+            trial = self._waiting.hold(
+                lambda: self._hold(proposal, self._plan, change, self._timetable.deadline_of(ledger, change)),
+                change,
+                proposal.reason,
+                needed_seconds=self._timetable.least_seconds(change),
+                left_seconds=lambda: self._timetable.left_for_trials_seconds(ledger),
+            )
         except ForeignChange as foreign:
             self._stop_for(foreign, proposal, asked)
             return ledger
@@ -298,6 +294,10 @@ class Controller:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             if asked:
                 self._study.refuse(asked, refusal.what)
+            return ledger
+        if trial is None:
+            self._end_for_the_owner()
+            self._give_back(asked)
             return ledger
         # first what must not be lost, should the study be
         self._tell(Stage.DECIDED, described(trial), proposal=proposal, trial=trial)
@@ -310,6 +310,10 @@ class Controller:
         self._is_ended = True
         self._tell(Stage.OVERTAKEN, foreign.what, proposal=proposal)
         self._give_back(asked)
+
+    def _end_for_the_owner(self) -> None:
+        self._is_ended = self.was_held = True
+        self._tell(Stage.QUIET, "the time is over before a trial may begin")
 
     def _give_back(self, asked: Asked | None) -> None:
         if asked:
@@ -330,7 +334,7 @@ class Controller:
         """Ask no more for what was tried, whatever came of it."""
         consent = self._laboratory.guard.consent
         if consent and consent.approvals and trial.verdict.outcome is not Outcome.UNDECIDED:
-            consent.approvals.close(trial.proposal.configuration)
+            consent.approvals.close(trial.proposal.configuration.id)
 
     def _prove(self, ledger: Ledger) -> Ledger:
         """Try the initial configuration once more: its ratio, inverted, is what all promotions brought."""
@@ -340,24 +344,32 @@ class Controller:
         plan = replace(self._plan, guards=NO_GUARDS, thresholds=thresholds)
         self._tell(Stage.PROVING, proposal.reason, proposal=proposal)
         try:
-            deadline = self._timetable.proof_deadline
             # by what is written into the server's configuration, and everybody under the same: as it will stay
             change = Change(ledger.incumbent, ledger.initial)
             design = self._laboratory.design_of(change, may_divide=False)
-            trial = self._hold(ledger.incumbent, proposal, plan, deadline, design=design)
+            trial = self._waiting.hold(
+                lambda: self._hold(proposal, plan, change, self._timetable.proof_deadline, design=design),
+                change,
+                proposal.reason,
+                needed_seconds=self._timetable.least_proof_seconds(ledger),
+                left_seconds=lambda: self._timetable.left_seconds,
+            )
+            if trial is None:
+                self._end_for_the_owner()
+                return ledger
             proved = ledger.proved_by(trial)
         except ChangeRefused as refusal:
             self._tell(Stage.REFUSED, refusal.what, proposal=proposal)
             return ledger
-        message = _proven(proved)
+        message = said_of_proof(proved)
         self._tell(Stage.PROVEN, message, proposal=proposal, trial=proved.proof, interval=proved.proven)
         return proved
 
     def _hold(
         self,
-        baseline: Configuration,
         proposal: Proposal,
         plan: TrialPlan,
+        change: Change,
         deadline: Deadline,
         *,
         design: Design | None = None,
@@ -365,7 +377,9 @@ class Controller:
         def compared(pairs: int, interval: Interval) -> None:
             self._tell(Stage.COMPARED, described_so_far(pairs, interval), proposal=proposal, interval=interval)
 
-        return self._laboratory.hold(baseline, proposal, plan, design=design, deadline=deadline, on_pair=compared)
+        return self._laboratory.hold(
+            change.before, proposal, plan, design=design, deadline=deadline, on_pair=compared
+        )
 
     def _tell(
         self,
@@ -381,19 +395,3 @@ class Controller:
         progress = Progress(stage, now, message, remaining_seconds, proposal, interval, trial, window)
         for subscriber in self._subscribers:
             subscriber(progress)
-
-
-def _named(knobs: Collection[str]) -> str:
-    named = list(knobs)[:_MOST_NAMED]
-    more = len(knobs) - len(named)
-    return ", ".join(named) + (f" and {more} more" if more else "")
-
-
-def _proven(ledger: Ledger) -> str:
-    if ledger.proven is None:
-        return "nothing was seen to run in the proof"
-    ratio, low, high = ledger.proven
-    kept = (
-        "the initial configuration is in force again" if ledger.incumbent == ledger.initial else "it stays in force"
-    )
-    return f"in force over initial: {ratio:.3f} ({low:.3f} to {high:.3f}); {kept}"

@@ -160,3 +160,14 @@ class Ledger:
         """Return the ledger with the proof; the initial configuration is in force again where that was faster."""
         promoted = trial.verdict.outcome is Outcome.PROMOTED
         return replace(self, proof=trial, incumbent=self.initial if promoted else self.incumbent)
+
+
+def said_of_proof(ledger: Ledger) -> str:
+    """Say in a sentence what the proof has shown."""
+    if ledger.proven is None:
+        return "nothing was seen to run in the proof"
+    ratio, low, high = ledger.proven
+    kept = (
+        "the initial configuration is in force again" if ledger.incumbent == ledger.initial else "it stays in force"
+    )
+    return f"in force over initial: {ratio:.3f} ({low:.3f} to {high:.3f}); {kept}"

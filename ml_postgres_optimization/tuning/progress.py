@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -65,6 +65,14 @@ class Progress:
 
 
 Subscriber = Callable[[Progress], None]
+_MOST_NAMED = 8
+
+
+def named(knobs: Collection[str]) -> str:
+    """Name the first few knobs of many."""
+    first = list(knobs)[:_MOST_NAMED]
+    more = len(knobs) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
 
 
 def described_so_far(pairs: int, interval: Interval) -> str:

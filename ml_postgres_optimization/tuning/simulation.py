@@ -12,6 +12,7 @@ from scipy.stats import qmc  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import Load, drain
 from ml_postgres_optimization.tuning.laboratory import Laboratory
@@ -194,30 +195,36 @@ class _Simulation:
             self.load.set_rate(0.0)
             guarded.apply()
             self.load.replan()
-            laboratory.clock.sleep(self.plan.settle_seconds)
+            self._pause(self.plan.settle_seconds, guarded)
             for scene in islice(self._scenes, self.plan.scenes):
                 in_scene = configuration.replaced(
                     {} if scene.concurrency is None else {CONCURRENCY: scene.concurrency}
                 )
                 if not self._is_late() and laboratory.allows(in_scene, self.initial):
-                    made += self._play(scene, in_scene)
+                    made += self._play(scene, in_scene, guarded)
         return made
 
-    def _play(self, scene: _Scene, configuration: Configuration) -> int:
-        """Put the scene's load on, and record its windows."""
+    def _pause(self, seconds: float, guarded: GuardedChange) -> None:
+        guarded.look()
+        self.laboratory.clock.sleep(seconds)
+
+    def _play(self, scene: _Scene, configuration: Configuration, guarded: GuardedChange) -> int:
+        """Put the scene's load on, and record its windows; end at once where the server's owner calls a halt."""
         laboratory, plan = self.laboratory, self.plan
         self.load.set_rate(0.0)
-        laboratory.clock.sleep(plan.pause_seconds)
-        drain(self.load, laboratory.clock)
+        self._pause(plan.pause_seconds, guarded)
+        drain(self.load, laboratory.clock, look=guarded.look)
         if scene.concurrency is not None:
             self.load.set_connections(scene.concurrency)
         self.load.set_mix(scene.mix)
         self.load.set_rate(scene.level.capacity_ratio * plan.capacity_per_second)
-        laboratory.clock.sleep(plan.pause_seconds)
+        self._pause(plan.pause_seconds, guarded)
         laboratory.recorder.discard()
         labels = {**laboratory.labels, "phase": "simulate", "level": scene.level.name}
         for _ in range(plan.windows_per_scene):
-            window = laboratory.recorder.record(plan.window_seconds, configuration_id=configuration.id, labels=labels)
+            (window,) = laboratory.recorder.trace(
+                plan.window_seconds, 1, configuration_id=configuration.id, labels=labels, each_second=guarded.look
+            )
             self.on_window(configuration, window)
         return plan.windows_per_scene
 

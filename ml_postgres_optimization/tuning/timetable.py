@@ -47,11 +47,11 @@ class Timetable:
         design = Design.SWITCHBACK if change is None else self._laboratory.design_of(change)
         return self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
 
-    def may_prove(self, ledger: Ledger) -> bool:
-        """Tell whether there is time in which a proof can still show something."""
+    def least_proof_seconds(self, ledger: Ledger) -> float:
+        """Return what a proof that can show something takes at least."""
         change = Change(ledger.incumbent, ledger.initial)
         design = self._laboratory.design_of(change, may_divide=False)
-        return self.left_seconds >= self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
+        return self._known_plan.seconds_for(self._plan.thresholds.min_pairs, change, design)
 
     def deadline_of(self, ledger: Ledger, change: Change) -> Deadline:
         """Give a trial half of what is left for trials, or twice what it takes at least, whichever is more."""

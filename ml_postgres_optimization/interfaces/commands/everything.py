@@ -19,7 +19,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
     slower_tables,
     trials_table,
 )
-from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load
+from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load, require_consent
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.interfaces.workbench.learned import Lesson, lesson_json, lessons_table, train_all
 from ml_postgres_optimization.interfaces.workbench.load import require_permission
@@ -78,6 +78,7 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     prepared = set_up(session, dry_run=dry_run)
     if dry_run:
         return prepared
+    require_consent(session)
     for line in prepared.lines:
         session.reporter.say(line)
     observer = Observer(session)

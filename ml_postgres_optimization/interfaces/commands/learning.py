@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, own_load
+from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, own_load, require_consent
 from ml_postgres_optimization.interfaces.workbench.learned import lesson_json, lessons_table, train_all
 from ml_postgres_optimization.interfaces.workbench.load import require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
@@ -43,6 +43,7 @@ def simulate(session: Session, *, dry_run: bool = False) -> Result:
             "change reload-scope knobs by ALTER SYSTEM between windows, and put them back at the end.",
         ]
         return Result({"would": lines}, (), lines)
+    require_consent(session)
     _design(session, seconds, capacity_per_second=1.0)  # too short a time is refused before anything is done
     observer = Observer(session)
     with session.sole_optimizer() as journal, observer.saving():

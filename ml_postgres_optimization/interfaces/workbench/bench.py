@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.interfaces.workbench.load import Offer, ensure_tables, offered, running
@@ -45,6 +46,26 @@ def own_load(session: Session) -> Offer:
     return offered(session, LEVELS[session.settings.level].mix)
 
 
+def require_consent(session: Session) -> Consent:
+    """See that the owner lets the server be changed right now, before anything is loaded there.
+
+    Raises
+    ------
+    NotNow
+        If not.
+    UsageError
+        If a word is to be waited for, which only `optimize` can do.
+    """
+    if session.settings.action != "auto":
+        raise UsageError(
+            f"Action {session.settings.action} is for optimize: this changes settings without waiting for a word.",
+            "Unset GENESIS_ACTION, or use: genesis-pg optimize",
+        )
+    consent = session.consent()
+    consent.look()
+    return consent
+
+
 @contextmanager
 def open_workbench(
     session: Session,
@@ -67,16 +88,16 @@ def open_workbench(
     is_offline : bool
         As in `survey`.
     consent : Consent, optional
-        Given by who waits for it; without it the owner has to allow changes right now.
+        Given by who waits for it; others need it right now (`require_consent`).
 
     Raises
     ------
     NotNow
         If the owner does not.
+    UsageError
+        As `require_consent` does.
     """
-    if consent is None:
-        consent = session.consent()
-        consent.look()
+    consent = consent or require_consent(session)
     ground = survey(session, connections=offer.plan.connections if offer else None, is_offline=is_offline)
     observer.know(ground.initial, "initial")
     labels = {"run": session.run, "level": offer.name if offer else "own"}

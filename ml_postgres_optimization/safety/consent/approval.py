@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -14,10 +15,11 @@ from typing import Any
 
 from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.telemetry import Clock
 
 LAST = "last"
-_FOLDER = "proposals"
+_FOLDER, _LOCK = "proposals", "lock"
 _FORMAT = 1
 # A run that was stopped before anybody answered leaves one; nobody reads more than these.
 _MOST_WAITING = 20
@@ -68,6 +70,11 @@ class Asking:
         """What is proposed."""
         return Configuration(self.after)
 
+    @property
+    def changes(self) -> dict[str, tuple[KnobValue | None, KnobValue | None]]:
+        """Each knob that would change, with its old and new value."""
+        return self.configuration.difference(Configuration(self.before))
+
 
 class Approvals:
     """The proposals of one server, in a folder of its state.
@@ -87,29 +94,29 @@ class Approvals:
     def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._known: set[str] = set()
+        self._known = ""
 
     def know(self, configuration: Configuration) -> None:
-        """Need no word for what was in force anyway."""
-        self._known.add(configuration.id)
+        """Need no word for going back to this one, and to no other: it was in force when a campaign began."""
+        self._known = configuration.id
 
     def ask(self, before: Configuration, after: Configuration, reason: str) -> Answer:
         """Have the owner asked for `after`, unless that was done already, and return what was said so far."""
-        if after.id in self._known:
-            return Answer.APPROVED
         asked = self._read(self._path(after.id))
+        if asked is None and after.id == self._known:
+            return Answer.APPROVED
         if asked is None:
             asked = Asking(after.id, self._clock.now().isoformat(), dict(before), dict(after), reason)
-            self._write(asked)
-            self._forget_oldest()
+            with self._alone():
+                self._write(asked)
+                self._forget_oldest(asked)
         return asked.answer
 
     def answer_of(self, configuration: Configuration) -> Answer:
         """Return what was said of a configuration; waiting where nobody was asked."""
-        if configuration.id in self._known:
-            return Answer.APPROVED
-        asked = self._read(self._path(configuration.id))
-        return Answer.WAITING if asked is None else asked.answer
+        if asked := self._read(self._path(configuration.id)):
+            return asked.answer
+        return Answer.APPROVED if configuration.id == self._known else Answer.WAITING
 
     def all(self, *answers: Answer) -> list[Asking]:
         """Return the proposals with one of these answers, all by default; the oldest first."""
@@ -125,17 +132,17 @@ class Approvals:
         UsageError
             If there is none, or several.
         """
-        answered = replace(
-            self._named(name), answer=answer, answered_at=self._clock.now().isoformat(), answered_by=by
-        )
-        self._write(answered)
+        with self._alone():
+            answered = replace(
+                self._named(name), answer=answer, answered_at=self._clock.now().isoformat(), answered_by=by
+            )
+            self._write(answered)
         return answered
 
-    def close(self, configuration: Configuration) -> None:
-        """Forget a proposal that was tried, and need no further word for it."""
-        self.know(configuration)
-        with _usable(self._directory):
-            self._path(configuration.id).unlink(missing_ok=True)
+    def close(self, proposal_id: str) -> None:
+        """Forget a proposal that was tried: to try it again takes another word."""
+        with self._alone():
+            self._path(proposal_id).unlink(missing_ok=True)
 
     def _named(self, name: str) -> Asking:
         if name == LAST and (waiting := self.all(Answer.WAITING)):
@@ -165,7 +172,6 @@ class Approvals:
         partial = path.with_suffix(f".{os.getpid()}.partial")
         text = json.dumps({"format": _FORMAT, **asdict(asked)}, indent=1, ensure_ascii=False)
         with _usable(self._directory):
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             partial.unlink(missing_ok=True)
             with os.fdopen(os.open(partial, _NEW_FLAGS, 0o600), "w", encoding="utf-8") as file:
                 file.write(text)
@@ -173,10 +179,23 @@ class Approvals:
                 os.fsync(file.fileno())
             partial.replace(path)
 
-    def _forget_oldest(self) -> None:
-        for asked in self.all(Answer.WAITING)[:-_MOST_WAITING]:
-            with _usable(self._directory):
-                self._path(asked.id).unlink(missing_ok=True)
+    def _forget_oldest(self, newest: Asking) -> None:
+        others = [asked for asked in self.all(Answer.WAITING) if asked.id != newest.id]
+        for asked in others[: max(0, len(others) + 1 - _MOST_WAITING)]:
+            self._path(asked.id).unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the tuner and whoever answers from writing over each other."""
+        folder = self._directory / _FOLDER
+        with _usable(self._directory):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(lock)
 
 
 def _is_meant(name: str, proposal_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
@@ -111,14 +111,14 @@ class ChangeWindows:
         return "; ".join(map(str, self.windows)) or "at any time"
 
 
-def parse_windows(text: str, zone: tzinfo) -> ChangeWindows:
+def parse_windows(text: str, zone: Callable[[], tzinfo]) -> ChangeWindows:
     """Read windows as users write them, separated by semicolons: ``Mon-Fri 22:00-05:00; Sat 00:00-24:00 UTC``.
 
     Parameters
     ----------
     text : str
-    zone : tzinfo
-        That of windows which name none.
+    zone : callable
+        Returns that of windows which name none; a ValueError of it is passed on.
 
     Raises
     ------
@@ -129,14 +129,16 @@ def parse_windows(text: str, zone: tzinfo) -> ChangeWindows:
     return ChangeWindows(tuple(_parsed(entry, zone) for entry in entries))
 
 
-def _parsed(entry: str, zone: tzinfo) -> ChangeWindow:
+def _parsed(entry: str, zone: Callable[[], tzinfo]) -> ChangeWindow:
     found = _ENTRY.fullmatch(entry)
     if found is None:
         raise ValueError(f"{entry!r} is no window. {_EXAMPLE}")
     begin, end = _minutes(found["begin"]), _minutes(found["end"])
     if begin in (_MINUTES_A_DAY, end):
         raise ValueError(f"{entry!r} ends when it begins. {_EXAMPLE}")
-    return ChangeWindow(_days(found["days"] or "daily"), begin, end, _zone(found["zone"]) if found["zone"] else zone)
+    return ChangeWindow(
+        _days(found["days"] or "daily"), begin, end, _zone(found["zone"]) if found["zone"] else zone()
+    )
 
 
 def _minutes(text: str) -> int:

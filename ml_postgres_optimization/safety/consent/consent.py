@@ -75,6 +75,15 @@ class Consent:
             return math.inf
         return (closes_at - self._now()).total_seconds() - LEAVE_SECONDS
 
+    def fits(self, seconds: float) -> bool:
+        """Tell whether any window is long enough for what takes so long."""
+        return self._windows.longest_seconds(self._now()) - LEAVE_SECONDS > seconds
+
+    @property
+    def windows(self) -> ChangeWindows:
+        """When the server may be changed."""
+        return self._windows
+
     def ask(self, before: Configuration, after: Configuration, reason: str) -> Hindrance | None:
         """Have the owner asked whether `after` may be tried; return what is waited for, None where it may be.
 
@@ -111,16 +120,20 @@ class Consent:
                 f"genesis-pg approve {configuration.id} does it.",
             )
 
-    def look(self) -> None:
-        """See that what is on trial may stay there.
+    def look(self, configuration: Configuration | None = None, *, needed_seconds: float = 0.0) -> None:
+        """See that what is on trial may stay there, for so long at least.
 
         Raises
         ------
         NotNow
             The trial has to end now, whatever its blocks say.
         """
-        if found := self.hindrance():
+        if found := self.hindrance(needed_seconds=needed_seconds):
             raise NotNow(f"{found.reason[0].upper()}{found.reason[1:]}.", f"{found.next_step}.")
+        if configuration is None or self.approvals is None:
+            return
+        if self.approvals.answer_of(configuration) is Answer.DECLINED:
+            raise NotNow(f"Configuration {configuration.id} was declined.", "It is put back.")
 
     def _paused(self) -> Hindrance | None:
         said = self._pause.said() if self._pause else None

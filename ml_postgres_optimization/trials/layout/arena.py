@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
@@ -21,6 +21,8 @@ _DRAIN_LOOK_SECONDS = 0.5
 # An order reaches every process, and what is quick is done.
 _LEAVE_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
+# There and back again: a restart begins with the checkpoint of a shutdown.
+_RESTARTS_SECONDS = 60.0
 
 
 class Load(Protocol):
@@ -49,7 +51,11 @@ class Load(Protocol):
         """Have every session plan its statements anew."""
 
 
-def drain(load: Load, clock: Clock) -> None:
+def _unwatched() -> None:
+    """Look at nothing."""
+
+
+def drain(load: Load, clock: Clock, *, look: Callable[[], None] = _unwatched) -> None:
     """Wait until operations that came due under another configuration are done, as long as they get fewer.
 
     What an overloaded arm leaves in the queue would otherwise be counted against the other: seen in our own
@@ -59,6 +65,7 @@ def drain(load: Load, clock: Clock) -> None:
     waiting, before = _waiting(load), math.inf
     while _QUEUE_OF_A_HEALTHY_LOAD < waiting < before and clock.monotonic_seconds() < end_seconds:
         clock.sleep(_DRAIN_LOOK_SECONDS)
+        look()
         waiting, before = _waiting(load), waiting
 
 
@@ -137,7 +144,11 @@ class ServerArena:
         ------
         ChangeRefused, TargetError
             As `GuardedChange.apply`, `withdraw` and `renew` do.
+        NotNow
+            If the server's owner does not allow it now, or for long enough.
         """
+        if configuration in (self._in_force, self._change.after):  # to put back is always allowed
+            self._guarded.look(_RESTARTS_SECONDS)
         if self._load:
             self._load.pause()
             self._clock.sleep(_LEAVE_SECONDS)
@@ -181,7 +192,7 @@ class ServerArena:
             self._clock.sleep(min(_LOOK_SECONDS, left))
             self._look()
         if self._load:
-            drain(self._load, self._clock)
+            drain(self._load, self._clock, look=self._look)
 
     def measure(self, seconds: float, *, labels: Mapping[str, str]) -> Window:
         """Record one window; what happened since the last one belongs to neither.

@@ -103,6 +103,7 @@ class ContinuousController:
         self._limit = LimitWatch(limit_seconds)
         self._era: Era | None = None
         self._loads = 0
+        self._cut_short: str | None = None
         self._is_idle = False
         self._held_by: Hindrance | None = None
         self._begins_anew = True
@@ -173,8 +174,10 @@ class ContinuousController:
     def _decide(self, reading: Reading, window: Window) -> None:
         era, is_held = self._era, self._is_held()
         if era is None:
+            if is_held:
+                return
             self._tell(Stage.WATCHED, str(reading), window=window)
-            if len(self._recent) >= _WINDOWS_BEFORE and not is_held:
+            if len(self._recent) >= _WINDOWS_BEFORE:
                 self._campaign()
             return
         outlooks = self._outlooks(window)
@@ -184,7 +187,7 @@ class ContinuousController:
         if era.detector is None:
             self._learn(era, reading)
         elif change := era.detector.see(reading) or era.missed:
-            era.missed = change if is_held else era.missed
+            # one that lasts is seen again when it may be answered
             if not is_held:
                 self._answer(change, era)
         else:
@@ -194,7 +197,7 @@ class ContinuousController:
     def _is_held(self) -> bool:
         """Tell whether the server's owner allows no trial now, and the user when that begins and ends."""
         consent = self._laboratory.guard.consent
-        found = consent.hindrance(needed_seconds=self._least_seconds) if consent else None
+        found = consent.hindrance() if consent else None
         if found != self._held_by:
             message = f"{found.reason}; {found.next_step}" if found else "changes are allowed again"
             self._tell(Stage.WAITING, message)
@@ -258,8 +261,7 @@ class ContinuousController:
     def _campaign(self, change: LastingChange | None = None) -> None:
         self._leave()
         incumbent = self._chronicle.incumbent
-        name = "" if not self._loads else f"load-{self._laboratory.clock.now():%Y%m%dT%H%M%S}"
-        self._loads += 1
+        name = self._name_of_load()
         if change is not None:
             self._tell(Stage.WOKEN, f"{change.message}: a new campaign")
         controller = self._controllers(name, incumbent)
@@ -268,10 +270,19 @@ class ContinuousController:
         self._chronicle.begin()
         ledger = controller.run(incumbent, self._drafts(incumbent), Budget(seconds, self._pace.patience))
         self._era = None
-        if self._take_over():
-            return  # it was cut short: another one begins from there
+        if self._take_over() or controller.was_held:
+            self._cut_short = name if controller.was_held else None
+            return  # another one begins from there
         self._rested_seconds = self._now() + self._pace.rest_seconds
         self._begin_era(Era(name, controller, before, tried=_tried(ledger)), ledger)
+
+    def _name_of_load(self) -> str:
+        """Return a new name, or that of a campaign which its owner did not let go on: its study is gone on with."""
+        name, self._cut_short = self._cut_short, None
+        if name is None:
+            name = "" if not self._loads else f"load-{self._laboratory.clock.now():%Y%m%dT%H%M%S}"
+            self._loads += 1
+        return name
 
     def _leave(self) -> None:
         """Remember the load that is left, if it was learned."""
@@ -331,6 +342,9 @@ class ContinuousController:
         # so that at most half of the time is spent on trials
         now = self._now()
         self._next_trial_seconds = now + max(now - began_seconds, self._pace.window_seconds)
+        if era.controller.was_held:
+            self._settle()
+            return  # neither tried nor failed
         era.tried |= _tried(ledger) | _refused(drafts, incumbent, ledger)
         if ledger.promoted:
             self._begin_era(Era(era.load, era.controller, (), tried=era.tried), ledger)

@@ -21,7 +21,7 @@ from ml_postgres_optimization.interfaces.commands.online.optimization import req
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import changes_text, interval_text, shown, trial_json
-from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench
+from ml_postgres_optimization.interfaces.workbench.bench import Workbench, open_workbench, require_consent
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.catalogue import Catalogue
@@ -57,6 +57,7 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
     workload = chosen_workload(session)
     if dry_run:
         return _preview(session, workload.name)
+    require_consent(session)
     require_writable(session.settings.output or session.home.logs)
     # before any table is made
     require_something_to_tune(session, survey(session, connections=session.settings.clients, is_offline=True))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 from collections.abc import Sequence
 
 from ml_postgres_optimization.interfaces.reporter import Result, Table
@@ -33,14 +34,13 @@ def proposals_table(asked: Sequence[Asking]) -> Table:
 
 def proposal_json(asked: Asking) -> dict[str, object]:
     """Return a proposal for programs."""
-    changes = asked.configuration.difference(Configuration(asked.before))
     return {
         "id": asked.id,
         "asked_at": asked.at,
         "answer": str(asked.answer),
         "answered_at": asked.answered_at or None,
         "answered_by": asked.answered_by or None,
-        "changes": {name: list(pair) for name, pair in changes.items()},
+        "changes": {name: list(pair) for name, pair in asked.changes.items()},
         "reason": asked.reason,
     }
 
@@ -73,12 +73,25 @@ def answer(session: Session, name: str, word: Answer) -> Result:
     StateError
         If it cannot be written.
     """
-    asked = session.approvals.answer(name, word, getpass.getuser())
+    asked = session.approvals.answer(name, word, _account())
     session.log.info("answered", proposal=asked.id, answer=str(word), by=asked.answered_by)
-    told = "may be tried, and stays in force if it is proven better" if word is Answer.APPROVED else "is not tried"
+    told = (
+        "may be tried, and stays in force if it is proven better"
+        if word is Answer.APPROVED
+        else "is not tried; where it is on trial, it is put back"
+    )
     return Result(
         {"proposal": proposal_json(asked)}, [proposals_table([asked])], [f"Configuration {asked.id} {told}."]
     )
+
+
+def _account() -> str:
+    """Return the account of the operating system that we run as; its number where it has no name, in a container."""
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"uid {number}"
 
 
 def pause(session: Session, reason: str = "") -> Result:

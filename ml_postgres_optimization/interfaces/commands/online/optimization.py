@@ -73,7 +73,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
         return advise(session)
     if settings.action == "advise":
         return propose(session)
-    consent = session.consent(asks=settings.action == "approve")
+    consent = session.consent()
     observer = Observer(session, keeps_rows=not (settings.continuous and math.isinf(settings.watching_seconds)))
     with session.sole_optimizer() as journal, observer.saving():
         offer = own_load(session) if session.may_load else None
@@ -206,14 +206,20 @@ def _pace(settings: Settings, campaign_seconds: float) -> Pace:
 
 
 def _approved(session: Session, incumbent: Configuration) -> tuple[Draft, ...]:
-    """Return what the owner has approved, and nobody has tried yet."""
-    if session.settings.action != "approve":
-        return ()
-    return tuple(
-        Draft.of(asked.after, "approved", f"{asked.reason} (approved by {asked.answered_by})")
-        for asked in session.approvals.all(Answer.APPROVED)
-        if asked.configuration != incumbent
-    )
+    """Return what the owner has approved, and nobody has tried yet: the change that was shown, and nothing else.
+
+    Where it does not lead to the configuration that was approved any more, since something else has changed, the
+    word is void: it is asked for anew.
+    """
+    drafts: list[Draft] = []
+    for asked in session.approvals.all(Answer.APPROVED) if session.settings.action == "approve" else ():
+        shown = {name: new for name, (_, new) in asked.changes.items() if new is not None}
+        leads_to = incumbent.replaced(shown) if shown.keys() <= incumbent.keys() else None
+        if leads_to is None or leads_to.id != asked.id:
+            session.approvals.close(asked.id)
+        if leads_to not in (None, incumbent):
+            drafts.append(Draft.of(shown, "approved", f"{asked.reason} (approved by {asked.answered_by})"))
+    return tuple(drafts)
 
 
 def _open_controller(
