@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 PLACES = ("one folder, one database", "two folders, one database", "two folders, two databases")
 OTHER = "template1"
 _QUERY = """SELECT count(*) FROM pg_locks AS lock JOIN pg_stat_activity USING (pid)
-WHERE locktype = 'advisory' AND granted AND application_name = 'genesis-pg: settings'"""
+WHERE locktype = 'advisory' AND granted AND application_name LIKE 'genesis-pg: settings%'"""
 
 
 def pair(dsn: str, folder: Path, number: int) -> dict[str, object]:

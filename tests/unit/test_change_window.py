@@ -17,7 +17,7 @@ def at(text, zone=UTC):
 
 
 def windows(text, zone=UTC):
-    return parse_windows(text, zone)
+    return parse_windows(text, lambda: zone)
 
 
 def test_a_window_over_midnight_belongs_to_the_day_on_which_it_begins():
@@ -51,6 +51,16 @@ def test_the_zone_is_named_or_given_and_always_stated():
         "Fri-Sun 09:00-24:00 UTC; Tue,Thu 01:30-02:30 Europe/Madrid"
     )
     assert windows("Mon 08:00-09:00 Europe/Madrid").is_open(at("2026-11-30 07:30"))
+
+
+def test_the_machines_zone_is_asked_for_only_where_none_is_named():
+    def unknown():
+        raise ValueError("name one")
+
+    assert parse_windows("", unknown) == ChangeWindows()
+    assert parse_windows("22:00-05:00 UTC", unknown).windows
+    with pytest.raises(ValueError, match="name one"):
+        parse_windows("22:00-05:00", unknown)
 
 
 def test_days_may_go_over_the_end_of_the_week():

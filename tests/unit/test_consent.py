@@ -81,17 +81,46 @@ class TestApprovals:
         assert approvals.ask(BEFORE, AFTER, "memory") is Answer.APPROVED
         assert approvals.all()[0].answered_by == "maria"
 
-    def test_what_was_tried_is_forgotten_and_needs_no_word(self, approvals, tmp_path, clock):
+    def test_what_was_tried_is_forgotten_and_asked_for_anew(self, approvals):
         approvals.ask(BEFORE, AFTER, "memory")
-        approvals.close(AFTER)
+        approvals.answer(AFTER.id, Answer.APPROVED, "maria")
+        approvals.close(AFTER.id)
         assert approvals.all() == []
-        assert approvals.ask(BEFORE, AFTER, "memory") is Answer.APPROVED
-        assert Approvals(tmp_path, clock).answer_of(AFTER) is Answer.WAITING
+        assert approvals.ask(BEFORE, AFTER, "memory") is Answer.WAITING
+
+    def test_going_back_to_the_start_needs_no_word_unless_it_was_declined(self, approvals):
+        approvals.know(BEFORE)
+        assert approvals.ask(AFTER, BEFORE, "proof") is Answer.APPROVED
+        assert approvals.answer_of(BEFORE) is Answer.APPROVED
+        approvals.know(AFTER)
+        assert approvals.answer_of(BEFORE) is Answer.WAITING
+        approvals.ask(AFTER, BEFORE, "back")
+        approvals.answer(BEFORE.id, Answer.DECLINED, "maria")
+        approvals.know(BEFORE)
+        assert approvals.ask(AFTER, BEFORE, "proof") is Answer.DECLINED
+
+    def test_the_newest_is_never_forgotten_even_if_the_clock_was_set_back(self, approvals, tmp_path):
+        later = VirtualClock()
+        later.sleep(1000)
+        for kilobytes in range(20):
+            Approvals(tmp_path, later).ask(BEFORE, BEFORE.replaced({"work_mem": 100 + kilobytes}), "memory")
+        approvals.ask(BEFORE, AFTER, "memory")
+        assert AFTER.id in {asked.id for asked in approvals.all(Answer.WAITING)}
+        assert len(approvals.all()) == 20
+
+    def test_the_last_that_waits_can_be_named_so(self, approvals, clock):
+        for kilobytes in (100, 200):
+            clock.sleep(1)
+            approvals.ask(BEFORE, BEFORE.replaced({"work_mem": kilobytes}), "memory")
+        assert approvals.answer("last", Answer.APPROVED, "maria").after["work_mem"] == 200
+        assert approvals.answer("last", Answer.DECLINED, "maria").after["work_mem"] == 100
+        with pytest.raises(UsageError):
+            approvals.answer("last", Answer.APPROVED, "maria")
 
     def test_files_are_for_us_alone(self, approvals, tmp_path):
         approvals.ask(BEFORE, AFTER, "memory")
-        (path,) = tmp_path.glob("proposals/*")
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        (path,) = tmp_path.glob("proposals/*.json")
+        assert {stat.S_IMODE(one.stat().st_mode) for one in path.parent.iterdir()} == {0o600}
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
     @pytest.mark.parametrize("name", ["", "abc", "zzzz", "*", "../journal", "a" * 300, "\0", AFTER.id[:3]])
@@ -213,3 +242,7 @@ class TestConsent:
         approvals.answer(AFTER.id, Answer.APPROVED, "maria")
         assert consent.ask(BEFORE, AFTER, "memory") is None
         consent.require(AFTER)
+        consent.look(AFTER)
+        approvals.answer(AFTER.id, Answer.DECLINED, "maria")
+        with pytest.raises(NotNow, match="was declined"):
+            consent.look(AFTER)

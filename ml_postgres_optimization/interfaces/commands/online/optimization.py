@@ -194,8 +194,9 @@ def _require_ground(session: Session, workbench: Workbench) -> Configuration:
 
 def _drafts(workbench: Workbench, incumbent: Configuration) -> Sequence[Draft]:
     ground = workbench.ground
-    return _approved(ground.session, incumbent) + rule_drafts(
-        ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ()
+    return (
+        *_approved(ground.session, incumbent),
+        *rule_drafts(ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ()),
     )
 
 

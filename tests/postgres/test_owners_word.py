@@ -127,6 +127,16 @@ def test_a_wrong_word_is_refused(cli, words, said):
     cli("optimize", *words).is_refused(2, said)
 
 
+@pytest.mark.parametrize("action", ["approve", "advise"])
+def test_what_cannot_wait_for_a_word_refuses_to_go_on_without_one(cli, monkeypatch, action):
+    monkeypatch.setenv("GENESIS_ACTION", action)
+    before = written_settings(cli.dsn)
+    cli("tune", "--simulate", "--workload", "tpcb", "--scale", "1").is_refused(2, f"Action {action} is for optimize")
+    cli("simulate", "--duration", "0.01").is_refused(2, f"Action {action} is for optimize")
+    cli.classic("--mode", "all", "--duration", "0.05").is_refused(2, f"Action {action} is for optimize")
+    assert written_settings(cli.dsn) == before
+
+
 def test_a_word_for_nobody_is_refused(cli):
     cli("approve", "0123456789ab").is_refused(2, "No proposal '0123456789ab' is known; waiting are: none")
     cli("decline", "'; DROP TABLE x").is_refused(2, "No proposal")
