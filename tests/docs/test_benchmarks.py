@@ -14,7 +14,10 @@ from ml_postgres_optimization.target.embedded import all_binaries
 ROOT = Path(__file__).resolve().parents[2]
 SHORTEST = {
     "equal_arms": ("--trials", "2", "--pairs", "1", "--seconds", "0.5"),
-    "faults": ("--kill", "2", "--stop", "1", "--network", "1", "--human", "1"),
+    "faults": (
+        *("--kill", "1", "--crash", "1", "--stop", "1", "--network", "1", "--human", "1"),
+        *("--contradicted", "1", "--restart", "1"),
+    ),
     "footprint": ("--hours", "0.002"),
     "fuzzing": ("--cases", "30", "--from", "5000"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -67,7 +67,8 @@ class ProtectedTrial:
     def kill(self, *victims):
         """Kill them at once, as nearly as can be."""
         if "watchdog" in victims:
-            os.kill(self.watchdog, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it was sent home already
+                os.kill(self.watchdog, signal.SIGKILL)
         if "guard" in victims and self.guard:
             with psycopg.connect(self.dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_terminate_backend(%s, 5000)", [self.guard])
