@@ -206,8 +206,8 @@ def words_of(command: str, *, dsn: str | None = None, embedded: Iterable[str] = 
             words[i + 1] = SHORT_HOURS.get(words[1], "0.01")
         if word in {"--dsn", "--repository"}:
             words[i + 1] = dsn
-    endless = "--continuous" in words and not {"--duration", "-d"} & {*words}
-    bounded = ["--duration", SHORT_HOURS["optimize"]] if endless else []
+    lasts = {"--continuous", "advise"} & {*words} and not {"--duration", "-d"} & {*words}
+    bounded = ["--duration", SHORT_HOURS["optimize"]] if lasts else []
     return [
         *words,
         *bounded,
