@@ -1,6 +1,7 @@
 """Going back to any moment, by hand: what is ours is put back, what is somebody else's survives and is told."""
 
 import os
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -151,7 +152,10 @@ def test_what_somebody_else_changed_survives_and_is_told(tuned):
     assert shown(tuned, "log_line_prefix") == "a 'quoted' %m "
     others = tuned("status", "--json").done().document["changes"]
     assert {change["by"] for change in others} == {"somebody else", "trial", "rollback"}
-    assert "Last changes of the configuration" in tuned("status").done().out
+    shown_changes = tuned("status").done().out
+    assert "Last changes of the configuration" in shown_changes
+    pasted = re.search(r"(\d{4}-\S+ \S+Z)  +log_line_prefix", shown_changes)[1]
+    assert "Understood as" in tuned("rollback", "--to", pasted, "--dry-run").done().out
 
 
 def test_a_setting_that_needs_a_restart_is_told_and_left(tuned, own_server):

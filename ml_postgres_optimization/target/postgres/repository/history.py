@@ -44,7 +44,7 @@ class ConfigurationSeen:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A value of a setting, and how long it was in force.
+    """A value of a setting, and how long it stood; what was on trial only, and not promoted, interrupts nothing.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Period:
     unit : str or None
     since : datetime
     until : datetime or None
-        None while it lasts.
+        When the next proven value came; None while there is none.
     not_before : datetime
         The change came after this, and not after `since`.
     brought_by : str
