@@ -35,11 +35,14 @@ class ConfigurationSeen:
         By the server's clock: when that was, and when the server had last taken over its configuration files.
     settings : tuple of SettingSeen
         What was looked at; what is not among them is taken to be as it was.
+    is_standby : bool
+        Whether it is one: it has the system identifier of its primary, and a configuration of its own.
     """
 
     at: datetime
     loaded_at: datetime
     settings: tuple[SettingSeen, ...] = ()
+    is_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
