@@ -1,6 +1,7 @@
 """What was in force when: periods without overlap, whoever changed a setting, and who that was."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -9,6 +10,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from ml_postgres_optimization.errors import SchemaMissing
+from ml_postgres_optimization.interfaces.commands.online.returning import setbacks
 from ml_postgres_optimization.target.postgres.capabilities import read_system_identifier
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.queries import read_query
@@ -116,6 +118,65 @@ def test_what_a_killed_run_left_and_who_stands_by_put_back(session, repository):
     repository.record_configuration(ONE, seen(3, work_mem="8192"))
     repository.record_configuration(ONE, seen(5, loaded=4, work_mem="4096"))
     assert [row[-2:] for row in periods(session)[1:]] == [("trial", "t1"), ("undo", "t1")]
+
+
+def test_what_was_only_on_trial_is_nothing_to_go_back_to(session, repository):
+    repository.record_configuration(ONE, seen(0, work_mem="4096"))
+    repository.mirror_journal(
+        ONE, [record(1, "intent", "t9", [("work_mem", 4096, 65536)]), record(2, "applied", "t9")]
+    )
+    repository.record_configuration(ONE, seen(3, work_mem="65536"))
+    # while it is in force, it has to be known as ours
+    lasting = [(each.value, each.brought_by) for each in repository.periods(ONE, at(4))]
+    assert lasting == [("4096", "first seen"), ("65536", "trial")]
+    repository.record_configuration(ONE, seen(5, work_mem="4096"))
+    assert [row[1] for row in periods(session)] == ["4096", "65536", "4096"]
+    for moment in (1, 4):
+        told = repository.periods(ONE, at(moment))
+        assert [(each.value, each.brought_by) for each in told] == [("4096", "first seen"), ("4096", "undo")]
+        assert setbacks(told, at(moment), {"work_mem": "4096"}) == []
+    assert [each.brought_by for each in repository.periods(ONE, at(6))] == ["undo"]
+
+
+def test_an_intent_that_was_mirrored_twice_makes_one_period(session, repository):
+    repository.record_configuration(ONE, seen(0, work_mem="4096"))
+    intent = record(1, "intent", "t1", [("work_mem", 4096, 8192)])
+    again = JournalEntry(intent.at, {**intent.entry, "format": 1})
+    repository.mirror_journal(ONE, [intent, record(2, "applied", "t1"), again])
+    repository.record_configuration(ONE, seen(3, work_mem="8192"))
+    assert repository.record_configuration(ONE, seen(5, work_mem="4096")) == 1
+    assert [row[-2:] for row in periods(session)[1:]] == [("trial", "t1"), ("undo", "t1")]
+
+
+def test_the_journal_does_not_go_back_where_two_look_at_once(session, repository, owner):
+    repository.record_configuration(ONE, seen(0, work_mem="4096"))
+    with connect(ConnectionSettings.from_dsn(owner)) as other, ThreadPoolExecutor(1) as pool:
+        with session.transaction():
+            repository.record_configuration(ONE, seen(1, work_mem="4096"))
+            waiting = pool.submit(Repository(other).record_configuration, ONE, seen(2, work_mem="4096"))
+            wait_until_locked_out(session, other)
+            repository.mirror_journal(ONE, [record(3, "intent", "t1", [("work_mem", 4096, 8192)])])
+            repository.record_configuration(ONE, seen(4, work_mem="4096"))
+        waiting.result()
+    query = "SELECT journal_number = (SELECT max(number) FROM genesis.journal) FROM genesis.observed_servers"
+    assert session.execute(query).fetchone() == (True,)
+
+
+def wait_until_locked_out(session, other):
+    for _ in range(1000):
+        if session.execute("SELECT pg_blocking_pids(%s) <> '{}'", [other.info.backend_pid]).fetchone()[0]:
+            return
+    raise AssertionError("nobody waits")
+
+
+def test_moments_are_in_utc_whatever_the_session_says(session, repository):
+    session.execute("SET TIME ZONE 'Asia/Tokyo'")
+    repository.record_configuration(ONE, seen(0, work_mem="4096"))
+    repository.record_configuration(ONE, seen(1, work_mem="8192"))
+    (change,) = repository.configuration_changes(ONE, last=5)
+    known, period = repository.known(ONE), repository.periods(ONE, at(2))[0]
+    moments = (change.at, change.not_before, known.known_since, known.observed_at, period.since, period.not_before)
+    assert {moment.tzinfo for moment in moments} == {UTC}
 
 
 def test_a_journal_that_comes_late_corrects_who_it_was(session, repository):

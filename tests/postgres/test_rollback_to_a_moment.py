@@ -1,7 +1,9 @@
 """Going back to any moment, by hand: what is ours is put back, what is somebody else's survives and is told."""
 
 import os
+import re
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -14,10 +16,12 @@ from ml_postgres_optimization.interfaces.home import resolve_home
 from ml_postgres_optimization.interfaces.reporter import Silence
 from ml_postgres_optimization.interfaces.session import open_session
 from ml_postgres_optimization.interfaces.settings import load_settings
-from ml_postgres_optimization.interfaces.workbench.configuration_watch import record_configuration
+from ml_postgres_optimization.interfaces.workbench.configuration_watch import ConfigurationWatch, record_configuration
 from ml_postgres_optimization.interfaces.workbench.ground import survey
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.target.postgres.repository import SettingSeen
+from ml_postgres_optimization.telemetry import VirtualClock
 
 MISSED = "SELECT name, old, new, brought_by FROM genesis.configuration_changes ORDER BY at, name"
 
@@ -151,7 +155,46 @@ def test_what_somebody_else_changed_survives_and_is_told(tuned):
     assert shown(tuned, "log_line_prefix") == "a 'quoted' %m "
     others = tuned("status", "--json").done().document["changes"]
     assert {change["by"] for change in others} == {"somebody else", "trial", "rollback"}
-    assert "Last changes of the configuration" in tuned("status").done().out
+    shown_changes = tuned("status").done().out
+    assert "Last changes of the configuration" in shown_changes
+    pasted = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", shown_changes)[0]
+    assert "Understood as" in tuned("rollback", "--to", pasted, "--dry-run").done().out
+
+
+def test_what_another_optimiser_has_on_trial_is_left_to_it(tuned):
+    with opened(tuned) as session, session.sole_optimizer() as journal:
+        guard = survey(session).guard(journal)
+        with guard.trial(Change(Configuration({"work_mem": 4096}), Configuration({"work_mem": 8192})), "t1") as trial:
+            trial.apply()
+            tuned("setup").done()
+            with opened(tuned) as other:
+                Observer(other)
+        assert rows(tuned.dsn, MISSED) == []
+
+
+def test_a_run_corrects_what_another_has_written(tuned):
+    with opened(tuned) as session:
+        session.clock = VirtualClock()
+        watch, repository = ConfigurationWatch(session), session.repository()
+        watch.look()(repository)
+        seen = session.target.configuration_seen()
+        candidate = replace(seen, settings=(SettingSeen("work_mem", "8192", "kB", "integer"),))
+        repository.record_configuration(session.server, candidate)
+        watch.look()
+        session.clock.sleep(60.0)
+        watch.look()(repository)
+    assert [row[1:3] for row in rows(tuned.dsn, MISSED)] == [("4MB", "8MB"), ("8MB", "4MB")]
+
+
+def test_a_standby_writes_nothing_into_the_history_of_its_primary(tuned, own_server, database):
+    tuned("setup", "--repository", database).done()
+    (own_server.data_directory / "standby.signal").touch(mode=0o644)
+    own_server.restart()
+    set_by_hand(tuned, "ALTER SYSTEM SET work_mem = '5MB'")
+    tuned("setup", "--repository", database).done()
+    for words in (("optimize",), ("rollback", "--to", "1 second ago")):
+        tuned(*words, "--repository", database).is_refused(3, "standby")
+    assert rows(database, MISSED) == []
 
 
 def test_a_setting_that_needs_a_restart_is_told_and_left(tuned, own_server):

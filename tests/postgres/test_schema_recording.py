@@ -74,6 +74,19 @@ def test_windows_follow_each_other_without_a_gap(session):
     assert first["ended_at"] == second["started_at"]
 
 
+def test_a_window_is_kept_where_the_history_cannot_be(session, owner):
+    for _ in range(2):
+        record(session)
+    assert "history" not in recorded(session)[-1]["unseen"]
+    with psycopg.connect(owner) as other:
+        other.execute("SELECT FROM genesis.observed_servers FOR UPDATE")
+        assert record(session) is not None
+    assert "lock timeout" in recorded(session)[-1]["unseen"]["history"]
+    session.execute("REVOKE INSERT, UPDATE ON genesis.observed_servers FROM CURRENT_USER")
+    assert record(session) is not None
+    assert "permission denied" in recorded(session)[-1]["unseen"]["history"]
+
+
 def test_only_one_of_several_callers_records_a_window(session, owner):
     record(session)
     barrier, results = threading.Barrier(3), []

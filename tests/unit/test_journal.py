@@ -135,6 +135,15 @@ def test_a_journal_of_the_format_before_is_read(directory, monkeypatch):
         assert [trial.intent.trial_id for trial in journal.state.confirmed] == ["t1"]
 
 
+def test_a_record_is_shown_elsewhere_in_the_format_in_which_it_was_written(directory, monkeypatch):
+    monkeypatch.setattr("ml_postgres_optimization.safety.journal.records.FORMAT", 1)
+    with Journal(directory) as journal:
+        shown = content_of(journal.append(RecordKind.INTENT, "t1", KNOBS))
+    monkeypatch.undo()
+    with Journal(directory) as journal:
+        assert [content_of(record) for record in journal.unmirrored] == [shown]
+
+
 def test_only_we_can_read_it(journal, directory):
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600

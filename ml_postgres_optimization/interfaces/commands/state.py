@@ -93,7 +93,7 @@ def _changes_table(changes: Sequence[SettingChange]) -> list[Table]:
     """Show who changed what last; no table where nothing was ever changed."""
     rows = [
         (
-            f"{change.at:%Y-%m-%d %H:%M:%S}",
+            f"{change.at:%Y-%m-%d %H:%M:%SZ}",
             change.name,
             change.old or "–",
             change.new,
@@ -101,7 +101,7 @@ def _changes_table(changes: Sequence[SettingChange]) -> list[Table]:
         )
         for change in changes
     ]
-    columns = ("at, UTC", "setting", "from", "to", "by")
+    columns = ("at", "setting", "from", "to", "by")
     return (
         [Table("Last changes of the configuration, by us and by others", columns, rows, unbroken=1)] if rows else []
     )

@@ -18,7 +18,8 @@ from ml_postgres_optimization.target.postgres.repository import (
     SettingSeen,
 )
 
-# Where nothing changes, the history says once a minute that somebody looked.
+# Where nothing changes, the history says once a minute that somebody looked. It is compared with all that is in force
+# then: somebody else may have written to it, record_window() over a restart for one.
 _TELL_EVERY_SECONDS = 60.0
 
 
@@ -40,14 +41,18 @@ class ConfigurationWatch:
 
     def look(self) -> Callable[[Repository], None] | None:
         """Return what the repository has to do, where there is something to keep."""
+        now_seconds = self._session.clock.monotonic_seconds()
+        is_due = now_seconds - self._told_seconds >= _TELL_EVERY_SECONDS
+        if is_due:
+            self._stored.clear()
+            self._loaded_at = None
         try:
-            seen = self._seen()
+            seen = None if _is_left_to_another(self._session) else self._seen()
         except TargetError as error:
             # the next look finds the same
             self._session.log.warning("configuration", what=error.what)
             return None
-        now_seconds = self._session.clock.monotonic_seconds()
-        if not seen.settings and now_seconds - self._told_seconds < _TELL_EVERY_SECONDS:
+        if seen is None or seen.is_standby or not (seen.settings or is_due):
             return None
         self._told_seconds = now_seconds
         return lambda repository: self._store(repository, seen)
@@ -83,6 +88,11 @@ def _is_either(knob: KnobChange, setting: SettingSeen) -> bool:
     return any(same_value(value, one, setting.kind) for one in (knob.old_value, knob.new_value))
 
 
+def _is_left_to_another(session: Session) -> bool:
+    """Tell whether another optimiser is at work, who alone knows what it has on trial."""
+    return session.journal is None and session.target.other_optimizer() is not None
+
+
 def unmirrored(journal: Journal | None) -> list[JournalEntry]:
     """Take out of the journal what the repository does not know yet."""
     if journal is None:
@@ -95,6 +105,9 @@ def unmirrored(journal: Journal | None) -> list[JournalEntry]:
 def record_configuration(session: Session) -> bool:
     """Have the repository know what is in force now; return whether it does.
 
+    It does not where another optimiser is at work, which looks by itself; nor of a standby, which goes by the name of
+    its primary.
+
     What it should have known is in the journal on disk; so a repository that is away, or without schema genesis,
     keeps nobody from putting settings back.
     """
@@ -102,7 +115,10 @@ def record_configuration(session: Session) -> bool:
         repository = session.repository()
         if entries := unmirrored(session.journal):
             repository.mirror_journal(session.server, entries)
-        repository.record_configuration(session.server, session.target.configuration_seen())
+        seen = session.target.configuration_seen()
+        if seen.is_standby or _is_left_to_another(session):
+            return False
+        repository.record_configuration(session.server, seen)
     except TargetError as error:
         session.log.warning("repository", what=error.what)
         return False

@@ -45,6 +45,7 @@ def decoded(line: bytes) -> Record:
         knobs=tuple(_knob(_mapping(knob)) for knob in _list(content.get("knobs", []))),
         foreign={_text(name): _text(said) for name, said in _mapping(content.get("foreign", {})).items()},
         terms=None if terms is None else _terms(_mapping(terms)),
+        format=written,
     )
 
 

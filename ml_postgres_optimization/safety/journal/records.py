@@ -99,6 +99,8 @@ class Record:
         Knobs that somebody else changed meanwhile, and that were left alone → what they say now.
     terms : Terms or None
         Once armed.
+    format : int
+        In which it was written.
     """
 
     kind: RecordKind
@@ -108,12 +110,13 @@ class Record:
     knobs: tuple[KnobChange, ...] = ()
     foreign: Mapping[str, str] = field(default_factory=dict)
     terms: Terms | None = None
+    format: int = field(default_factory=lambda: FORMAT)
 
 
 def content_of(record: Record) -> dict[str, Any]:
     """Return a record as JSON has it."""
     content: dict[str, Any] = {
-        "format": FORMAT,
+        "format": record.format,
         "kind": record.kind,
         "trial": record.trial_id,
         "at": record.at,

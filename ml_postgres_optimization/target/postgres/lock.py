@@ -59,6 +59,18 @@ def process_of(connection: Connection[Any]) -> int:
     return int(_ask(connection, "connection/backend"))
 
 
+def holder(connection: Connection[Any]) -> Holder | None:
+    """Return the session other than this one that holds the lock, in whatever database; None where there is none.
+
+    Raises
+    ------
+    psycopg.Error
+        If the connection is lost.
+    """
+    with connection.cursor(row_factory=class_row(Holder)) as cursor:
+        return cursor.execute(read_query("lock/others"), KEY).fetchone()
+
+
 def end_sessions(connection: Connection[Any], name: str, clock: Clock) -> None:
     """End the sessions of our role that go by `name`, and wait until they are gone: nothing more comes from them.
 
@@ -170,12 +182,12 @@ class OptimizerLock:
                 "Give host and port of PostgreSQL itself; the application may go on using the pooler.",
             )
         deadline = self._clock.monotonic_seconds() + self._patience_seconds
-        taken, holder = _try_to_acquire(connection)
+        taken, other = _try_to_acquire(connection)
         while not taken:
             if self._clock.monotonic_seconds() >= deadline:
-                raise _already_running(settings, holder)
+                raise _already_running(settings, other)
             self._clock.sleep(_POLL_SECONDS)
-            taken, holder = _try_to_acquire(connection)
+            taken, other = _try_to_acquire(connection)
 
 
 @contextmanager
@@ -218,11 +230,10 @@ def _try_to_acquire(connection: Connection[Any]) -> tuple[bool, Holder | None]:
     and both step back, but never both go on.
     """
     taken = bool(_ask(connection, "lock/acquire"))
-    with connection.cursor(row_factory=class_row(Holder)) as cursor:
-        holder = cursor.execute(read_query("lock/others"), KEY).fetchone()
-    if taken and holder is not None:
+    other = holder(connection)
+    if taken and other is not None:
         _release(connection)
-    return taken and holder is None, holder
+    return taken and other is None, other
 
 
 def _release(connection: Connection[Any]) -> None:
@@ -234,12 +245,12 @@ def _ask(connection: Connection[Any], query: str) -> Any:
         return cursor.execute(read_query(query), KEY).fetchone()
 
 
-def _already_running(settings: ConnectionSettings, holder: Holder | None) -> AlreadyRunning:
-    if holder is None:
+def _already_running(settings: ConnectionSettings, other: Holder | None) -> AlreadyRunning:
+    if other is None:
         return AlreadyRunning(
             f"Another optimiser worked on {settings.display} until this moment.", "Start again: it seems to be done."
         )
     return AlreadyRunning(
-        f"Another optimiser works on {settings.display}: {holder}.",
-        f"Let it finish or stop it; if it hangs: SELECT pg_terminate_backend({holder.pid});",
+        f"Another optimiser works on {settings.display}: {other}.",
+        f"Let it finish or stop it; if it hangs: SELECT pg_terminate_backend({other.pid});",
     )

@@ -32,6 +32,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     connect,
     translated,
 )
+from ml_postgres_optimization.target.postgres.lock import Holder, holder
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.postgres.repository.history import ConfigurationSeen, SettingSeen
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
@@ -186,6 +187,16 @@ class PostgresTarget:
         """
         return self._observing.run(_configuration_seen, "look at the configuration")
 
+    def other_optimizer(self) -> Holder | None:
+        """Return the session that holds the lock of the one optimiser, if any does.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(holder, "look for the optimiser's lock")
+
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
         """Return the live settings; see `PostgresActuator.settings`."""
         return self._actuator.settings(names)
@@ -257,8 +268,8 @@ class PostgresTarget:
 
 
 def _looked(connection: Connection[Any]) -> ConfigurationSeen:
-    ((at, loaded_at),) = connection.execute(read_query("settings/looked")).fetchall()
-    return ConfigurationSeen(at, loaded_at)
+    ((at, loaded_at, is_standby),) = connection.execute(read_query("settings/looked")).fetchall()
+    return ConfigurationSeen(at, loaded_at, is_standby=is_standby)
 
 
 def _configuration_seen(connection: Connection[Any]) -> ConfigurationSeen:

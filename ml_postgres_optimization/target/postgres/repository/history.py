@@ -35,16 +35,19 @@ class ConfigurationSeen:
         By the server's clock: when that was, and when the server had last taken over its configuration files.
     settings : tuple of SettingSeen
         What was looked at; what is not among them is taken to be as it was.
+    is_standby : bool
+        Whether it is one: it has the system identifier of its primary, and a configuration of its own.
     """
 
     at: datetime
     loaded_at: datetime
     settings: tuple[SettingSeen, ...] = ()
+    is_standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """A value of a setting, and how long it was in force.
+    """A value of a setting, and how long it stood; what was on trial only, and not promoted, interrupts nothing.
 
     Parameters
     ----------
@@ -52,7 +55,7 @@ class Period:
     unit : str or None
     since : datetime
     until : datetime or None
-        None while it lasts.
+        When the next proven value came; None while there is none.
     not_before : datetime
         The change came after this, and not after `since`.
     brought_by : str

@@ -220,19 +220,22 @@ class Repository:
     def known(self, server: str) -> Known | None:
         """Return how far the history of a server's configuration reaches; None where nobody has looked at it."""
         for row in self._rows("known_servers", {"server": server}, "read the configuration's history"):
-            return Known(**row)
+            return Known(**_in_utc(row))
         return None
 
     def periods(self, server: str, at: datetime) -> list[Period]:
-        """Return every value of a setting that was in force at a moment or came after it, the oldest first."""
+        """Return every value of a setting that stood at a moment or came after it, the oldest first.
+
+        What a run left on trial, and nobody promoted, is left out unless it is in force still.
+        """
         rows = self._rows("configuration_periods", {"server": server, "at": at}, "read the configuration's history")
-        return [Period(**row) for row in rows]
+        return [Period(**_in_utc(row)) for row in rows]
 
     def configuration_changes(self, server: str, *, last: int) -> list[SettingChange]:
         """Return the last changes of a server's settings, by us or by others, the newest first."""
         parameters = {"server": server, "last": last}
         rows = self._rows("configuration_changes", parameters, "read the configuration's history")
-        return [SettingChange(**row) for row in rows]
+        return [SettingChange(**_in_utc(row)) for row in rows]
 
     def _maintain(self, day: date) -> None:
         """Have partitions made and dropped, once for every day that comes; again while somebody is in the way."""
@@ -261,6 +264,10 @@ class Repository:
 
 def _configuration_parameters(configuration: Configuration, origin: str) -> dict[str, object]:
     return {"id": configuration.id, "values": Jsonb(dict(configuration)), "origin": origin}
+
+
+def _in_utc(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 def _trial_of(row: Mapping[str, Any]) -> TrialRecord:

@@ -213,6 +213,7 @@ DECLARE
     grown record;
     seconds double precision;
     window_id bigint;
+    history_unseen text;
 BEGIN
     IF jsonb_typeof(labels) <> 'object' THEN
         RAISE EXCEPTION 'labels are a JSON %, and must be an object', jsonb_typeof(labels)
@@ -225,13 +226,21 @@ BEGIN
         RETURN NULL;  -- another session records this very window
     END IF;
     PERFORM genesis.maintain();
-    PERFORM genesis.record_own_configuration();
+    BEGIN
+        PERFORM genesis.record_own_configuration();
+    EXCEPTION
+        WHEN OTHERS THEN
+            -- the window is kept all the same
+            RAISE LOG 'genesis.record_window() cannot keep the history of the configuration: %', SQLERRM;
+            history_unseen := SQLERRM;
+    END;
     PERFORM pg_stat_clear_snapshot();
     statements := genesis.statement_values();
     after.taken_at := instant;
     after.configuration_id := genesis.configuration_in_force();
     after.unseen := jsonb_strip_nulls(jsonb_build_object(
         'statements', statements -> 'unseen',
+        'history', history_unseen,
         'activity', CASE WHEN NOT pg_has_role('pg_read_all_stats', 'USAGE')
             THEN 'sessions of other roles are hidden from this one: GRANT pg_monitor' END));
     after.server_values := genesis.server_values() || jsonb_strip_nulls(statements - 'unseen');

@@ -94,7 +94,7 @@ AS $$
 DECLARE
     known genesis.observed_servers;
     is_new boolean;
-    newest_number constant bigint := (SELECT coalesce(max(number), 0) FROM genesis.journal WHERE server = of_server);
+    newest_number bigint;
     change record;
     now_at timestamptz;
     changed_at timestamptz;
@@ -102,10 +102,12 @@ DECLARE
     changed integer := 0;
 BEGIN
     INSERT INTO genesis.observed_servers (server, known_since, observed_at, journal_number)
-    VALUES (of_server, seen_at, seen_at, newest_number)
+    VALUES (of_server, seen_at, seen_at, 0)
     ON CONFLICT DO NOTHING;
     is_new := FOUND;
     SELECT * INTO known FROM genesis.observed_servers WHERE server = of_server FOR UPDATE;
+    -- only now: whoever had the row until then may have considered records that were not there before
+    newest_number := (SELECT coalesce(max(number), 0) FROM genesis.journal WHERE server = of_server);
     -- in the order in which they come, even where a clock was set back
     now_at := greatest(seen_at, known.observed_at);
     FOR change IN
@@ -136,6 +138,7 @@ BEGIN
                     SELECT FROM genesis.journal AS whole
                     WHERE whole.server = of_server AND whole.entry ->> 'trial' = before.trial_id
                         AND whole.entry ->> 'kind' = 'confirmed')
+            LIMIT 1
         ) AS left_behind ON true
         WHERE found.value IS DISTINCT FROM before.value
     LOOP
@@ -215,7 +218,7 @@ COMMENT ON FUNCTION genesis.own_server() IS 'System identifier of this server; N
 
 CREATE OR REPLACE FUNCTION genesis.record_own_configuration()
 RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms'
 AS $$
 BEGIN
     -- an optimiser at work knows what it has on trial, and looks by itself; its lock is that of sql/lock/acquire.sql
