@@ -1,6 +1,4 @@
--- Who observes reads what was recorded; who advises writes it too.
+-- Who observes or advises reads what was recorded. Only who tunes writes it: rollback puts in force what it says.
 GRANT USAGE ON SCHEMA genesis TO {observe};
 GRANT SELECT ON ALL TABLES IN SCHEMA genesis TO {observe};
-GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA genesis TO {advise};
 ALTER DEFAULT PRIVILEGES FOR ROLE {tune} IN SCHEMA genesis GRANT SELECT ON TABLES TO {observe};
-ALTER DEFAULT PRIVILEGES FOR ROLE {tune} IN SCHEMA genesis GRANT INSERT, UPDATE, DELETE ON TABLES TO {advise};
