@@ -11,8 +11,8 @@ _URI = re.compile(r"""://(?P<uri>[^\s'"]+)(?P<more>[^\n@:]*@)?""")
 _HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^:,]*)(?::\d*)?(?:,|\Z))*")
 # The same where the scheme is gone, since the URI was taken apart at the wrong place.
 _BEFORE_AN_AT = re.compile(r'(?<=:)[^\s:/@"]+(?=@)')
-# ``password=…`` of libpq and of a URI, quoted or not; ``password: …``, also of a mapping that is shown; ``PASSWORD '…'``
-# of SQL; ``--password …``. But ``pwd=/…`` is a folder.
+# ``password=…`` of libpq and of a URI, quoted or not; ``password: …``, also of a mapping that is shown;
+# ``PASSWORD '…'`` of SQL; ``--password …``. But ``pwd=/…`` is a folder.
 _BY_NAME = re.compile(
     r"""(?P<name>(?:
             (?:password|passwd|passphrase|pwd(?!\s*=\s*/))(?:\s*=|['"]?\s*:)\s*

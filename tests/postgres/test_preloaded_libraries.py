@@ -47,7 +47,7 @@ def test_where_the_libraries_are_hidden_no_statement_is_printed_that_would_drop_
     by_hand(own_server.dsn, "CREATE ROLE reader LOGIN")
     cli.dsn = make_conninfo(own_server.dsn, user="reader")
     mend = mend_of_statistics(cli)
-    assert "ALTER SYSTEM" not in mend and 'hidden from role reader' in mend
+    assert "ALTER SYSTEM" not in mend and "hidden from role reader" in mend
 
 
 def test_a_list_that_was_empty_is_put_back_by_a_statement_after_which_the_server_starts(own_server):

@@ -174,8 +174,8 @@ def test_a_schema_that_a_superuser_made_becomes_the_tuners(cli, shop):
         # constructors of ranges, and on older minor versions types of multiranges, stay with their maker
         "WHERE pronamespace = 'genesis'::regnamespace AND prosrc !~ '^(multi)?range_constructor' "
         "UNION SELECT typowner FROM pg_type "
-        "WHERE typnamespace = 'genesis'::regnamespace AND typname !~ 'multirange' UNION SELECT nspowner FROM pg_namespace "
-        "WHERE nspname = 'genesis') AS all_of_it (owner)"
+        "WHERE typnamespace = 'genesis'::regnamespace AND typname !~ 'multirange' "
+        "UNION SELECT nspowner FROM pg_namespace WHERE nspname = 'genesis') AS all_of_it (owner)"
     )
     assert rows(shop, owners) == [(TUNE,)]
     cli.dsn = as_role(shop, TUNE)

@@ -50,7 +50,9 @@ def test_cloud_sql_fails_until_the_flags_that_it_would_take_away_are_filled_in()
     lines = in_the_words_of("Google Cloud SQL", ITEMS)
     assert "ALL flags" in lines[0]
     (flags,) = [word for word in shlex.split(lines[2]) if word.startswith("--database-flags=")]
-    assert flags.endswith("=EXISTING_FLAGS,work_mem=65536,jit=off,checkpoint_timeout=900,random_page_cost=1.1,shared_buffers=16384")
+    assert flags.endswith(
+        "=EXISTING_FLAGS,work_mem=65536,jit=off,checkpoint_timeout=900,random_page_cost=1.1,shared_buffers=16384"
+    )
 
 
 def test_patroni_is_told_what_it_takes_from_the_cluster_only():

@@ -72,7 +72,12 @@ def test_a_log_has_no_password_in_any_text(tmp_path):
 def test_a_log_has_no_password_within_lists_mappings_and_objects_either(tmp_path):
     dsn = f"postgresql://ann:{SECRET}@db"
     with open_log(tmp_path, run="r") as log:
-        log.info("given", words=["--dsn", dsn], nested={"a": {"password": SECRET}, "b": (dsn, 1)}, error=UsageError(dsn, ""))
+        log.info(
+            "given",
+            words=["--dsn", dsn],
+            nested={"a": {"password": SECRET}, "b": (dsn, 1)},
+            error=UsageError(dsn, ""),
+        )
         log.info("given", path=ValueError(f"password={SECRET}"), count=3, share=0.5, missing=None, found=True)
     first, second = map(json.loads, (tmp_path / LOG_NAME).read_text().splitlines())
     assert SECRET not in str((first, second))

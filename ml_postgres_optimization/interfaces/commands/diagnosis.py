@@ -196,8 +196,8 @@ def _install(name: str, capabilities: Capabilities) -> str:
         return create
     if capabilities.preloaded is None:  # a statement that named it alone would drop all others
         return (
-            f"shared_preload_libraries is hidden from role {capabilities.role}: have a superuser add {name} at its end, "
-            f"if it is not there, and restart; then {create}"
+            f"shared_preload_libraries is hidden from role {capabilities.role}: have a superuser add {name} at its "
+            f"end, if it is not there, and restart; then {create}"
         )
     return f"{alter_list_text('shared_preload_libraries', [*capabilities.preloaded, name])} restart; {create}"
 

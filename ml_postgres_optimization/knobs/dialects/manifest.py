@@ -29,7 +29,7 @@ def patroni(items: Sequence[Item]) -> tuple[str, ...]:
 
     References
     ----------
-    Patroni, docs/dynamic_configuration.rst and docs/patronictl.rst (edit-config: ``-p`` takes the value as YAML; restart).
+    Patroni, docs/dynamic_configuration.rst and docs/patronictl.rst (edit-config, whose ``-p`` takes YAML; restart).
     """
     pinned = [item for item in items if item.name in PINNED_BY_PATRONI]
     at_start = [item for item in items if item.needs_restart]

@@ -158,7 +158,7 @@ def _left_lines(session: Session, left: Iterable[tuple[Setback, str]]) -> Iterat
 
 
 def _statement(session: Session, each: Setback) -> str | None:
-    """Return what puts a setting back by hand; as a comment where a reload does not, and a restart has to be meant."""
+    """Return what puts a setting back by hand; as a comment where it takes a restart, which has to be meant."""
     if each.name == _VERSION:
         return None
     statement = alter_system_text(each.name, each.then.value)
@@ -194,7 +194,11 @@ def _returned(
     lines = lines or ["Nothing of ours has changed since: nothing to put back."]
     if left:
         lines += ["Not as it was then; this would put it back:", *_left_lines(ground.session, left), _RELOAD]
-    document = {"undone": _undone_json(undone), "put_back": dict(change.after), "left": _left_json(ground.session, left)}
+    document = {
+        "undone": _undone_json(undone),
+        "put_back": dict(change.after),
+        "left": _left_json(ground.session, left),
+    }
     return Result(document, (), lines)
 
 
