@@ -210,6 +210,23 @@ def test_who_observes_reads_and_changes_nothing(cli, shop):
             by_hand(cli.dsn, refused)
 
 
+def test_doing_it_again_takes_back_what_who_advises_could_write(cli, shop):
+    cli("setup").done()
+    cli("setup", "--roles").done()
+    by_hand(
+        shop,
+        f"GRANT INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA genesis TO {ADVISE}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {TUNE} IN SCHEMA genesis GRANT INSERT, UPDATE ON TABLES TO {ADVISE}",
+    )
+    cli("setup", "--roles").done()
+    by_hand(as_role(shop, TUNE), "CREATE TABLE genesis.later ()")
+    tables = (
+        "SELECT relname FROM pg_class WHERE relnamespace = 'genesis'::regnamespace AND relkind IN ('r', 'p') AND "
+    )
+    assert rows(shop, tables + "has_table_privilege(%s, oid, 'INSERT, UPDATE, DELETE')", ADVISE) == []
+    assert rows(shop, tables + "NOT has_table_privilege(%s, oid, 'SELECT')", ADVISE) == []
+
+
 def test_the_roles_wait_for_no_table_that_is_in_use(cli, shop):
     cli("setup").done()
     statements = cli("setup", "--roles", "--dry-run", "--json").done().document["statements"]

@@ -4,3 +4,7 @@
 GRANT USAGE ON SCHEMA genesis TO {observe};
 GRANT SELECT ON ALL TABLES IN SCHEMA genesis TO {observe};
 ALTER DEFAULT PRIVILEGES FOR ROLE {tune} IN SCHEMA genesis GRANT SELECT ON TABLES TO {observe};
+-- Earlier versions of this let who advises write there.
+REVOKE INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA genesis FROM {advise};
+-- And in tables to come.
+ALTER DEFAULT PRIVILEGES FOR ROLE {tune} IN SCHEMA genesis REVOKE INSERT, UPDATE, DELETE ON TABLES FROM {advise};
