@@ -5,13 +5,19 @@ from __future__ import annotations
 import re
 
 _BLOT = "***"
-# Whatever stands between the scheme of a URI and its last @: a user's name may hold any character, a password too.
-_IN_A_URI = re.compile(r"(?<=://).*@", re.DOTALL)
+# A URI up to a space or quote; what follows up to an @ counts where a password holds such a character.
+_URI = re.compile(r"""://(?P<uri>[^\s'"]+)(?P<more>[^\n@:]*@)?""")
+# Hosts with ports, which are no user with a password.
+_HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^:,]*)(?::\d*)?(?:,|\Z))*")
 # The same where the scheme is gone, since the URI was taken apart at the wrong place.
 _BEFORE_AN_AT = re.compile(r'(?<=:)[^\s:/@"]+(?=@)')
-# ``password=…`` of libpq and of a URI, quoted or not; ``'password': …`` of a mapping that is shown.
+# ``password=…`` of libpq and of a URI, quoted or not; ``password: …``, also of a mapping that is shown;
+# ``PASSWORD '…'`` of SQL; ``--password …``. But ``pwd=/…`` is a folder.
 _BY_NAME = re.compile(
-    r"""(?P<name>(?:password|passwd|passphrase|pwd)(?:\s*=|['"]\s*:)\s*)
+    r"""(?P<name>(?:
+            (?:password|passwd|passphrase|pwd(?!\s*=\s*/))(?:\s*=|['"]?\s*:)\s*
+            | password\s+e?(?=') | --password\s+
+        ))
         (?:\\?'(?:\\.|[^'\\])*(?:'|\Z) | \\?"(?:\\.|[^"\\])*(?:"|\Z) | (?:\\.|[^\s\\])+)""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
@@ -31,5 +37,16 @@ def without_passwords(text: str) -> str:
     -----
     It rather takes too much than too little: the role's name goes with the password.
     """
-    by_place = _BEFORE_AN_AT.sub(_BLOT, _IN_A_URI.sub(f"{_BLOT}@", text))
+    by_place = _BEFORE_AN_AT.sub(_BLOT, _URI.sub(_blotted, text))
     return _BY_NAME.sub(rf"\g<name>{_BLOT}", by_place)
+
+
+def _blotted(found: re.Match[str]) -> str:
+    """Return a URI without user and password; as it is where it has no password."""
+    uri, more = found["uri"], found["more"] or ""
+    before, at, after = uri.rpartition("@")
+    if at:
+        return f"://{_BLOT}@{after}{more}" if ":" in before else found[0]
+    if _HOSTS.fullmatch(re.split("[/?#]", uri, maxsplit=1)[0]):
+        return found[0]
+    return f"://{_BLOT}@" if more else f"://{_BLOT}"

@@ -6,7 +6,7 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
@@ -63,7 +63,7 @@ def open_log(folder: Path, *, run: str) -> Iterator[Log]:
             structlog.stdlib.add_log_level,
             structlog.processors.format_exc_info,
             _without_secrets,
-            structlog.processors.JSONRenderer(default=str),
+            structlog.processors.JSONRenderer(),
         ],
     ).bind(run=run)
     try:
@@ -76,9 +76,18 @@ def _without_secrets(
     _logger: object, _method: str, event: MutableMapping[str, object]
 ) -> MutableMapping[str, object]:
     """Blot out what is called a password, whoever put it there, and passwords within texts."""
-    for key, value in event.items():
-        if any(word in key.lower() for word in _SECRET_WORDS):
-            event[key] = "***"
-        elif isinstance(value, str):  # a traceback has lines of code, which are not to vanish up to the next @
-            event[key] = "".join(map(without_passwords, value.splitlines(keepends=True)))
-    return event
+    return {key: _shown(key, value) for key, value in event.items()}
+
+
+def _shown(key: str, value: object) -> object:
+    """Return what of a value may be written, as JSON has it."""
+    if any(word in key.lower() for word in _SECRET_WORDS):
+        return "***"
+    if isinstance(value, Mapping):
+        return {str(name): _shown(str(name), inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_shown("", inner) for inner in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    # line by line: a traceback has lines of code, of which one is not to vanish for the sake of another
+    return "".join(map(without_passwords, str(value).splitlines(keepends=True)))

@@ -20,6 +20,9 @@ from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.memory import allowed_bytes, predicted_peak_bytes
 from ml_postgres_optimization.knobs.rendering import bytes_of, render, rounded, same_value
 
+SIZED_BY_MEMORY = frozenset({"effective_cache_size", "maintenance_work_mem", "shared_buffers", "work_mem"})
+"""The knobs whose advice is a share of the machine's memory."""
+
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _MIN_PARALLEL_CPUS = 4
 

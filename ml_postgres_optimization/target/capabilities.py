@@ -27,8 +27,8 @@ class Capabilities:
         Installed in this database.
     available_extensions : frozenset of str
         Could be installed.
-    preloaded : frozenset of str
-        ``shared_preload_libraries``.
+    preloaded : tuple of str or None
+        ``shared_preload_libraries``, in the order in which they are loaded; None where the role may not see it.
     may_alter_system : bool or frozenset of str
         True: everything; a set: those parameters (grants, from 15 on); empty: nothing.
     may_reload : bool
@@ -57,7 +57,7 @@ class Capabilities:
     read_only: bool = False
     extensions: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     available_extensions: frozenset[str] = frozenset()
-    preloaded: frozenset[str] = frozenset()
+    preloaded: tuple[str, ...] | None = None
     may_alter_system: bool | frozenset[str] = False
     may_reload: bool = False
     alter_system_allowed: bool = True

@@ -8,6 +8,9 @@ from command_line import CommandLine, by_hand, clean_environment, rows, written_
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from ml_postgres_optimization.target.host import locality
+
+SIZED_BY_MEMORY = {"effective_cache_size", "maintenance_work_mem", "shared_buffers", "work_mem"}
 SETTINGS = {
     "rds.extensions": ("Amazon RDS", "aws rds modify-db-parameter-group"),
     "cloudsql.iam_authentication": ("Google Cloud SQL", "gcloud sql instances patch"),
@@ -40,6 +43,22 @@ def test_a_managed_server_gets_advice_in_its_own_words_and_is_not_touched(cli, d
     assert check["state"] == "warning" and manager in check["found"] and "--dry-run" in check["mend"]
     assert "GRANT" not in cli("doctor").out.replace("GRANT pg_monitor", ""), "no grant is advised that would not help"
     assert written_settings(database) == before
+
+
+def test_a_managed_server_whose_memory_is_not_seen_gets_no_setting_that_is_sized_by_it(
+    cli, database, owner, monkeypatch
+):
+    name = sql.Identifier(conninfo_to_dict(owner)["dbname"])
+    by_hand(database, sql.SQL("ALTER DATABASE {} SET rds.extensions = 'on'").format(name))
+    session = locality._Session(2**22 + 1, 1.0e9, None)
+    monkeypatch.setattr(locality, "_read_session", lambda _: session)
+    cli.dsn = owner
+    advised = cli("optimize", "--dry-run", "--json").done().document
+    assert advised["settings"] and not advised["settings"].keys() & SIZED_BY_MEMORY
+    assert advised["left_out"].keys() >= SIZED_BY_MEMORY and "--memory-limit-bytes" in advised["because"]
+    assert not [line for line in advised["way"] if "shared_buffers" in line or "work_mem" in line]
+    told = cli("optimize", "--dry-run", "--json", "--memory-limit-bytes", 2**36).done().document
+    assert "shared_buffers" in told["settings"] and "--memory-limit-bytes" not in told["because"]
 
 
 def test_what_the_owner_is_advised_runs_and_new_sessions_have_it(cli, database, owner):

@@ -145,7 +145,7 @@ def test_an_extension_in_a_schema_of_its_own(database):
 
 
 def test_preloaded_libraries_are_told_apart(server, database, binaries):
-    expected = {"pg_stat_statements"} if binaries.has_library("pg_stat_statements") else set()
+    expected = ("pg_stat_statements",) if binaries.has_library("pg_stat_statements") else ()
     assert capabilities_of(database).preloaded == expected
 
 

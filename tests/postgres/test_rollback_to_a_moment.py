@@ -203,8 +203,32 @@ def test_a_setting_that_needs_a_restart_is_told_and_left(tuned, own_server):
     own_server.restart()
     tuned("setup").done()
     ended = tuned("rollback", "--to", before).done()
-    assert """ALTER SYSTEM SET "max_connections" = '""" in ended.out
+    assert """\n-- it needs a restart: ALTER SYSTEM SET "max_connections" = '""" in ended.out
     assert shown(tuned, "max_connections") == "77"
+
+
+def test_a_forged_name_or_value_stays_within_its_comment(tuned):
+    before = now(tuned)
+    by_hand(
+        tuned.dsn,
+        "DELETE FROM genesis.configuration_history WHERE name = 'max_connections'",
+        """
+        INSERT INTO genesis.configuration_history (server, name, value, sys_period, not_before, brought_by)
+        SELECT server, name, value, tstzrange(since, until), since, 'somebody else'
+        FROM genesis.observed_servers, LATERAL (VALUES
+            (E'x\\nDROP a; --', '1', known_since, now()),
+            (E'x\\nDROP a; --', '2', now(), NULL),
+            ('max_connections', E'3\\nDROP b; --', known_since, NULL)
+        ) AS forged (name, value, since, until)
+        """,
+    )
+    ended = tuned("rollback", "--to", before, "--dry-run").done()
+    lines = [line for line in ended.out.splitlines() if "DROP" in line]
+    assert [line for line in lines if not line.startswith("-- ")] == ["DROP a; --\" = '1';"], "within its quotes"
+    assert [line.split(" is ")[0] for line in lines if " a; -- is " in line] == ["-- x?DROP a; --"]
+    assert [line for line in lines if " b; --" in line and "ALTER" in line] == [
+        "-- it needs a restart: ALTER SYSTEM SET \"max_connections\" = '3?DROP b; --';"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ml_postgres_optimization.errors import PrivilegeMissing, ReadOnlyServer, SchemaForeign, SchemaNewer, TargetError
@@ -181,6 +182,36 @@ def test_a_schema_of_a_role_that_we_are_no_member_of_is_refused(database, owner,
     assert fingerprint(database) == before
 
 
+def test_a_superuser_does_not_run_what_the_owner_has_made_of_the_schema(database, owner, open_as):
+    install_schema(open_as(owner))
+    with psycopg.connect(owner) as connection:
+        connection.execute("""
+            CREATE FUNCTION genesis.planted() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN
+                RESET ROLE;
+                EXECUTE format('ALTER ROLE %I SUPERUSER', TG_ARGV[0]);
+                RETURN NEW;
+            END $$
+        """)
+        connection.execute(
+            "DELETE FROM genesis.schema_version WHERE version = (SELECT max(version) FROM genesis.schema_version)"
+        )
+        connection.execute("DROP TABLE genesis.configuration_history, genesis.observed_servers CASCADE")
+        connection.execute("DROP TYPE genesis.text_range; ALTER TABLE genesis.settings DROP COLUMN history_days")
+        connection.execute("DROP INDEX genesis.journal_trial")
+        connection.execute(
+            "CREATE TRIGGER planted BEFORE INSERT ON genesis.schema_version "
+            f"FOR EACH ROW EXECUTE FUNCTION genesis.planted('{connection.info.user}')"
+        )
+    try:
+        with pytest.raises(SchemaForeign, match="must not run for a superuser"):
+            install_schema(open_as(database))
+    finally:
+        with psycopg.connect(owner) as connection:
+            found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    assert found == (False,)
+
+
 def test_a_schema_that_was_marked_for_us_is_used(owner, open_as):
     with psycopg.connect(owner) as connection:
         connection.execute("CREATE SCHEMA genesis; COMMENT ON SCHEMA genesis IS 'genesis-pg'")
@@ -202,12 +233,18 @@ def test_a_newer_schema_is_refused(owner, open_as, psql):
     assert schema_state(open_as(owner)).version == 0
 
 
-def test_a_superusers_upgrade_leaves_the_owner_its_schema(database, owner, open_as):
+def test_a_members_upgrade_leaves_the_owner_its_schema(database, owner, open_as):
     install_schema(open_as(owner))
     before = fingerprint(owner)
-    with psycopg.connect(owner) as connection:
+    role = sql.Identifier(conninfo_to_dict(owner)["user"])
+    with psycopg.connect(database, autocommit=True) as superuser, psycopg.connect(owner) as connection:
         connection.execute("DROP FUNCTION genesis.maintain()")
-    install_schema(open_as(database))
+        connection.commit()
+        superuser.execute(sql.SQL("CREATE ROLE member_of_owner LOGIN IN ROLE {}").format(role))
+        try:
+            install_schema(open_as(make_conninfo(database, user="member_of_owner")))
+        finally:
+            superuser.execute("DROP ROLE member_of_owner")
     assert fingerprint(owner) == before
 
 

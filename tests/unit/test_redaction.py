@@ -9,6 +9,7 @@ from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.logs import LOG_NAME, open_log
 from ml_postgres_optimization.redaction import without_passwords
 from ml_postgres_optimization.target.postgres.collector.literals import without_literals
+from ml_postgres_optimization.target.postgres.connection.settings import HOW_TO_WRITE
 
 SECRET = "xK7secretq9Z"
 
@@ -25,6 +26,13 @@ SECRET = "xK7secretq9Z"
         repr(f"host=db password='{SECRET} b'"),
         repr({"password": SECRET}),
         f'database "\':{SECRET}@127.0.0.1" does not exist',
+        f"postgresql://ann:{SECRET}",
+        f"postgresql://ann:a {SECRET}@db",
+        f"postgresql://ann:it's {SECRET}@db",
+        f"ALTER ROLE ann PASSWORD '{SECRET}'",
+        f"ALTER ROLE ann ENCRYPTED PASSWORD E'a\\'{SECRET}'",
+        f"genesis-pg doctor --password {SECRET}",
+        f"password: {SECRET}",
     ],
 )
 def test_a_password_is_blotted_out_wherever_it_stands(text):
@@ -40,6 +48,11 @@ def test_a_password_is_blotted_out_wherever_it_stands(text):
         "Give its password by PGPASSWORD or ~/.pgpass.",
         "See https://www.postgresql.org/docs/current/libpq.html",
         "Name it NAME@WEIGHT.sql.",
+        HOW_TO_WRITE,
+        "postgresql://db:5432/shop, postgresql://[::1]:5432,other:5433/shop and http://localhost:8080",
+        "see http://a/b then write to me@x",
+        "pwd=/home/x",
+        "://" * 50_000,  # as long as it takes where each is looked at once
     ],
 )
 def test_what_holds_no_password_stays(text):
@@ -54,6 +67,22 @@ def test_a_log_has_no_password_in_any_text(tmp_path):
             log.error("defect", exc_info=error, what=f"password={SECRET}")
     written = (tmp_path / LOG_NAME).read_text()
     assert SECRET not in written and "ValueError" in json.loads(written)["exception"]
+
+
+def test_a_log_has_no_password_within_lists_mappings_and_objects_either(tmp_path):
+    dsn = f"postgresql://ann:{SECRET}@db"
+    with open_log(tmp_path, run="r") as log:
+        log.info(
+            "given",
+            words=["--dsn", dsn],
+            nested={"a": {"password": SECRET}, "b": (dsn, 1)},
+            error=UsageError(dsn, ""),
+        )
+        log.info("given", path=ValueError(f"password={SECRET}"), count=3, share=0.5, missing=None, found=True)
+    first, second = map(json.loads, (tmp_path / LOG_NAME).read_text().splitlines())
+    assert SECRET not in str((first, second))
+    assert first["nested"]["b"] == ["postgresql://***@db", 1] and first["words"][0] == "--dsn"
+    assert (second["count"], second["share"], second["missing"], second["found"]) == (3, 0.5, None, True)
 
 
 def test_a_log_is_for_us_alone_whatever_the_umask_is(tmp_path):

@@ -26,6 +26,7 @@ from ml_postgres_optimization.safety.permission import (
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import clock_ahead_seconds
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession
+from ml_postgres_optimization.target.postgres.queries import alter_list_text
 
 # Windows carry the server's time and ours: beyond a second they no longer fit together.
 CLOCK_SKEW_SECONDS = 1.0
@@ -191,10 +192,14 @@ def _extensions(capabilities: Capabilities) -> Iterator[Check]:
 
 def _install(name: str, capabilities: Capabilities) -> str:
     create = f"CREATE EXTENSION {name};"
-    if name == "pg_stat_statements" and name not in capabilities.preloaded:
-        libraries = ",".join(sorted({*capabilities.preloaded, name}))
-        return f"ALTER SYSTEM SET shared_preload_libraries = '{libraries}'; restart; {create}"
-    return create
+    if name != "pg_stat_statements" or name in (capabilities.preloaded or ()):
+        return create
+    if capabilities.preloaded is None:  # a statement that named it alone would drop all others
+        return (
+            f"shared_preload_libraries is hidden from role {capabilities.role}: have a superuser add {name} at its "
+            f"end, if it is not there, and restart; then {create}"
+        )
+    return f"{alter_list_text('shared_preload_libraries', [*capabilities.preloaded, name])} restart; {create}"
 
 
 def _managers(capabilities: Capabilities) -> Check:

@@ -7,17 +7,9 @@ from collections.abc import Sequence
 
 from ml_postgres_optimization.knobs.dialects.item import Item, names_of
 
-MOST_IN_A_CALL = 20
-"""Parameters in one call of ModifyDBParameterGroup.
-
-References
-----------
-Amazon RDS API Reference, ModifyDBParameterGroup: "A maximum of 20 parameters can be modified in a single request."
-"""
-
 
 def amazon_rds(items: Sequence[Item]) -> tuple[str, ...]:
-    """Return calls for the instance's parameter group.
+    """Return calls for the instance's parameter group, one for each parameter: a refused one refuses its whole call.
 
     Examples
     --------
@@ -41,10 +33,8 @@ def amazon_aurora(items: Sequence[Item]) -> tuple[str, ...]:
 
 def _amazon(items: Sequence[Item], call: str) -> tuple[str, ...]:
     lines: list[str] = []
-    for start in range(0, len(items), MOST_IN_A_CALL):
-        parameters = [f"    {shlex.quote(_parameter(item))}" for item in items[start : start + MOST_IN_A_CALL]]
-        lines.append(f"aws rds {call} GROUP --parameters \\")
-        lines += [f"{parameter} \\" for parameter in parameters[:-1]] + parameters[-1:]
+    for item in items:
+        lines += [f"aws rds {call} GROUP --parameters \\", f"    {shlex.quote(_parameter(item))}"]
     reboot = "aws rds reboot-db-instance --db-instance-identifier INSTANCE"
     return (*lines, *_then(items, reboot))
 
@@ -56,7 +46,7 @@ def _parameter(item: Item) -> str:
 
 
 def cloud_sql(items: Sequence[Item]) -> tuple[str, ...]:
-    """Return the call that sets the instance's flags, with a warning: it takes all others away.
+    """Return the call that sets the instance's flags; as it takes all others away, it fails until they are filled in.
 
     References
     ----------
@@ -65,9 +55,9 @@ def cloud_sql(items: Sequence[Item]) -> tuple[str, ...]:
     """
     flags = ",".join(f"{item.name}={item.plain}" for item in items)
     return (
-        "# It replaces ALL flags: add those that are set now, which this shows:",
+        "# It replaces ALL flags: for EXISTING_FLAGS write those that are set now, as name=value, which this shows:",
         "gcloud sql instances describe INSTANCE --format='value(settings.databaseFlags)'",
-        f"gcloud sql instances patch INSTANCE --database-flags={shlex.quote(flags)}",
+        f"gcloud sql instances patch INSTANCE --database-flags={shlex.quote('EXISTING_FLAGS,' + flags)}",
         *_restarted(items),
     )
 

@@ -1,7 +1,9 @@
-"""Settings as YAML: for Patroni and for CloudNativePG."""
+"""Settings for Patroni and for CloudNativePG, whose values are YAML."""
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Sequence
 
 from ml_postgres_optimization.knobs.dialects.item import Item, names_of
@@ -15,24 +17,24 @@ PINNED_BY_PATRONI = frozenset(
 
 
 def patroni(items: Sequence[Item]) -> tuple[str, ...]:
-    """Return what goes into the cluster's configuration; Patroni then brings it to every node.
+    r"""Return the command that merges them into the cluster's configuration; Patroni then brings it to every node.
+
+    It shows what it changes, and asks before it does.
 
     Examples
     --------
-    >>> print("\\n".join(patroni([Item("jit", False)])))
-    # patronictl edit-config CLUSTER, and there:
-    postgresql:
-      parameters:
-        jit: 'off'
+    >>> print("\n".join(patroni([Item("jit", False)])))
+    patronictl edit-config CLUSTER \
+        -p 'jit="off"'
 
     References
     ----------
-    Patroni, docs/dynamic_configuration.rst and docs/patronictl.rst (edit-config, restart).
+    Patroni, docs/dynamic_configuration.rst and docs/patronictl.rst (edit-config, whose ``-p`` takes YAML; restart).
     """
     pinned = [item for item in items if item.name in PINNED_BY_PATRONI]
     at_start = [item for item in items if item.needs_restart]
-    lines = ["# patronictl edit-config CLUSTER, and there:", "postgresql:", "  parameters:"]
-    lines += [f"    {item.name}: {_scalar(item.text)}" for item in items]
+    given = [f"    -p {shlex.quote(f'{item.name}={json.dumps(item.text)}')}" for item in items]
+    lines = ["patronictl edit-config CLUSTER \\", *(f"{each} \\" for each in given[:-1]), given[-1]]
     if pinned:
         lines.append(f"# Not in a node's own patroni.yml, where Patroni overlooks it: {names_of(pinned)}")
     if at_start:

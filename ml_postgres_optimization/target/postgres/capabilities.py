@@ -11,7 +11,7 @@ from psycopg.rows import dict_row, tuple_row
 from ml_postgres_optimization.errors import ReadOnlyServer
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
-from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.queries import list_elements, read_query
 from ml_postgres_optimization.telemetry import Clock
 
 
@@ -21,7 +21,7 @@ def read_capabilities(connection: Connection[Any]) -> Capabilities:
     Returns
     -------
     Capabilities
-        Of this database and role. `preloaded` is also empty where the role may not see it
+        Of this database and role. `preloaded` is None where the role may not see it
         (``pg_read_all_settings``, which ``pg_monitor`` includes).
 
     Raises
@@ -34,7 +34,7 @@ def read_capabilities(connection: Connection[Any]) -> Capabilities:
     Eight short queries, some 3 ms in all on a local PostgreSQL 15 with two busy cores.
     """
     identity = _row(connection, "identity")
-    preloaded = identity.pop("preloaded").split(",")
+    preloaded = identity.pop("preloaded")
     managers = _rows(connection, "managed_by")
     workers = _rows(connection, "own_settings")
     grants = frozenset(name for (name,) in _rows(connection, "parameter_grants"))
@@ -43,7 +43,7 @@ def read_capabilities(connection: Connection[Any]) -> Capabilities:
         system_identifier=read_system_identifier(connection),
         extensions={name: (version, schema) for name, version, schema in _rows(connection, "extensions")},
         available_extensions=frozenset(name for (name,) in _rows(connection, "available_extensions")),
-        preloaded=frozenset(library.strip().strip('"') for library in preloaded if library.strip()),
+        preloaded=None if preloaded is None else tuple(list_elements(preloaded)),
         may_alter_system=True if identity["is_superuser"] else grants,
         managed_by=managers[0][0] if managers else None,
         workers=frozenset(worker for worker, _ in workers),

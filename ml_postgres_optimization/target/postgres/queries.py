@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib.resources import files
 
@@ -69,11 +70,33 @@ def alter_system_text(name: str, value: str | None) -> str:
     >>> print(alter_system_text("search_path", '"$user", public'))
     ALTER SYSTEM SET "search_path" = '$user', 'public';
     """
-    composed = alter_system(name, value)
-    if value and name in _LISTS:
-        literals = sql.SQL(", ").join(map(sql.Literal, map(_unquoted, _ELEMENT.findall(value))))
-        composed = sql.SQL(read_query("settings/write")).format(name=sql.Identifier(name), value=literals)
+    if value is not None and name in _LISTS:
+        return alter_list_text(name, list_elements(value))
+    return f"{alter_system(name, value).as_string().strip()};"
+
+
+def alter_list_text(name: str, elements: Sequence[str]) -> str:
+    """Write the statement that sets a list of names, each given without quotes.
+
+    An empty list cannot be written: PostgreSQL makes one empty name of it, and does not start with such a library.
+
+    Examples
+    --------
+    >>> print(alter_list_text("shared_preload_libraries", ["citus", "pg_stat_statements"]))
+    ALTER SYSTEM SET "shared_preload_libraries" = 'citus', 'pg_stat_statements';
+    >>> print(alter_list_text("shared_preload_libraries", []))
+    ALTER SYSTEM RESET "shared_preload_libraries"; -- it was empty; now postgresql.conf decides
+    """
+    if not elements:
+        return f"{alter_system_text(name, None)} -- it was empty; now postgresql.conf decides"
+    literals = sql.SQL(", ").join(map(sql.Literal, elements))
+    composed = sql.SQL(read_query("settings/write")).format(name=sql.Identifier(name), value=literals)
     return f"{composed.as_string().strip()};"
+
+
+def list_elements(value: str) -> list[str]:
+    """Return the names of a list as ``pg_settings`` has it, in order and without quotes."""
+    return [name for name in map(_unquoted, _ELEMENT.findall(value)) if name]
 
 
 def _unquoted(element: str) -> str:

@@ -10,9 +10,15 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.ground import survey
 from ml_postgres_optimization.knobs.dialects import Item, alter_database, alter_system, in_the_words_of
 from ml_postgres_optimization.knobs.knob import KnobValue
+from ml_postgres_optimization.knobs.rules import SIZED_BY_MEMORY
 from ml_postgres_optimization.safety.permission import has_parameter_grants
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
+
+_MEMORY_UNKNOWN = (
+    "How much memory it has cannot be seen from here, so nothing that is sized by it is advised: say it by "
+    "--memory-limit-bytes."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +99,23 @@ def advise_elsewhere(session: Session) -> Elsewhere:
     online = advice.configuration.difference(ground.initial)
     values: dict[str, KnobValue] = {name: new for name, (_, new) in online.items() if new is not None}
     values |= advice.restart_advice
+    unsized = SIZED_BY_MEMORY if _is_memory_unknown(session) else frozenset()
+    values = {name: value for name, value in values.items() if name not in unsized}
     items = tuple(Item.of(ground.settings[name], value) for name, value in values.items() if name in ground.settings)
     return Elsewhere(
-        on_one_line(_because(capabilities)),
+        on_one_line(_because(capabilities) + (f" {_MEMORY_UNKNOWN}" if unsized else "")),
         _lines(items, capabilities),
         alter_database(items, capabilities.database) if capabilities.is_owner else (),
         items,
         {item.name: advice.reasons[item.name] for item in items if item.name in advice.reasons},
-        {name: refused.what for name, refused in ground.refused.items()},
+        {name: refused.what for name, refused in ground.refused.items()} | dict.fromkeys(unsized, _MEMORY_UNKNOWN),
     )
+
+
+def _is_memory_unknown(session: Session) -> bool:
+    """Tell whether memory is only guessed from shared_buffers, which a service chooses by rules of its own."""
+    is_guessed = session.target.machine.memory_limit_source == "assumed"
+    return is_guessed and bool(session.target.capabilities.managed_by)
 
 
 def told_elsewhere(session: Session, *, exit_code: int = 0) -> Result:

@@ -21,6 +21,7 @@ from ml_postgres_optimization.knobs.rendering import parse, render
 from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, read_journal
 from ml_postgres_optimization.safety.rollback import BASELINE, put_in_force, rollback, statements_back, trials_back_to
 from ml_postgres_optimization.safety.undo import Undone
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 from ml_postgres_optimization.target.postgres.queries import alter_system_text
 from ml_postgres_optimization.target.postgres.repository import Repository
 
@@ -149,14 +150,25 @@ def _left(found: Iterable[Setback], change: Change) -> Iterator[tuple[Setback, s
             yield each, "somebody else has changed it since, so it is left"
 
 
-def _left_lines(left: Iterable[tuple[Setback, str]]) -> Iterator[str]:
+def _left_lines(session: Session, left: Iterable[tuple[Setback, str]]) -> Iterator[str]:
     for each, why in left:
-        yield f"-- {each.name} is {each.now.value!r} now: {why}."
-        if each.name != _VERSION:
-            yield alter_system_text(each.name, each.then.value)
+        yield f"-- {on_one_line(each.name)} is {each.now.value!r} now: {why}."
+        if statement := _statement(session, each):
+            yield statement
 
 
-def _left_json(left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
+def _statement(session: Session, each: Setback) -> str | None:
+    """Return what puts a setting back by hand; as a comment where it takes a restart, which has to be meant."""
+    if each.name == _VERSION:
+        return None
+    statement = alter_system_text(each.name, each.then.value)
+    setting = session.target.settings({each.name}).get(each.name)
+    if setting is None or setting.context != "postmaster":
+        return statement
+    return on_one_line(f"-- it needs a restart: {statement}")
+
+
+def _left_json(session: Session, left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
     return [
         {
             "name": each.name,
@@ -164,7 +176,7 @@ def _left_json(left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:
             "now": each.now.value,
             "unit": each.then.unit,
             "why": why,
-            "sql": None if each.name == _VERSION else alter_system_text(each.name, each.then.value),
+            "sql": _statement(session, each),
         }
         for each, why in left
     ]
@@ -181,8 +193,12 @@ def _returned(
     lines += [f"Left as somebody else set it meanwhile: {name} = {text}." for name, text in foreign.items()]
     lines = lines or ["Nothing of ours has changed since: nothing to put back."]
     if left:
-        lines += ["Not as it was then; this would put it back:", *_left_lines(left), _RELOAD]
-    document = {"undone": _undone_json(undone), "put_back": dict(change.after), "left": _left_json(left)}
+        lines += ["Not as it was then; this would put it back:", *_left_lines(ground.session, left), _RELOAD]
+    document = {
+        "undone": _undone_json(undone),
+        "put_back": dict(change.after),
+        "left": _left_json(ground.session, left),
+    }
     return Result(document, (), lines)
 
 
@@ -198,10 +214,10 @@ def _preview_of_return(session: Session, moment: datetime) -> Result:
     change = _change(survey(session), [each for each in found if each.name not in undone])
     lines = [*by_journal, *(alter_system_text(name, _text(found, name)) for name in change.after)]
     left = [(each, why) for each, why in _left(found, change) if each.foreign is not None or each.name not in undone]
-    document = {"would": lines, "left": _left_json(left)}
+    document = {"would": lines, "left": _left_json(session, left)}
     shown = [*lines, _RELOAD] if lines else ["Nothing of ours has changed since: nothing to put back."]
     if left:
-        shown += ["-- Not as it was then; this would put it back too:", *_left_lines(left)]
+        shown += ["-- Not as it was then; this would put it back too:", *_left_lines(session, left)]
     return Result(document, (), shown)
 
 

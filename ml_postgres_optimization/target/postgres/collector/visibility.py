@@ -44,7 +44,7 @@ def _why_no_statements(capabilities: Capabilities) -> str | None:
 
 def _how_to_install(capabilities: Capabilities) -> str:
     create = f"CREATE EXTENSION {EXTENSION}"
-    if EXTENSION in capabilities.preloaded:
+    if EXTENSION in (capabilities.preloaded or ()):
         return create
     preload = f"add it to shared_preload_libraries, restart, then {create}"
     if EXTENSION in capabilities.available_extensions:

@@ -21,8 +21,8 @@ from ml_postgres_optimization.target.postgres.schema import settings_of
 _CONNECTIONS = {OBSERVE: 5, ADVISE: 10, TUNE: 40}
 _PURPOSES = {
     OBSERVE: "sees statistics and what was recorded, and changes nothing",
-    ADVISE: "observes, and writes down what it advises",
-    TUNE: "advises, and changes the settings that it was granted",
+    ADVISE: "observes, and works out what to advise",
+    TUNE: "advises, keeps what is recorded, and changes the settings that it was granted",
 }
 _FIRST_WITH_PARAMETER_GRANTS = 15
 
@@ -93,6 +93,7 @@ def plan_roles(
         wanted = sorted(parameters) if _has_parameter_grants(capabilities) else []
         revoked = tuple(sorted(granted - {*parameters, *kept}))
         statements = (
+            *composed(connection, "limits"),
             *_roles(connection, capabilities, made),
             *(_schema(connection) if with_schema else ()),
             *_rights(connection, capabilities, wanted, revoked),

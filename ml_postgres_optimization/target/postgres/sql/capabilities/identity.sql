@@ -16,6 +16,4 @@ SELECT /* genesis-pg */
     pg_has_role('pg_read_all_settings', 'USAGE')
         AND has_table_privilege('pg_file_settings', 'SELECT')
         AND has_function_privilege('pg_show_all_file_settings()', 'EXECUTE') AS settings_visible,
-    coalesce(
-        (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries'), ''
-    ) AS preloaded
+    (SELECT setting FROM pg_settings WHERE name = 'shared_preload_libraries') AS preloaded

@@ -1,5 +1,6 @@
 -- What bears our mark and belongs to another role than the one that tunes: schemas first, then what is in them. What
--- belongs to a table (its type, its indexes, the sequence of an identity) goes with it.
+-- belongs to a table (its type, its indexes, the sequence of an identity) goes with it; the constructors of a range type
+-- stay with whoever made the cluster, as PostgreSQL made them.
 WITH /* genesis-pg */ ours AS (
     SELECT oid, nspname, nspowner
     FROM pg_namespace
@@ -21,7 +22,11 @@ object (rank, class, id, owner) AS (
     WHERE typtype IN ('d', 'e', 'r')
         OR typtype = 'c' AND EXISTS (SELECT FROM pg_class WHERE pg_class.oid = typrelid AND relkind = 'c')
     UNION ALL
-    SELECT 4, 'pg_proc'::regclass, pg_proc.oid, proowner FROM pg_proc JOIN ours ON pronamespace = ours.oid
+    SELECT 4, 'pg_proc'::regclass, pg_proc.oid, proowner
+    FROM pg_proc
+    JOIN ours ON pronamespace = ours.oid
+    WHERE NOT EXISTS (
+        SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'i')
 )
 SELECT upper(split_part(description.type, ' ', -1)), description.identity
 FROM object, pg_identify_object(class, id, 0) AS description

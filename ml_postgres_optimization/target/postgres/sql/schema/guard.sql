@@ -40,6 +40,15 @@ BEGIN
                     ELSE 'Nothing was touched. Connect as %I, or GRANT %1$I TO %2$I.' END,
                 schema_owner, current_user);
     END IF;
+    IF known_version IS NOT NULL
+        AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = schema_owner)
+    THEN
+        -- a trigger of the owner's would run here, and RESET ROLE gives it what SET ROLE took away
+        RAISE EXCEPTION 'schema genesis of database % belongs to role %, whose functions must not run for a superuser',
+            current_database(), schema_owner
+            USING ERRCODE = 'GE001', HINT = format('Nothing was touched. Connect as %I.', schema_owner);
+    END IF;
     IF schema_owner <> current_user THEN
         -- a superuser's upgrade must not leave objects that the owner cannot use
         EXECUTE format('SET LOCAL ROLE %I', schema_owner);
