@@ -17,13 +17,18 @@ from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.at_rest import undo_at_rest
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile
-from ml_postgres_optimization.safety.journal import Journal, read_journal
+from ml_postgres_optimization.safety.journal import Journal, is_in_use, read_journal
 from ml_postgres_optimization.safety.protection import LEASE_SECONDS, Duty, Lease
 from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries, system_identifier
-from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, resolve_connection
+from ml_postgres_optimization.target.postgres.connection import (
+    ConnectionSettings,
+    connect,
+    resolve_connection,
+    translated,
+)
 from ml_postgres_optimization.target.postgres.guard_session import GuardSession
-from ml_postgres_optimization.target.postgres.lock import OptimizerLock, optimizer_lock
+from ml_postgres_optimization.target.postgres.lock import Holder, OptimizerLock, holder, optimizer_lock
 from ml_postgres_optimization.target.postgres.repository import Repository
 from ml_postgres_optimization.target.postgres.schema import (
     SchemaState,
@@ -84,6 +89,19 @@ class Session:
     def may_restart(self) -> bool:
         """Whether the server may be restarted for a change."""
         return self.target.can_restart and self.settings.allow_restart
+
+    def optimizer_elsewhere(self) -> Holder | None:
+        """Return who is at work on the server as its optimiser with another state folder than ours; None if nobody.
+
+        Raises
+        ------
+        TargetError
+            If the server cannot be asked.
+        """
+        if is_in_use(self.home.of_server(self.server)):
+            return None
+        with connect(self.connection, purpose="look") as connection, translated(self.connection, "look at the lock"):
+            return holder(connection)
 
     @property
     def pause_file(self) -> PauseFile:

@@ -6,8 +6,11 @@ import subprocess
 import sys
 import time
 
+import psycopg
 import pytest
 from command_line import NAMES_A_SERVER, ROOT, CommandLine, by_hand, clean_environment, rows, written_settings
+
+from ml_postgres_optimization.target.postgres.lock import KEY
 
 PATIENCE_SECONDS = 90
 MAIN = "from ml_postgres_optimization.interfaces.cli import main; main()"
@@ -85,6 +88,14 @@ def test_a_run_waits_for_a_word_and_puts_back_what_is_on_trial_when_it_is_paused
     assert written_settings(cli.dsn) == before
     cli("tune", "--simulate", "--workload", "tpcb", "--scale", "1").is_refused(4, "Changes are paused", "resume")
     assert cli("resume", "--json").done().document == {"paused": False, "was_paused": True}
+
+
+def test_a_pause_says_who_goes_on_with_another_folder(cli, own_server):
+    assert cli("pause", "--json").done().document["goes_on"] is None
+    with psycopg.connect(own_server.dsn, application_name="genesis-pg: settings x") as elsewhere:
+        elsewhere.execute("SELECT pg_advisory_lock(%(class)s, %(object)s)", KEY)
+        assert "genesis-pg: settings x" in cli("pause", "--json").done().document["goes_on"]
+        assert "works with another state folder, and goes on" in cli("pause").done().out
 
 
 def test_advice_changes_nothing_and_says_what_is_worth_a_trial(cli):

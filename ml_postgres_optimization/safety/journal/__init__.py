@@ -1,7 +1,7 @@
 """The journal of changes: on disk before anything is changed, so that whatever happens can be undone."""
 
 from ml_postgres_optimization.safety.journal.decoding import decoded
-from ml_postgres_optimization.safety.journal.journal_file import Journal, read_contents, read_journal
+from ml_postgres_optimization.safety.journal.journal_file import Journal, is_in_use, read_contents, read_journal
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
     JournalState,
@@ -25,6 +25,7 @@ __all__ = [
     "content_of",
     "decoded",
     "encoded",
+    "is_in_use",
     "read_contents",
     "read_journal",
     "replayed",

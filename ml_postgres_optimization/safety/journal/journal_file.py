@@ -118,6 +118,21 @@ def read_journal(directory: Path) -> JournalState:
         raise _unusable(path, error) from error
 
 
+def is_in_use(directory: Path) -> bool:
+    """Tell whether a process has the journal in `directory` open."""
+    try:
+        lock = os.open(directory / _LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
 def _contents(path: Path, data: bytes) -> Contents:
     try:
         return read_contents(data)

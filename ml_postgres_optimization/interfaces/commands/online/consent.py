@@ -111,7 +111,12 @@ def pause(session: Session, reason: str = "") -> Result:
         f"{told}: nothing on {session.connection.display} is changed as long as {file.path} is there.",
         "A run that is at work puts back what is on trial, and waits. genesis-pg resume lets it go on.",
     ]
-    return Result(document, (), lines)
+    if elsewhere := session.optimizer_elsewhere():
+        lines.append(
+            f"But {elsewhere} works with another state folder, and goes on: pause it as the account that runs it, "
+            "with its GENESIS_HOME."
+        )
+    return Result(document | {"goes_on": str(elsewhere) if elsewhere else None}, (), lines)
 
 
 def resume(session: Session) -> Result:
