@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
+from ml_postgres_optimization.errors import JournalError
 from ml_postgres_optimization.safety.journal.decoding import decoded
+from ml_postgres_optimization.safety.journal.disk import (
+    LOCK_FILE,
+    OPEN_FLAGS,
+    all_of,
+    locked,
+    make_private,
+    sync_directory,
+    write_all,
+    write_new,
+)
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
     JournalState,
@@ -29,10 +37,8 @@ from ml_postgres_optimization.telemetry import Clock, SystemClock
 _FILE = "journal"
 _OLD_FILE = "journal.1"
 _NEW_FILE = "journal.new"
-_LOCK_FILE = "journal.lock"
 _LARGE_BYTES = 1 << 20
 _MOST_UNMIRRORED = 20_000
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,21 +124,6 @@ def read_journal(directory: Path) -> JournalState:
         raise _unusable(path, error) from error
 
 
-def is_in_use(directory: Path) -> bool:
-    """Tell whether a process has the journal in `directory` open."""
-    try:
-        lock = os.open(directory / _LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
 def _contents(path: Path, data: bytes) -> Contents:
     try:
         return read_contents(data)
@@ -187,8 +178,8 @@ class Journal:
         self._is_broken = False
         self.notice: str | None = None
         self.unmirrored: deque[Record] = deque(maxlen=_MOST_UNMIRRORED)
-        _make_private(directory)
-        self._lock = _locked(directory / _LOCK_FILE)
+        make_private(directory)
+        self._lock = locked(directory / LOCK_FILE)
         try:
             self._file, self._size, self.state = self._opened()
         except BaseException:
@@ -250,14 +241,14 @@ class Journal:
 
     def _opened(self) -> tuple[int, int, JournalState]:
         try:
-            file = os.open(self.path, _OPEN_FLAGS | os.O_APPEND, 0o600)
+            file = os.open(self.path, OPEN_FLAGS | os.O_APPEND, 0o600)
             try:
-                data = _all_of(file)
+                data = all_of(file)
                 contents = _contents(self.path, data)
                 self._cut_tail(file, data, contents.whole_bytes)
                 self.unmirrored.extend(contents.records)
                 os.fsync(file)
-                _sync_directory(self._directory)
+                sync_directory(self._directory)
             except BaseException:
                 os.close(file)
                 raise
@@ -288,7 +279,7 @@ class Journal:
 
     def _write(self, line: bytes) -> None:
         try:
-            _write_all(self._file, line)
+            write_all(self._file, line)
             os.fsync(self._file)
         except BaseException as error:
             self._take_back()
@@ -314,12 +305,12 @@ class Journal:
         new, old = self._directory / _NEW_FILE, self._directory / _OLD_FILE
         lines = [encoded(trial.intent) + encoded(_confirmation(trial)) for trial in kept.values()]
         try:
-            _write_new(new, b"".join(lines))
+            write_new(new, b"".join(lines))
             old.unlink(missing_ok=True)
             old.hardlink_to(self.path)
             new.replace(self.path)
-            _sync_directory(self._directory)
-            file = os.open(self.path, _OPEN_FLAGS | os.O_APPEND)
+            sync_directory(self._directory)
+            file = os.open(self.path, OPEN_FLAGS | os.O_APPEND)
         except OSError as error:
             raise _unusable(self.path, error) from error
         os.close(self._file)
@@ -328,79 +319,3 @@ class Journal:
 
 def _confirmation(trial: JournalledTrial) -> Record:
     return Record(RecordKind.CONFIRMED, trial.intent.trial_id, trial.intent.at, trial.intent.pid)
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    file = os.open(path, _OPEN_FLAGS | os.O_TRUNC, 0o600)
-    try:
-        _write_all(file, data)
-        os.fsync(file)
-    finally:
-        os.close(file)
-
-
-def _make_private(directory: Path) -> None:
-    """Make the folder, for us alone, and see that it and its parents are on disk."""
-    try:
-        missing = [folder for folder in (directory, *directory.parents) if not folder.exists()]
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for made in missing:
-            _sync_directory(made.parent)
-        status = directory.stat()
-        if status.st_mode & 0o077:
-            directory.chmod(0o700)
-    except OSError as error:
-        raise _closed_folder(directory, error) from error
-    if status.st_uid != os.geteuid():
-        raise StateError(  # who owns a folder can put another journal into it at any time
-            f"The state folder {directory} belongs to user id {status.st_uid}, and we run as {os.geteuid()}.",
-            "Run as its owner, or set GENESIS_HOME to a folder of your own.",
-        )
-
-
-def _locked(path: Path) -> int:
-    try:
-        lock = os.open(path, _OPEN_FLAGS, 0o600)
-    except OSError as error:
-        raise _closed_folder(path.parent, error) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
-        os.close(lock)
-        if not isinstance(error, BlockingIOError):
-            raise _closed_folder(path.parent, error) from error
-        raise AlreadyRunning(
-            f"Another process of ours (pid {holder}) works with the journal in {path.parent}.",
-            "Wait until it ends, or stop it with Ctrl-C or SIGTERM.",
-        ) from error
-    # Only for that message: a full disk must not keep us from undoing what is unfinished.
-    with suppress(OSError):
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
-
-
-def _closed_folder(directory: Path, error: OSError) -> StateError:
-    return StateError(
-        f"The state folder {directory} cannot be used: {error.strerror or error}.",
-        "Make room or permit writing there, or set GENESIS_HOME to another folder.",
-    )
-
-
-def _all_of(file: int) -> bytes:
-    with open(file, "rb", closefd=False) as stream:  # a descriptor, which has no path
-        return stream.read()
-
-
-def _write_all(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
