@@ -11,6 +11,7 @@ import pytest
 from command_line import CommandLine, by_hand, clean_environment, rows, written_settings
 from psycopg.conninfo import make_conninfo
 
+from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.interfaces.commands.online.rollback import roll_back
 from ml_postgres_optimization.interfaces.home import resolve_home
 from ml_postgres_optimization.interfaces.reporter import Silence
@@ -159,6 +160,28 @@ def test_what_somebody_else_changed_survives_and_is_told(tuned):
     assert "Last changes of the configuration" in shown_changes
     pasted = re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ", shown_changes)[0]
     assert "Understood as" in tuned("rollback", "--to", pasted, "--dry-run").done().out
+
+
+def test_a_setting_that_the_guard_refuses_by_now_holds_up_no_other(tuned, monkeypatch):
+    in_a_trial(tuned, "t1", max_wal_size=2048, work_mem=8192)
+    promoted = now(tuned)
+    tuned("rollback", "--to", "t1").done()
+    in_a_trial(tuned, "t2", random_page_cost=1.1)
+    with opened(tuned, maximum_recovery_seconds=50.0) as session:
+        plan = roll_back(session, to=promoted, dry_run=True).document
+        with monkeypatch.context() as patch, pytest.raises(TargetError) as failed:
+            patch.setattr(f"{roll_back.__module__}.put_in_force", fail)
+            roll_back(session, to=promoted)
+        assert failed.value.__notes__[0].startswith("Trial t2 is undone")
+        document = roll_back(session, to=promoted).document
+    assert document["put_back"] == {"work_mem": 8192}
+    for left in (plan["left"], document["left"]):
+        assert [each["name"] for each in left] == ["max_wal_size"]
+        assert "the guard refuses it" in left[0]["why"]
+
+
+def fail(*_):
+    raise TargetError("The server is away.", "Start it.")
 
 
 def test_what_another_optimiser_has_on_trial_is_left_to_it(tuned):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
+from ml_postgres_optimization.errors import ChangeRefused, GenesisError
 from ml_postgres_optimization.interfaces.commands.online.returning import (
     Setback,
     moment_of,
@@ -17,7 +19,9 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.configuration_watch import record_configuration
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rendering import parse, render
+from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, read_journal
 from ml_postgres_optimization.safety.rollback import BASELINE, put_in_force, rollback, statements_back, trials_back_to
 from ml_postgres_optimization.safety.undo import Undone
@@ -26,7 +30,7 @@ from ml_postgres_optimization.target.postgres.queries import alter_system_text
 from ml_postgres_optimization.target.postgres.repository import Repository
 
 _NOTHING = "No promoted trial is in force: nothing to put back."
-_NOT_OURS = "it needs a restart that nobody has allowed, or is none of what we may set here"
+_NOT_OURS = "not ours to put back here: it needs a restart that nobody has allowed, or our role may not set it"
 _VERSION = "server_version"
 _RELOAD = "SELECT pg_reload_conf();"
 
@@ -87,15 +91,28 @@ def _return_to(session: Session, moment: datetime) -> Result:
         undone: tuple[Undone, ...] = ()
         if first := _first_since(session, repository, journal.state, moment):
             undone = rollback(survey(session).guard(journal), to=first)
-            record_configuration(session)
-        ground = survey(session)
-        found = _found(session, repository, moment)
-        change = _change(ground, found)
-        foreign: Mapping[str, str] = {}
-        if change.after:
-            foreign = put_in_force(ground.guard(journal), change, f"rollback-{session.run}")
-            record_configuration(session)
-    return _returned(ground, undone, change, found, foreign)
+        with _noting(undone):
+            if undone:
+                record_configuration(session)
+            ground = survey(session)
+            found = _found(session, repository, moment)
+            change, refused = _allowed(ground, _change(ground, found))
+            foreign: Mapping[str, str] = {}
+            if change.after:
+                foreign = put_in_force(ground.guard(journal), change, f"rollback-{session.run}")
+                record_configuration(session)
+    return _returned(ground, undone, change, list(_left(found, change, refused)), foreign)
+
+
+@contextmanager
+def _noting(undone: Sequence[Undone]) -> Iterator[None]:
+    """Note on an error what was put back before it, and stays so."""
+    try:
+        yield
+    except GenesisError as error:
+        for one in undone:
+            error.add_note(f"Trial {one.trial_id} is undone, and the same command goes on from there: {one}")
+        raise
 
 
 def _require(session: Session, repository: Repository, moment: datetime) -> None:
@@ -138,14 +155,31 @@ def _change(ground: Ground, found: Iterable[Setback]) -> Change:
     return Change(Configuration({name: settings[name].value for name in after}), Configuration(after))
 
 
-def _left(found: Iterable[Setback], change: Change) -> Iterator[tuple[Setback, str]]:
+def _allowed(ground: Ground, change: Change) -> tuple[Change, Mapping[str, str]]:
+    """Return what of it the guard lets pass, and why it refuses the rest: one setting does not hold up the others."""
+    target, after = ground.session.target, change.after
+    settings = target.settings({*ground.catalogue.settings_needed, *CONSTRAINING_SETTINGS, *after})
+    circumstances = Circumstances(ground.catalogue, settings, target.machine, target.capabilities, ground.connections)
+    allowed: dict[str, KnobValue] = {}
+    refused: dict[str, str] = {}
+    # twice, since one may need another first: min_wal_size a larger max_wal_size
+    for name in (*after, *after):
+        try:
+            review({**allowed, name: after[name]}, circumstances)
+        except ChangeRefused as refusal:
+            refused[name] = f"the guard refuses it: {refusal.what.rstrip('.')}"
+        else:
+            allowed[name] = after[name]
+            refused.pop(name, None)
+    before = Configuration({name: change.before[name] for name in allowed})
+    return Change(before, Configuration(allowed)), refused
+
+
+def _left(found: Iterable[Setback], change: Change, refused: Mapping[str, str]) -> Iterator[tuple[Setback, str]]:
     """Yield what is not as it was when `change` is in force, and why."""
     for each in found:
         if each.target != each.now.value and each.name not in change.after:
-            yield (
-                each,
-                "not ours to put back here: it needs a restart that nobody has allowed, or our role may not set it",
-            )
+            yield each, refused.get(each.name, _NOT_OURS)
         elif each.foreign is not None:
             yield each, "somebody else has changed it since, so it is left"
 
@@ -183,9 +217,12 @@ def _left_json(session: Session, left: Iterable[tuple[Setback, str]]) -> list[di
 
 
 def _returned(
-    ground: Ground, undone: Sequence[Undone], change: Change, found: Sequence[Setback], foreign: Mapping[str, str]
+    ground: Ground,
+    undone: Sequence[Undone],
+    change: Change,
+    left: Sequence[tuple[Setback, str]],
+    foreign: Mapping[str, str],
 ) -> Result:
-    left = list(_left(found, change))
     lines = [str(one) for one in undone]
     lines += [
         f"Put back: {name} = {render(value, ground.settings[name].unit)}." for name, value in change.after.items()
@@ -211,9 +248,11 @@ def _preview_of_return(session: Session, moment: datetime) -> Result:
     by_journal = list(_sql_back(session, trials))
     undone = {knob.name for trial in trials for knob in trial.intent.knobs}
     found = _found(session, repository, moment)
-    change = _change(survey(session), [each for each in found if each.name not in undone])
+    ground = survey(session)
+    change, refused = _allowed(ground, _change(ground, [each for each in found if each.name not in undone]))
     lines = [*by_journal, *(alter_system_text(name, _text(found, name)) for name in change.after)]
-    left = [(each, why) for each, why in _left(found, change) if each.foreign is not None or each.name not in undone]
+    still_left = _left(found, change, refused)
+    left = [(each, why) for each, why in still_left if each.foreign is not None or each.name not in undone]
     document = {"would": lines, "left": _left_json(session, left)}
     shown = [*lines, _RELOAD] if lines else ["Nothing of ours has changed since: nothing to put back."]
     if left:
