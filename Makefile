@@ -28,8 +28,7 @@ check: $(INSTALLED)
 	$(PYTEST) -q tests/house
 
 test: $(INSTALLED)
-	@# three on two cores: most of them wait for a server or a clock
-	$(PYTEST) -n 3 --dist loadgroup tests --ignore tests/house
+	$(PYTEST) -n 2 --dist loadgroup tests --ignore tests/house
 
 test-matrix: $(INSTALLED)
 	$(BIN)/python tests/matrix.py 14 15 16 17 18

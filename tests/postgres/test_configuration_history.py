@@ -15,12 +15,11 @@ from ml_postgres_optimization.target.postgres.capabilities import read_system_id
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.postgres.repository import (
-    ConfigurationSeen,
     JournalEntry,
     Repository,
-    SettingSeen,
 )
 from ml_postgres_optimization.target.postgres.schema import LATEST_VERSION, install_schema, setup_script
+from ml_postgres_optimization.target.seen import ConfigurationSeen, SettingSeen
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 ONE, OTHER = "7001", "7002"

@@ -21,7 +21,7 @@ from ml_postgres_optimization.interfaces.workbench.configuration_watch import Co
 from ml_postgres_optimization.interfaces.workbench.ground import survey
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
-from ml_postgres_optimization.target.postgres.repository import SettingSeen
+from ml_postgres_optimization.target.seen import SettingSeen
 from ml_postgres_optimization.telemetry import VirtualClock
 
 MISSED = "SELECT name, old, new, brought_by FROM genesis.configuration_changes ORDER BY at, name"

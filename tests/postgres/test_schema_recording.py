@@ -12,7 +12,7 @@ from ml_postgres_optimization.target.postgres.capabilities import read_capabilit
 from ml_postgres_optimization.target.postgres.collector import StatisticsCollector
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.repository import Repository
-from ml_postgres_optimization.target.postgres.schema import install_schema
+from ml_postgres_optimization.target.postgres.schema import install_schema, schema_state
 from ml_postgres_optimization.telemetry import Histogram
 
 
@@ -25,8 +25,10 @@ def session(owner):
 
 @pytest.fixture
 def super_session(database):
+    """A superuser's session, where the schema is there already or is made by it."""
     with connect(ConnectionSettings.from_dsn(database)) as connection:
-        install_schema(connection)
+        if not schema_state(connection).ready:
+            install_schema(connection)
         yield connection
 
 

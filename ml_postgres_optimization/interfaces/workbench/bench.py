@@ -102,6 +102,8 @@ def open_workbench(
     observer.know(ground.initial, "initial")
     labels = {"run": session.run, "level": offer.name if offer else "own"}
     rng = random.Random(session.settings.seed)
+    if session.lease is not None:
+        session.lease.prepare()  # says at once where nobody stands by inside of the server
     guard = ground.guard(journal, consent)
     if offer is None:
         recorder = Recorder(session.target, session.clock, subscribers=[observer])

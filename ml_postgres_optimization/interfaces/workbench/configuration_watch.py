@@ -12,11 +12,10 @@ from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.knobs.rendering import parse, same_value
 from ml_postgres_optimization.safety.journal import Journal, KnobChange, content_of
 from ml_postgres_optimization.target.postgres.repository import (
-    ConfigurationSeen,
     JournalEntry,
     Repository,
-    SettingSeen,
 )
+from ml_postgres_optimization.target.seen import ConfigurationSeen, SettingSeen
 
 # Where nothing changes, the history says once a minute that somebody looked. It is compared with all that is in force
 # then: somebody else may have written to it, record_window() over a restart for one.

@@ -78,12 +78,7 @@ class Ground:
         return {name: refused for name in settings if (refused := refusal(name, capabilities))}
 
     def guard(self, journal: Journal, consent: Consent | None = None) -> Guard:
-        """Return the only one who may change the server; say at once where nobody stands by inside of it.
-
-        Without `consent` it is at the owner's own command.
-        """
-        if self.session.lease is not None:
-            self.session.lease.prepare()
+        """Return the only one who may change the server; without `consent` at the owner's own command."""
         target = self.session.target
         return Guard(
             target,

@@ -34,8 +34,8 @@ from ml_postgres_optimization.target.postgres.connection import (
 )
 from ml_postgres_optimization.target.postgres.lock import Holder, holder
 from ml_postgres_optimization.target.postgres.queries import read_query
-from ml_postgres_optimization.target.postgres.repository.history import ConfigurationSeen, SettingSeen
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
+from ml_postgres_optimization.target.seen import ConfigurationSeen, SettingSeen
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"

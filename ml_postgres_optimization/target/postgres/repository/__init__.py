@@ -1,11 +1,9 @@
 """What is kept in schema genesis: windows, configurations, trials, predictions."""
 
 from ml_postgres_optimization.target.postgres.repository.history import (
-    ConfigurationSeen,
     Known,
     Period,
     SettingChange,
-    SettingSeen,
 )
 from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
@@ -17,7 +15,6 @@ from ml_postgres_optimization.target.postgres.repository.records import (
 from ml_postgres_optimization.target.postgres.repository.repository import Repository
 
 __all__ = [
-    "ConfigurationSeen",
     "JournalEntry",
     "Known",
     "Period",
@@ -25,7 +22,6 @@ __all__ = [
     "PredictionScore",
     "Repository",
     "SettingChange",
-    "SettingSeen",
     "SlowerPart",
     "TrialRecord",
 ]

@@ -26,7 +26,6 @@ from ml_postgres_optimization.target.postgres.repository.encoding import (
     window_parameters,
 )
 from ml_postgres_optimization.target.postgres.repository.history import (
-    ConfigurationSeen,
     Known,
     Period,
     SettingChange,
@@ -38,6 +37,7 @@ from ml_postgres_optimization.target.postgres.repository.records import (
     TrialRecord,
 )
 from ml_postgres_optimization.target.postgres.schema import require_schema, settings_of
+from ml_postgres_optimization.target.seen import ConfigurationSeen
 from ml_postgres_optimization.telemetry import Window
 
 # A window takes some 300 kB.

@@ -1,0 +1,45 @@
+"""What somebody who looked at a server's settings has seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SettingSeen:
+    """A setting as it holds for all sessions of a server.
+
+    Parameters
+    ----------
+    name, value : str
+        The value as ``pg_settings`` has it, in `unit`.
+    unit : str or None
+    kind : str
+        ``pg_settings.vartype``.
+    """
+
+    name: str
+    value: str
+    unit: str | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationSeen:
+    """What somebody who looked at a server has seen.
+
+    Parameters
+    ----------
+    at, loaded_at : datetime
+        By the server's clock: when that was, and when the server had last taken over its configuration files.
+    settings : tuple of SettingSeen
+        What was looked at; what is not among them is taken to be as it was.
+    is_standby : bool
+        Whether it is one: it has the system identifier of its primary, and a configuration of its own.
+    """
+
+    at: datetime
+    loaded_at: datetime
+    settings: tuple[SettingSeen, ...] = ()
+    is_standby: bool = False
