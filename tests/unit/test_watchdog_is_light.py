@@ -1,4 +1,4 @@
-"""The watchdog stands by beside every run: what it imports costs time at the start, and memory as long as that runs."""
+"""The watchdog stands by beside every run: its imports cost time at the start, and memory as long as that runs."""
 
 import subprocess
 import sys
