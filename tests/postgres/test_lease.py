@@ -47,6 +47,7 @@ def test_it_is_told_whenever_no_guard_session_can_be_had_and_what_is_for_good_on
 
 def test_ctrl_c_while_a_watchdog_is_started_leaves_none_behind(lease_on, monkeypatch, kill_the_watchdogs):
     spawned = watchdog_module._spawned
+    kill_the_watchdogs()  # those that other tests have left
 
     def interrupted(log):
         process = spawned(log)
