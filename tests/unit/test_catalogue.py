@@ -336,7 +336,7 @@ def test_a_knob_that_the_server_as_started_makes_nothing_of_is_left_out(catalogu
 
 def test_wal_is_bounded_by_the_time_that_a_recovery_may_take():
     catalogue = load_catalogue()
-    for seconds, expected in ((300.0, 9600), (60.0, 1920)):
+    for seconds, expected in ((300.0, 6000), (60.0, 1200)):
         assert catalogue.capped(recovery_caps(seconds))["max_wal_size"].maximum == expected
     unbounded = catalogue.capped(recovery_caps(1e9))
     assert unbounded["max_wal_size"].maximum == catalogue["max_wal_size"].maximum
