@@ -27,7 +27,8 @@ second more, counted from the fault, or from when the server is up or the next s
 
     python benchmarks/faults.py --kill 1000 --stop 100 --network 100 --human 200
 
-Runs that were made already are kept, so that the whole, some hours long, goes on where it was interrupted.
+Runs that were made already are kept, so that the whole, some hours long, goes on where it was interrupted. Most of a
+run is waiting: `--servers 3` makes three at a time, each on a server of its own, which makes it harder, not easier.
 """
 
 import argparse
@@ -40,8 +41,11 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from contextlib import ExitStack
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import psycopg
 
@@ -366,27 +370,55 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for kind, runs_wanted in RUNS.items():
         parser.add_argument(f"--{kind}", type=int, default=runs_wanted, metavar="RUNS")
+    parser.add_argument("--servers", type=int, default=1, help="so many runs at the same time (1)")
     parser.add_argument("--result", type=Path, default=RESULT)
     arguments = parser.parse_args()
     result = arguments.result
     result.parent.mkdir(exist_ok=True)
     runs = json.loads(result.read_text(encoding="utf-8")) if result.exists() else []
+    made = {(each["kind"], each["run"]) for each in runs}
+    if not find_binaries(None).program("pg_ctl").exists():
+        print("restart: left out, since these programs come without pg_ctl\n")
+        arguments.restart = 0
+    to_make = [(kind, number) for kind in KINDS for number in range(getattr(arguments, kind))]
+    for each in made_by_servers(arguments.servers, [wanted for wanted in to_make if wanted not in made]):
+        runs.append(each)
+        result.write_text(json.dumps(runs, separators=(",", ":")) + "\n", encoding="utf-8")
+    show(runs)
+
+
+def made_by_servers(count: int, to_make: list[tuple[str, int]]) -> Iterator[dict[str, object]]:
+    """Make the runs, as many at a time as there are servers, and yield each when it is done."""
+    with ExitStack() as resources:
+        idle: SimpleQueue[EmbeddedServer] = SimpleQueue()
+        for _ in range(count):
+            idle.put(resources.enter_context(own_server()))
+        pool = resources.enter_context(ThreadPoolExecutor(count))
+        resources.callback(pool.shutdown, cancel_futures=True)
+        for done in as_completed([pool.submit(run_on_one_of, idle, *wanted) for wanted in to_make]):
+            yield done.result()
+
+
+def run_on_one_of(idle: SimpleQueue[EmbeddedServer], kind: str, number: int) -> dict[str, object]:
+    """Make one run on a server that has nothing else to do."""
+    server = idle.get()
+    try:
+        return run(server, kind, number)
+    finally:
+        idle.put(server)
+
+
+@contextmanager
+def own_server() -> Iterator[EmbeddedServer]:
+    """Start a server that runs may do anything to."""
     with tempfile.TemporaryDirectory(prefix="genesis-benchmark-") as folder:
         Path(folder).chmod(0o755)
         with EmbeddedServer.start(Path(folder) / "server", binaries=find_binaries(None)) as server:
             by_hand(server.dsn, "CREATE EXTENSION dblink")
             try:
-                for kind in KINDS:
-                    if kind == "restart" and not server.binaries.program("pg_ctl").exists():
-                        print("restart: left out, since these programs come without pg_ctl\n")
-                        continue
-                    made = sum(each["kind"] == kind for each in runs)
-                    for number in range(made, getattr(arguments, kind)):
-                        runs.append(run(server, kind, number))
-                        result.write_text(json.dumps(runs, separators=(",", ":")) + "\n", encoding="utf-8")
+                yield server
             finally:
                 clean_up_after_crash(server.data_directory, server_account())
-    show(runs)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
-import skops.io  # type: ignore[import-untyped]
 
 from ml_postgres_optimization import __version__
 from ml_postgres_optimization.errors import ArtefactRefused, StateError
@@ -178,6 +177,8 @@ def _stored(kind: str, directory: Path) -> list[tuple[int, Path]]:
 
 
 def _packed(model: StoredModel, created_at: str) -> bytes:
+    import skops.io  # type: ignore[import-untyped]  # noqa: PLC0415  (as above)
+
     data = io.BytesIO(skops.io.dumps(model.forest.arrays(), compression=zipfile.ZIP_DEFLATED))
     with zipfile.ZipFile(data, "a", compression=zipfile.ZIP_DEFLATED) as archive:
         header = {
@@ -208,6 +209,8 @@ def _unpacked(path: Path, kind: str) -> tuple[Mapping[str, Any], Forest]:
         _check_schema(path, json.loads(archive.read(_SCHEMA)))
         for name in _array_members(archive):
             _check_array(path, name, archive.read(name))
+    import skops.io  # noqa: PLC0415  (seconds, and most starts load no model)
+
     arrays = skops.io.loads(data, trusted=[])
     return header["facts"], Forest.of_arrays(header["feature_names"], arrays)
 

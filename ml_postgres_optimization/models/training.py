@@ -8,9 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor  # type: ignore[import-untyped]
-from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.models.forest import Floats, Forest, IntervalForest
 from ml_postgres_optimization.models.score import LEVEL, conformal_factor
@@ -61,6 +58,8 @@ def train_regressor(
     names: Sequence[str], matrix: Matrix, target: Floats, *, seed: int, settings: ForestSettings
 ) -> Forest:
     """Grow a forest that predicts `target`, shape (n_rows,); columns that never vary are left out."""
+    from sklearn.ensemble import RandomForestRegressor  # type: ignore[import-untyped]  # noqa: PLC0415  (two seconds)
+
     columns = varying_columns(matrix)
     model = RandomForestRegressor(**_arguments(len(matrix), seed, settings))
     model.fit(matrix[:, columns], target)
@@ -141,6 +140,8 @@ def train_classifier(
     names: Sequence[str], matrix: Matrix, occurred: NDArray[np.bool_], *, seed: int, settings: ForestSettings
 ) -> Forest:
     """Grow a forest that predicts the probability of each column of `occurred`, shape (n_rows, n_classes)."""
+    from sklearn.ensemble import RandomForestClassifier  # noqa: PLC0415  (as above)
+
     columns = varying_columns(matrix)
     model = RandomForestClassifier(**_arguments(len(matrix), seed, settings))
     # constant outputs beside fewer than two keep scikit-learn's arrays of one shape
@@ -153,6 +154,8 @@ def train_classifier(
 
 def isotonic_curve(raw: Floats, occurred: NDArray[np.bool_]) -> tuple[Floats, Floats]:
     """Return the corners of the monotone curve from raw to observed probability."""
+    from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]  # noqa: PLC0415  (as above)
+
     model = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(raw, occurred.astype(np.float64))
     return np.asarray(model.X_thresholds_, dtype=np.float64), np.asarray(model.y_thresholds_, dtype=np.float64)
 
@@ -164,6 +167,8 @@ def sigmoid_curve(raw: Floats, occurred: NDArray[np.bool_]) -> tuple[Floats, Flo
     ----------
     J. Platt, Probabilistic outputs for support vector machines (1999).
     """
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]  # noqa: PLC0415  (as above)
+
     corners = np.linspace(0.0, 1.0, 201)
     model = LogisticRegression(C=10.0).fit(_log_odds(raw)[:, np.newaxis], occurred)
     return corners, np.asarray(model.predict_proba(_log_odds(corners)[:, np.newaxis])[:, 1], dtype=np.float64)

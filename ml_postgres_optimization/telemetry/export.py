@@ -8,12 +8,15 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ml_postgres_optimization.telemetry.histogram import Histogram
 from ml_postgres_optimization.telemetry.window import OperationWindow, Window
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Cell = object
 
@@ -101,6 +104,8 @@ class WindowRows:
 
     def frame(self) -> pd.DataFrame:
         """Return all rows as one table, in the order in which they were added."""
+        import pandas as pd  # noqa: PLC0415  (a third of a second, for what few commands do)
+
         families = sorted(self._columns.keys() - COLUMNS.keys(), key=_family_order)
         missing: list[Cell] = [None] * self._length
         cells = ((name, self._columns.get(name, missing)) for name in (*COLUMNS, *families))

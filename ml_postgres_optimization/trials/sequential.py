@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.trials.proposal import Interval, Pair
 
@@ -157,4 +156,6 @@ def _spread(log_ratios: list[float]) -> float:
 
 def _root(function: Callable[[float], float], first: float, second: float) -> float:
     """Where the monotone `function` crosses zero."""
+    from scipy.optimize import brentq  # type: ignore[import-untyped]  # noqa: PLC0415  (half a second)
+
     return first if first == second else float(brentq(function, first, second, xtol=1e-9))

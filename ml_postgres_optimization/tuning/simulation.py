@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Protocol
 
 from numpy.random import default_rng
-from scipy.stats import qmc  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
@@ -238,6 +237,8 @@ class _Simulation:
 
 def _hypercube(count: int, width: int, seed: int) -> Floats:
     """Return `count` points of the unit cube; each axis is filled evenly."""
+    from scipy.stats import qmc  # type: ignore[import-untyped]  # noqa: PLC0415  (a second)
+
     points: Floats = qmc.LatinHypercube(width, rng=default_rng(seed)).random(count)
     return points
 

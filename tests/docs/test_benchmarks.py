@@ -17,13 +17,14 @@ SHORTEST = {
     # what waits for a lease, or restarts, is in tests/postgres/test_protection.py
     "faults": (
         *("--kill", "1", "--crash", "1", "--stop", "0", "--network", "0", "--human", "1"),
-        *("--contradicted", "0", "--restart", "0"),
+        *("--contradicted", "0", "--restart", "0", "--servers", "2"),
     ),
     "footprint": ("--hours", "0.002"),
     "fuzzing": ("--cases", "30", "--from", "5000"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),
     "memory_guard": ("--configurations", "20", "--rehearsed", "1"),
     "monitoring_cost": ("--pairs", "1"),
+    "protection_cost": ("--times", "3", "--seconds", "0.5"),
     "prediction": ("--windows", "1500"),
     "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
     "settle_length": ("--pairs", "20"),

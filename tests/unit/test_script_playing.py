@@ -208,3 +208,18 @@ def test_what_is_cancelled_is_rolled_back():
     connection = Slow()
     asyncio.run(cancelled(connection))
     assert connection.sent == ["BEGIN", "ROLLBACK"]
+
+
+def test_a_rollback_that_is_struck_by_the_cancellation_is_sent_again():
+    class Struck(Recorder):
+        async def execute(self, query):
+            if query == "ROLLBACK" and query not in self.sent:
+                self.sent.append(query)
+                raise Refused("canceling statement due to user request")
+            await super().execute(query)
+
+    connection = Struck(refuses="DELETE FROM t")
+    with pytest.raises(Refused, match="DELETE"):
+        run("BEGIN;\nDELETE FROM t;\nEND;", connection)
+    assert connection.sent[-2:] == ["ROLLBACK", "ROLLBACK"]
+    assert not connection.is_in_transaction()

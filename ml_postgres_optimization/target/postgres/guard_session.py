@@ -218,7 +218,8 @@ class GuardSession:
         self._has_begun = False
         self._is_armed = True
         pgconn.send_query(self._stand_by)
-        while not self._has_begun and pgconn.is_busy() and time.monotonic() < until:
+        # notices are taken while it is asked whether it is busy
+        while pgconn.is_busy() and not self._has_begun and time.monotonic() < until:
             select.select([pgconn.socket], [], [], _BEGIN_SECONDS)
             pgconn.consume_input()
         if not self._has_begun or not pgconn.is_busy():

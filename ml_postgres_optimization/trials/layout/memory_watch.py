@@ -6,8 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from scipy.stats import theilslopes  # type: ignore[import-untyped]
-
 from ml_postgres_optimization.telemetry import Clock, MemoryReading
 from ml_postgres_optimization.trials.verdict import Guards
 
@@ -101,6 +99,8 @@ class MemoryWatch:
     def _lost_bytes_per_second(self) -> float:
         if len(self._latest) < _FEWEST:
             return 0.0
+        from scipy.stats import theilslopes  # type: ignore[import-untyped]  # noqa: PLC0415  (a second)
+
         seconds, readings = zip(*self._latest, strict=True)
         apart_from_shared = [reading.left_bytes + reading.shared_bytes for reading in readings]
         _, _, _, least_fall = theilslopes(apart_from_shared, seconds, _CONFIDENCE)

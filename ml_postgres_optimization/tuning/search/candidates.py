@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
-from scipy.stats import qmc  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.tuning.search.encoding import Cube, Floats
 
@@ -87,6 +86,8 @@ class Candidates:
 
     def designed(self, count: int, position: int, seed: int, *, in_region: bool) -> Floats:
         """Return a Latin hypercube's point at `position` first, then random ones in case that it is not feasible."""
+        from scipy.stats import qmc  # type: ignore[import-untyped]  # noqa: PLC0415  (a second)
+
         design = qmc.LatinHypercube(len(self._cube), rng=default_rng(seed)).random(count)
         points = np.vstack([design[position : position + 1], self._rng.random((MOST_CHECKED, len(self._cube)))])
         return self._moved(self._in_region(points) if in_region else points)

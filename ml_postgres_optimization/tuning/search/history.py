@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import kendalltau  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.tuning.search.encoding import Cube, Floats
 from ml_postgres_optimization.tuning.search.surrogate import ForestSurrogate
@@ -216,6 +215,8 @@ class History:
         """
         if not len(self.losses):
             return 0.0, likeness
+        from scipy.stats import kendalltau  # type: ignore[import-untyped]  # noqa: PLC0415  (a second)
+
         known, _ = ForestSurrogate(points, losses, seed=0).predict(self.points)
         count = len(self.losses) - 1
         order = kendalltau(known, self.losses).statistic if count else 0.0

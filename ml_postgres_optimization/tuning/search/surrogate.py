@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import default_rng
 from numpy.typing import NDArray
-from scipy.special import erfcx, log_ndtr  # type: ignore[import-untyped]
-from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]
-from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]
 
 Floats = NDArray[np.float64]
 # SMAC3 takes 10 trees; more make the spread across them smoother, and 60 still grow in 0.1 s (own measurement).
@@ -44,6 +41,8 @@ class ForestSurrogate:
     """
 
     def __init__(self, points: Floats, losses: Floats, *, weights: Floats | None = None, seed: int) -> None:
+        from sklearn.tree import DecisionTreeRegressor  # type: ignore[import-untyped]  # noqa: PLC0415  (seconds)
+
         rng = default_rng(seed)
         rows = np.ascontiguousarray(points, dtype=np.float32)
         expected = np.ones(len(losses)) if weights is None else weights
@@ -83,6 +82,8 @@ def matters(points: Floats, losses: Floats, *, seed: int) -> NDArray[np.bool_]:
     M. Kursa, W. Rudnicki, "Feature Selection with the Boruta Package", Journal of Statistical Software 36(11), 2010:
     shuffled copies as probes.
     """
+    from sklearn.ensemble import ExtraTreesRegressor  # type: ignore[import-untyped]  # noqa: PLC0415  (as above)
+
     rng, width = default_rng(seed), points.shape[1]
     own, probes = np.zeros(width), []
     for _ in range(_SHUFFLES):
@@ -104,6 +105,8 @@ def log_expected_improvement(mean: Floats, deviation: Floats, best: float) -> Fl
     S. Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", NeurIPS 2023: the
     logarithm keeps candidates apart where the improvement itself is zero to machine precision.
     """
+    from scipy.special import erfcx, log_ndtr  # type: ignore[import-untyped]  # noqa: PLC0415  (as above)
+
     deviation = np.maximum(deviation, 1e-12)
     z = (best - mean) / deviation
     # log(φ(z) + z Φ(z)): as it stands for z > -1; below, φ(z) is taken out and the rest kept by erfcx

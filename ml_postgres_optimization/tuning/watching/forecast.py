@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
-from scipy.stats import theilslopes  # type: ignore[import-untyped]
-
 from ml_postgres_optimization.tuning.watching.reading import Reading
 
 # Ten minutes of ten seconds each, as medians of five: good and bad moments last for a minute or so, and would pass
@@ -65,6 +63,8 @@ def trend(readings: Sequence[Reading], horizon_seconds: float) -> Outlook | None
     last = readings[-TREND_WINDOWS:]
     if len(last) < _FEWEST_WINDOWS:
         return None
+    from scipy.stats import theilslopes  # type: ignore[import-untyped]  # noqa: PLC0415  (a second)
+
     blocks = [
         last[begin : begin + _BLOCK_WINDOWS] for begin in range(len(last) % _BLOCK_WINDOWS, len(last), _BLOCK_WINDOWS)
     ]

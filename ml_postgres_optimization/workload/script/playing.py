@@ -39,6 +39,7 @@ from ml_postgres_optimization.workload.script.source import printable
 # as pgbench has them where nothing else is said
 BUILT_IN_VALUES: Mapping[str, Stored] = {"client_id": 0, "default_seed": 0, "random_seed": 0, "scale": 1}
 _ROLLBACK_TIMEOUT_SECONDS = 5.0
+_ROLLBACK_ATTEMPTS = 2
 _NAME = re.compile(NAME_PATTERN)
 _AS_WRITTEN = (int, str, UUID, date, datetime, time)
 Pause = Callable[[float], Awaitable[object]]
@@ -117,10 +118,15 @@ def _is_in_transaction(connection: Playable) -> bool:
 
 
 async def _roll_back(connection: Playable) -> None:
-    """Roll back if that is possible still; the failure that led here matters more than one of this."""
-    with suppress(Exception):
-        async with asyncio.timeout(_ROLLBACK_TIMEOUT_SECONDS):
-            await connection.execute("ROLLBACK")
+    """Roll back if that is possible still; the failure that led here matters more than one of this.
+
+    The driver cancels on a line of its own, so that what was meant for the statement before can strike ROLLBACK.
+    """
+    for _ in range(_ROLLBACK_ATTEMPTS):
+        with suppress(Exception):
+            async with asyncio.timeout(_ROLLBACK_TIMEOUT_SECONDS):
+                await connection.execute("ROLLBACK")
+            return
 
 
 class _Player:

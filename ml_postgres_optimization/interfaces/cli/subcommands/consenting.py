@@ -8,8 +8,6 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands.online import consent
-from ml_postgres_optimization.safety.consent import Answer
 
 
 def approve(
@@ -25,6 +23,9 @@ def approve(
     debug: options.Debug = False,
 ) -> None:
     """Let a proposal be tried that waits for a word; without an id, show them."""
+    from ml_postgres_optimization.interfaces.commands.online import consent
+    from ml_postgres_optimization.safety.consent import Answer
+
     run(
         context,
         chosen_of(locals()),
@@ -46,6 +47,9 @@ def decline(
     debug: options.Debug = False,
 ) -> None:
     """Forbid a proposal; it is not made again."""
+    from ml_postgres_optimization.interfaces.commands.online import consent
+    from ml_postgres_optimization.safety.consent import Answer
+
     run(
         context,
         chosen_of(locals()),
@@ -65,6 +69,8 @@ def pause(
     debug: options.Debug = False,
 ) -> None:
     """Halt all changes: what is on trial is put back within seconds, and nothing new is tried."""
+    from ml_postgres_optimization.interfaces.commands.online import consent
+
     run(context, chosen_of(locals()), lambda session: consent.pause(session, reason), read_only=True)
 
 
@@ -78,4 +84,6 @@ def resume(
     debug: options.Debug = False,
 ) -> None:
     """Let changes go on after a pause."""
+    from ml_postgres_optimization.interfaces.commands.online import consent
+
     run(context, chosen_of(locals()), consent.resume, read_only=True)

@@ -8,8 +8,6 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands import installation
-from ml_postgres_optimization.interfaces.commands.online import rollback as going_back
 
 
 def setup(
@@ -34,6 +32,8 @@ def setup(
     debug: options.Debug = False,
 ) -> None:
     """Make schema genesis, or bring it up to date; doing it twice changes nothing."""
+    from ml_postgres_optimization.interfaces.commands import installation
+
     made = installation.set_up_roles if roles else installation.set_up
     run(context, chosen_of(locals()), lambda session: made(session, dry_run=dry_run), read_only=dry_run)
 
@@ -58,6 +58,8 @@ def rollback(
     debug: options.Debug = False,
 ) -> None:
     """Put back an earlier configuration."""
+    from ml_postgres_optimization.interfaces.commands.online import rollback as going_back
+
     run(
         context,
         chosen_of(locals()),
@@ -77,6 +79,8 @@ def uninstall(
     debug: options.Debug = False,
 ) -> None:
     """Take schema genesis, our triggers and our own tables away; the configuration stays."""
+    from ml_postgres_optimization.interfaces.commands import installation
+
     run(
         context,
         chosen_of(locals()),

@@ -9,7 +9,6 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, diagnose, run
-from ml_postgres_optimization.interfaces.commands import diagnosis, explanation, records, state
 
 
 def status(
@@ -22,6 +21,8 @@ def status(
     debug: options.Debug = False,
 ) -> None:
     """Show the server, the configuration in force, and the last windows."""
+    from ml_postgres_optimization.interfaces.commands import state
+
     run(context, chosen_of(locals()), state.status, read_only=True)
 
 
@@ -36,12 +37,14 @@ def history(
     debug: options.Debug = False,
 ) -> None:
     """Show every trial, what each and all brought, and what proofs of it have measured."""
+    from ml_postgres_optimization.interfaces.commands import records
+
     run(context, chosen_of(locals()), lambda session: records.history(session, limit=limit), read_only=True)
 
 
 def explain(
     context: typer.Context,
-    trial: Annotated[str, typer.Argument(help="The id of a trial, as history shows it; or last.")] = explanation.LAST,
+    trial: Annotated[str, typer.Argument(help="The id of a trial, as history shows it; or last.")] = "last",
     *,
     report: Annotated[
         Path | None, typer.Option(help="Write it all, with its pictures, as one HTML file.", metavar="FILE")
@@ -56,6 +59,8 @@ def explain(
     debug: options.Debug = False,
 ) -> None:
     """Explain a trial: what was changed and why, the evidence, the effect, and which knobs mattered."""
+    from ml_postgres_optimization.interfaces.commands import explanation
+
     run(
         context,
         chosen_of(locals()),
@@ -76,6 +81,8 @@ def export(
     debug: options.Debug = False,
 ) -> None:
     """Write the recorded windows to CSV or Parquet."""
+    from ml_postgres_optimization.interfaces.commands import records
+
     records.check_format(file_format)
     run(
         context,
@@ -95,4 +102,6 @@ def doctor(
     debug: options.Debug = False,
 ) -> None:
     """Check what works, what does not, and say the command that mends it."""
+    from ml_postgres_optimization.interfaces.commands import diagnosis
+
     diagnose(context, chosen_of(locals()), diagnosis.diagnose)

@@ -9,9 +9,6 @@ import typer
 
 from ml_postgres_optimization.interfaces.cli import options
 from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
-from ml_postgres_optimization.interfaces.commands import extended_test, learning
-from ml_postgres_optimization.interfaces.commands.offline import tune as offline_tuning
-from ml_postgres_optimization.interfaces.commands.online import optimization
 
 
 def simulate(
@@ -30,6 +27,8 @@ def simulate(
     debug: options.Debug = False,
 ) -> None:
     """Run load of our own over many configurations, so that the models can learn what a knob does."""
+    from ml_postgres_optimization.interfaces.commands import learning
+
     chosen = chosen_of(locals()) | {"simulate": True}
     run(context, chosen, lambda session: learning.simulate(session, dry_run=dry_run), read_only=dry_run)
 
@@ -45,6 +44,8 @@ def train(
     debug: options.Debug = False,
 ) -> None:
     """Fit the forests to the recorded windows, and say whether they beat the naive forecast."""
+    from ml_postgres_optimization.interfaces.commands import learning
+
     run(context, chosen_of(locals()), learning.train, read_only=True)
 
 
@@ -90,6 +91,8 @@ def optimize(
     debug: options.Debug = False,
 ) -> None:
     """Try one candidate at a time, keep what is proven better, put back what is not."""
+    from ml_postgres_optimization.interfaces.commands.online import optimization
+
     run(
         context,
         chosen_of(locals()),
@@ -134,6 +137,8 @@ def tune(
     debug: options.Debug = False,
 ) -> None:
     """Find a configuration for a workload that runs for the tuning alone; restart what needs it."""
+    from ml_postgres_optimization.interfaces.commands.offline import tune as offline_tuning
+
     run(
         context,
         chosen_of(locals()),
@@ -165,6 +170,8 @@ def test(
     debug: options.Debug = False,
 ) -> None:
     """Run the soak mix for the duration and judge it by success ratio and mean response."""
+    from ml_postgres_optimization.interfaces.commands import extended_test
+
     run(
         context,
         chosen_of(locals()),

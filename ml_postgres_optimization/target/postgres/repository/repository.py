@@ -8,13 +8,14 @@ from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
 
-from psycopg import Connection, errors
+from psycopg import Connection, Error, errors
 from psycopg.rows import TupleRow, dict_row
 from psycopg.types.json import Jsonb
 
-from ml_postgres_optimization.errors import SchemaMissing, UsageError
+from ml_postgres_optimization.errors import SchemaMissing, TargetError, UsageError
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.target.postgres.connection import translated
+from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.postgres.repository.encoding import (
     floats,
@@ -259,6 +260,13 @@ class Repository:
             raise SchemaMissing(
                 f"Schema genesis of {self._settings.display} is not there, or not as this program made it: {error}",
                 "Run: genesis-pg setup",
+            ) from error
+        except Error as error:
+            # a deadlock with somebody's DDL, a trigger of the owner's, a value that does not fit
+            said = on_one_line(error.diag.message_primary or str(error))
+            raise TargetError(
+                f"The server at {self._settings.display} did not let us {doing}: {said} (SQLSTATE {error.sqlstate})",
+                error.diag.message_hint or "See what was added to schema genesis: a trigger, a rule, a constraint.",
             ) from error
 
 
