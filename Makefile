@@ -4,8 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PYTEST := $(BIN)/python -m pytest
+# tests start hundreds of programs, which need not be compiled each time
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: all check test demo test-matrix benchmarks clean
+.PHONY: all check test test-long demo test-matrix benchmarks clean
 
 all: check test
 
@@ -28,7 +30,10 @@ check: $(INSTALLED)
 	$(PYTEST) -q tests/house
 
 test: $(INSTALLED)
-	$(PYTEST) -n 2 --dist loadgroup tests --ignore tests/house
+	$(PYTEST) -n 2 --dist worksteal -m "not long" tests --ignore tests/house
+
+test-long: $(INSTALLED)
+	$(PYTEST) -n 2 --dist worksteal -m long tests --ignore tests/house
 
 test-matrix: $(INSTALLED)
 	$(BIN)/python tests/matrix.py 14 15 16 17 18

@@ -40,6 +40,8 @@ SHORTEST = {
     "two_optimisers": ("--pairs", "1"),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
+# more than ten seconds even so; what they call is tested by itself
+LONG = {"equal_arms", "footprint", "generator", "prediction", "stall", "trial_statistics", "tuners"}
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 
 
@@ -47,7 +49,9 @@ def test_none_is_forgotten():
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == SHORTEST.keys()
 
 
-@pytest.mark.parametrize("name", SHORTEST)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in SHORTEST]
+)
 def test_a_benchmark_runs_to_its_end(name, folder):
     if name in AGAINST_PGBENCH and not any(one.program("pgbench").exists() for one in all_binaries()):
         pytest.skip("no PostgreSQL here has pgbench")

@@ -251,7 +251,14 @@ class TestStopped:
     def optimize(self, tuned):
         return tuned("optimize", "--simulate", "--duration", "0.03", "--scale", "0.02", "--level", "BASIC")
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    @pytest.mark.parametrize(
+        "number",
+        [
+            signal.SIGTERM,
+            pytest.param(signal.SIGINT, marks=pytest.mark.long),
+            pytest.param(signal.SIGHUP, marks=pytest.mark.long),
+        ],
+    )
     @pytest.mark.usefixtures("heeding")
     def test_a_signal_puts_everything_back(self, tuned, own_server, stop_on_trial, number):
         seen = []
@@ -349,6 +356,7 @@ class TestStopped:
         assert max(sessions) == 1
         assert "records could not be stored in the repository" in ended.out
 
+    @pytest.mark.long
     def test_ctrl_c_without_a_server_does_not_claim_that_all_is_well(self, tuned, own_server, stop_on_trial):
         def stop():
             own_server.kill()

@@ -52,6 +52,7 @@ def test_a_limit_that_makes_no_sense_is_refused(here, value):
     here(*words).is_refused(2, "--objective-limit-milliseconds", value)
 
 
+@pytest.mark.long
 def test_a_run_with_a_duration_learns_what_is_usual_becomes_quiet_and_ends(here):
     ended = here("optimize", *SHORT, "--duration", "0.008").done()
     assert "quiet: usual is" in ended.out

@@ -98,6 +98,7 @@ def test_a_pause_says_who_goes_on_with_another_folder(cli, own_server):
         assert "works with another state folder, and goes on" in cli("pause").done().out
 
 
+@pytest.mark.long
 def test_advice_changes_nothing_and_says_what_is_worth_a_trial(cli):
     before = written_settings(cli.dsn)
     words = (

@@ -227,6 +227,7 @@ def test_a_folder_for_the_result_that_cannot_be_written_is_found_out_before_the_
     assert time.monotonic() - begun < 0.5 * float(HOURS) * 3600
 
 
+@pytest.mark.long
 def test_scripts_of_which_too_few_rounds_fit_into_the_time_are_refused_with_the_time_that_it_takes(here, tmp_path):
     folder = tmp_path / "long"
     folder.mkdir()
@@ -236,6 +237,7 @@ def test_scripts_of_which_too_few_rounds_fit_into_the_time_are_refused_with_the_
     refused.is_refused(2, "A round of all scripts takes", "--duration 0.0")
 
 
+@pytest.mark.long
 def test_a_server_of_the_users_is_restarted_where_that_is_allowed(cli, own_server, folder, monkeypatch):
     # so short a run has no time to prove it, and would try none
     monkeypatch.setattr(OfflineTuner, "_least_proof_seconds", lambda _tuner, _found: 0.0)

@@ -118,7 +118,8 @@ def test_a_trial_measures_both_arms_under_the_settings_that_it_says(ground):
 
 
 @pytest.mark.parametrize(
-    ("values", "design"), [({"bgwriter_delay": 100}, "switchback"), ({"jit": False}, "concurrent")]
+    ("values", "design"),
+    [pytest.param({"bgwriter_delay": 100}, "switchback", marks=pytest.mark.long), ({"jit": False}, "concurrent")],
 )
 def test_blocks_are_looked_into_whether_they_began_too_early_and_are_told_as_one(ground, values, design):
     candidate = ground.initial.replaced(values)
@@ -135,7 +136,9 @@ def test_blocks_are_looked_into_whether_they_began_too_early_and_are_told_as_one
     assert all(window.operations_total > 0.5 * RATE * window.duration_seconds for window in windows)
 
 
-@pytest.mark.parametrize(("cost", "outcome"), [(1.1, Outcome.PROMOTED), (6.0, Outcome.UNDECIDED)])
+@pytest.mark.parametrize(
+    ("cost", "outcome"), [(1.1, Outcome.PROMOTED), pytest.param(6.0, Outcome.UNDECIDED, marks=pytest.mark.long)]
+)
 def test_what_sessions_can_set_is_tried_side_by_side_and_the_server_hears_only_of_what_stays(
     own_server, tmp_path, cost, outcome
 ):

@@ -245,6 +245,7 @@ def test_what_matters_is_told_from_what_does_not():
     assert told_apart[4:].sum() <= 8
 
 
+@pytest.mark.long
 def test_to_leave_alone_what_does_not_matter_saves_trials():
     pruned, whole = ([trials_needed(seed, prunes=prunes) for seed in _SEEDS] for prunes in (True, False))
     assert np.median(pruned) < np.median(whole)
