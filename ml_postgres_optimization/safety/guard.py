@@ -52,6 +52,9 @@ class Protection(Protocol):
             If somebody who would take it for one cannot be told.
         """
 
+    def remain(self) -> None:
+        """Know that something stays on trial which we could not put back: they stand by for it beyond our end."""
+
     def disarm(self) -> None:
         """Have them stand by for nothing.
 
@@ -233,6 +236,8 @@ class Guard:
         """Know that it could not be put back: from now on whoever stands by goes on standing by for all of it."""
         self._open.pop(trial_id, None)
         self._has_left = True
+        if self._protection is not None:
+            self._protection.remain()
 
     def look(self, configuration: Configuration, needed_seconds: float = 0.0) -> None:
         """See that `configuration` may be in force, for so long at least.

@@ -211,6 +211,25 @@ def test_a_line_that_is_cut_is_a_tuner_that_is_silent(dsn, directory, watched_se
     assert not read_journal(directory).unfinished
 
 
+@pytest.mark.parametrize("moment", ["confirm/record 5", "confirm/sole 3"])
+def test_a_line_that_is_cut_while_it_is_confirmed_leaves_somebody_who_stands_by(
+    dsn, directory, watched_server, moment
+):
+    """The session inside was sent home; nobody outside can do anything until the line heals."""
+    with (
+        CuttingProxy(dsn) as line,
+        protected_trial(f"{dsn} host=127.0.0.1 port={line.port}", directory, moment, LEASE_SECONDS) as trial,
+    ):
+        line.cut()
+        trial.process.stdin.write("\n")
+        trial.process.stdin.flush()
+        trial.process.wait(30)
+        assert seen(dsn, *STOCK) == TRIED
+        line.heal()
+        comes_back(watched_server, LEASE_SECONDS + 1)
+    until(lambda: not read_journal(directory).unfinished)
+
+
 def test_somebody_else_s_change_survives_all_of_them(dsn, directory, watched_server):
     with protected_trial(dsn, directory, "applied", LEASE_SECONDS) as trial:
         by_hand(dsn, "ALTER SYSTEM SET work_mem = '32MB'", "SELECT pg_reload_conf()")

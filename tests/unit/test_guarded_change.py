@@ -332,6 +332,9 @@ class StandIn:
     def let_restart(self):
         self.calls.append(("let restart",))
 
+    def remain(self):
+        self.calls.append(("remain",))
+
     def disarm(self):
         self.calls.append(("disarm", self.guard.journal.state.trials["t1"].status))
 

@@ -69,6 +69,7 @@ class Lease:
         self._guard: GuardSession | None = None
         self._reversals: tuple[Reversal, ...] = ()
         self._longest_seconds = math.inf
+        self._remains = False
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
         self._can_have_guard = True
@@ -129,6 +130,10 @@ class Lease:
             except TargetError:
                 self._drop_guard()
 
+    def remain(self) -> None:
+        """Know that something stays on trial which we could not put back: they stand by for it beyond our end."""
+        self._remains = True
+
     def let_restart(self) -> None:
         """Send the guard session home, which would take a restart for our end; the watchdog stays."""
         self._drop_guard()
@@ -142,7 +147,7 @@ class Lease:
     ) -> None:
         self._is_over.set()
         self._thread.join()
-        if self._reversals:
+        if self._reversals or self._remains:
             self._abandon()
             return
         with suppress(GenesisError):
