@@ -52,7 +52,6 @@ import psycopg
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "postgres"))
 
-from cutting_proxy import CuttingProxy  # noqa: E402  (its folder is no package)
 from guarded_trial import restarts_by  # noqa: E402
 from protected_trial import (  # noqa: E402
     CONFIRM_MOMENTS,
@@ -76,6 +75,7 @@ from ml_postgres_optimization.target.embedded.account import server_account  # n
 from ml_postgres_optimization.target.embedded.postmaster import clean_up_after_crash  # noqa: E402
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings  # noqa: E402
 from ml_postgres_optimization.target.postgres.server import PostgresTarget  # noqa: E402
+from ml_postgres_optimization.workload.faults import FaultProxy  # noqa: E402
 
 RESULT = ROOT / "benchmarks" / "results" / "faults.json"
 LEASE_SECONDS = 3.0
@@ -168,7 +168,7 @@ def network(server: EmbeddedServer, directory: Path, moment: str, rng: random.Ra
     """Cut the line for a while, or let it fall silent."""
     fault, healed_after = rng.choice(("cut", "silent")), rng.uniform(0.2, 2.0) * LEASE_SECONDS
     with (
-        CuttingProxy(server.dsn) as line,
+        FaultProxy(server.dsn) as line,
         protected_trial(f"{server.dsn} host=127.0.0.1 port={line.port}", directory, moment, LEASE_SECONDS) as trial,
     ):
         (line.cut if fault == "cut" else line.fall_silent)()

@@ -31,7 +31,7 @@ from ml_postgres_optimization.workload import (
     measure_capacity,
 )
 from ml_postgres_optimization.workload.arrival import INTERVAL_SECONDS, Stream, ZipfKeys
-from ml_postgres_optimization.workload.fault import Stall
+from ml_postgres_optimization.workload.faults import Stall
 
 RESULT = Path(__file__).resolve().parent / "results" / "stall.json"
 STALL_SECONDS = 0.5

@@ -14,10 +14,15 @@
     │   ├── SchemaMissing          schema genesis is not there, or is older than this program
     │   ├── SchemaForeign          schema genesis is there, but is not ours
     │   ├── SchemaNewer            schema genesis was made by a newer version of this program
+    │   ├── CommitUnknown          the reply to a COMMIT was lost, and nobody could tell what became of it
+    │   ├── CircuitOpen            the server failed again and again, and is left alone for a while
+    │   ├── NotAdmitted            too many calls are at work or waiting already
+    │   ├── DeadlinePassed         the caller's time was over before anything was tried
     │   └── EmbeddedServerFailed   the server of our own could not be made or started
     ├── ModelError                 exit 1: a model cannot be used
     │   ├── ArtefactRefused        corrupt, foreign or outdated
     │   └── NotEnoughData          too few windows to learn from
+    ├── AlreadyApplied             exit 1: an operation with this key was carried out before
     ├── SafetyStop                 exit 4: a guard said no; the proven configuration is in force
     │   ├── ChangeRefused          a knob or value that is not allowed, or too much memory
     │   │   └── ForeignChange      somebody else has changed what a change stands on
@@ -107,6 +112,22 @@ class SchemaNewer(TargetError):
     """Schema genesis was made by a newer version of this program."""
 
 
+class CommitUnknown(TargetError):
+    """The reply to a COMMIT was lost, and nobody could tell whether it was carried out."""
+
+
+class CircuitOpen(TargetError):
+    """The server failed again and again, and is left alone for a while."""
+
+
+class NotAdmitted(TargetError):
+    """Too many calls are at work or waiting already."""
+
+
+class DeadlinePassed(TargetError):
+    """The caller's time was over before anything was tried."""
+
+
 class EmbeddedServerFailed(TargetError):
     """The server of our own could not be made or started."""
 
@@ -121,6 +142,10 @@ class ArtefactRefused(ModelError):
 
 class NotEnoughData(ModelError):
     """There are too few windows to learn from."""
+
+
+class AlreadyApplied(GenesisError):
+    """An operation with this key was carried out before."""
 
 
 class SafetyStop(GenesisError):

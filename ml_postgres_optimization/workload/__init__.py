@@ -1,7 +1,7 @@
 """Realistic load on our own tables: mixes, arrivals, and the generator that drives them."""
 
 from ml_postgres_optimization.workload.catalogue import Workload, workload_named
-from ml_postgres_optimization.workload.fault import hold_row_lock, hold_table_lock
+from ml_postgres_optimization.workload.faults import hold_row_lock, hold_table_lock
 from ml_postgres_optimization.workload.generator import (
     LoadCounters,
     LoadGenerator,

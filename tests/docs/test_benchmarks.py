@@ -27,6 +27,8 @@ SHORTEST = {
     "protection_cost": ("--times", "3", "--seconds", "0.5"),
     "prediction": ("--windows", "1500"),
     "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
+    "lost_commits": ("--cuts", "3"),
+    "retry_cost": ("--rounds", "2", "--calls", "100"),
     "settle_length": ("--pairs", "20"),
     "stall": ("--pairs", "1", "--seconds", "5"),
     "transfer": ("--seeds", "1", "--stored-trials", "3", "--most-trials", "3", "--known-trials", "20"),

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from cutting_proxy import CuttingProxy
 from protected_trial import STOCK, TRIED, by_hand, comes_back, is_gone, protected_trial, seen, until, written
 from test_guard import guarded
 
@@ -21,6 +20,7 @@ from ml_postgres_optimization.target.embedded import EmbeddedServer
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
 from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.workload.faults import FaultProxy
 
 LEASE_SECONDS = 1.5
 END_OUR_SESSION = (
@@ -200,7 +200,7 @@ def test_a_line_that_is_cut_is_a_tuner_that_is_silent(dsn, directory, watched_se
     if not binaries.has_library("dblink"):
         pytest.skip("these binaries come without dblink")
     with (
-        CuttingProxy(dsn) as line,
+        FaultProxy(dsn) as line,
         protected_trial(f"{dsn} host=127.0.0.1 port={line.port}", directory, "applied", LEASE_SECONDS) as trial,
     ):
         getattr(line, fault)()
@@ -217,7 +217,7 @@ def test_a_line_that_is_cut_while_it_is_confirmed_leaves_somebody_who_stands_by(
 ):
     """The session inside was sent home; nobody outside can do anything until the line heals."""
     with (
-        CuttingProxy(dsn) as line,
+        FaultProxy(dsn) as line,
         protected_trial(f"{dsn} host=127.0.0.1 port={line.port}", directory, moment, LEASE_SECONDS) as trial,
     ):
         line.cut()
