@@ -42,8 +42,11 @@ SHORTEST = {
     "two_optimisers": ("--pairs", "1"),
     "watching": ("--days", "1", "--runs", "2", "--windows", "200"),
 }
-# more than ten seconds even so; what they call is tested by itself
-LONG = {"equal_arms", "footprint", "generator", "prediction", "stall", "trial_statistics", "tuners"}
+# some ten seconds even so; what they call is tested by itself
+LONG = {
+    *("equal_arms", "faults", "footprint", "fuzzing", "generator", "monitoring_cost", "prediction", "stall"),
+    *("trial_statistics", "trigger_cost", "tuners"),
+}
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 
 

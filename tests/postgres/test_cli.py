@@ -296,6 +296,7 @@ class TestStopped:
         assert tuned("status", "--json").document["unfinished_trials"] == []
 
     @pytest.mark.slow
+    @pytest.mark.long
     def test_a_server_that_is_gone_is_put_right_by_the_next_start(
         self, tuned, own_server, stop_on_trial, kill_the_watchdogs
     ):

@@ -62,7 +62,7 @@ def test_a_run_with_a_duration_learns_what_is_usual_becomes_quiet_and_ends(here)
     assert "continuous run, which was quiet at" in here("status").done().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM])
 def test_a_run_without_an_end_ends_well_when_it_is_stopped(here, database, monkeypatch, number):
     def stop(_controller, _era, _reading):
         os.kill(os.getpid(), number)

@@ -21,7 +21,9 @@ SLOW_START = {BASELINE: 0.0, CANDIDATE: 2.0}
 FAST_START = {BASELINE: 0.0, CANDIDATE: -0.6}
 
 
-@pytest.mark.parametrize(("noise", "correlation"), [(0.03, 0.0), (0.1, 0.0), (0.1, 0.5)])
+@pytest.mark.parametrize(
+    ("noise", "correlation"), [(0.03, 0.0), pytest.param(0.1, 0.0, marks=pytest.mark.long), (0.1, 0.5)]
+)
 def test_where_nothing_needs_to_settle_the_plans_length_is_kept(noise, correlation):
     plan, lengths, left_out = TrialPlan(max_pairs=7), [], 0.0
     for seed in range(200):
