@@ -322,7 +322,7 @@ class TestProbe:
         assert self.probe(frozen).memory() is None
 
     def test_memory_taken_on_this_machine_is_seen(self):
-        """Some kernels bring their figures up to date now and then only, and others may give as much back meanwhile."""
+        """Some kernels bring their figures up to date now and then only, and others may give much back meanwhile."""
         probe = HostProbe()
 
         def is_seen():
