@@ -50,6 +50,8 @@ class RetryBudget:
 
     def earn(self) -> None:
         """Take what a call brings."""
+        if self._balance >= self._reserve:
+            return  # the usual case, which needs no lock: at worst a tenth is not earned
         with self._lock:
             self._balance = min(self._reserve, self._balance + self._ratio)
 

@@ -34,7 +34,7 @@ class Attempt:
         self._is_over = False
         self._is_to_be_repeated = False
         self.number = course.attempts
-        self._left: list[tuple[BaseException, Phase]] = []
+        self._left: tuple[tuple[BaseException, Phase], ...] = ()
         self.has_committed = False
 
     @property
@@ -73,7 +73,7 @@ class Attempt:
 
     def leave(self, error: BaseException, phase: Phase) -> None:
         """Take that a transaction was left by `error`, and how far it had come."""
-        self._left.append((error, phase))
+        self._left += ((error, phase),)
 
     def _phase_of(self, error: BaseException) -> Phase:
         """Return how far the transaction had come that `error` comes from; unknown where it comes from none."""

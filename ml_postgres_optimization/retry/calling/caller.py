@@ -8,10 +8,11 @@ import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.retry.admission import ConcurrencyLimiter
+from ml_postgres_optimization.retry.admission import ConcurrencyLimiter, Slot
 from ml_postgres_optimization.retry.breaker import CircuitBreaker
 from ml_postgres_optimization.retry.budget import RetryBudget
 from ml_postgres_optimization.retry.calling.attempt import Attempt, current_attempt
@@ -19,6 +20,7 @@ from ml_postgres_optimization.retry.calling.course import Course, Terms
 from ml_postgres_optimization.retry.calling.details import RetryHook
 from ml_postgres_optimization.retry.policy import RetryPolicy
 
+_GENERATORS = (GeneratorType, AsyncGeneratorType)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -124,8 +126,7 @@ class RetryingCaller:
         while True:
             while wait_seconds := course.wait_seconds():
                 self._sleep(wait_seconds)
-            with course.being_admitted():
-                attempt = Attempt(course, limiter.acquire(course.left_seconds()) if limiter else None)
+            attempt = Attempt(course, _admitted(course, limiter) if limiter else None)
             try:
                 yield attempt
             finally:
@@ -142,8 +143,7 @@ class RetryingCaller:
         while True:
             while wait_seconds := course.wait_seconds():
                 await asyncio.sleep(wait_seconds)
-            with course.being_admitted():
-                attempt = Attempt(course, await limiter.acquire_async(course.left_seconds()) if limiter else None)
+            attempt = Attempt(course, await _admitted_later(course, limiter) if limiter else None)
             try:
                 yield attempt
             finally:
@@ -223,9 +223,19 @@ def _name(function: Callable[..., object]) -> str:
     return getattr(function, "__qualname__", None) or repr(function)
 
 
+def _admitted(course: Course, limiter: ConcurrencyLimiter) -> Slot:
+    with course.being_admitted():
+        return limiter.acquire(course.left_seconds())
+
+
+async def _admitted_later(course: Course, limiter: ConcurrencyLimiter) -> Slot:
+    with course.being_admitted():
+        return await limiter.acquire_async(course.left_seconds())
+
+
 def _no_promise(result: R) -> R:
     """Return a result that is there, not one that has to be awaited, whose failures would come too late."""
-    if inspect.isawaitable(result) or inspect.isgenerator(result) or inspect.isasyncgen(result):
+    if hasattr(type(result), "__await__") or isinstance(result, _GENERATORS):
         if inspect.iscoroutine(result):
             result.close()
         raise UsageError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -77,7 +76,7 @@ class Course:
         self._began_seconds = terms.monotonic_seconds()
         self._until_seconds = self._began_seconds + min(terms.policy.total_seconds, left_seconds)
         self._wait_seconds = 0.0
-        self._by_rule: Counter[str] = Counter()
+        self._by_rule: dict[str, int] = {}
         self._last_error: Exception | None = None
         self.attempts = 0
         terms.budget.earn()
@@ -165,7 +164,7 @@ class Course:
             return f"{rule.why}; {rule.permission} is not among the policy's permissions"
         if rule.remedy is Remedy.VERIFY and not policy.is_idempotent:
             return f"{rule.why}, and nobody knows whether it was committed"
-        if rule.most is not None and self._by_rule[failure.kind] >= rule.most:
+        if rule.most is not None and self._by_rule.get(failure.kind, 0) >= rule.most:
             return f"{rule.why} again"
         if self.attempts >= bounded_attempts(policy.attempts):
             return f"{rule.why}, and this was the last attempt"
@@ -173,7 +172,7 @@ class Course:
 
     def _refusal_of_waiting(self, failure: Failure, rule: Rule) -> str | None:
         pause = self._terms.policy.pause(rule.pace)
-        repetition = self._by_rule[failure.kind] + 1
+        repetition = self._by_rule.get(failure.kind, 0) + 1
         wait_seconds = bounded_wait(
             full_jitter_seconds(repetition, base_seconds=pause.base_seconds, cap_seconds=pause.cap_seconds)
         )
