@@ -22,6 +22,7 @@ from ml_postgres_optimization.retry import (
     RetryPolicy,
     transaction,
 )
+from ml_postgres_optimization.retry.transactions.outcome import _INCARNATION
 from ml_postgres_optimization.workload.faults import CommitCut, FaultProxy
 
 SOON = RetryPolicy(
@@ -400,6 +401,21 @@ class TestACrash:
             self.lost_commit(crashing)
         assert self.other_number == self.own_number
         assert rows(crashing.dsn) == [(99, 1)]
+
+    def test_a_crash_that_the_postmaster_survives_is_another_start(self, crashing):
+        query = f"SELECT {_INCARNATION}, pg_postmaster_start_time()"
+        with psycopg.connect(crashing.dsn) as connection:
+            system, before, started_at = connection.execute(query).fetchone()
+            victim = connection.execute("SELECT pg_backend_pid()").fetchone()[0]
+            os.kill(victim, signal.SIGKILL)
+            with pytest.raises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+        crashed = RetryingCaller(
+            RetryPolicy(attempts=100, reconnect=Pause(0.05, 0.1)), budget=RetryBudget(reserve=100)
+        )
+        with crashed.call(psycopg.connect, crashing.dsn) as connection:
+            assert connection.execute(query).fetchone()[0::2] == (system, started_at)
+            assert connection.execute(query).fetchone()[1] != before
 
     def test_with_a_key_it_is_known(self, crashing):
         with pytest.raises(psycopg.OperationalError):
