@@ -227,7 +227,7 @@ def test_a_line_that_is_cut_while_it_is_confirmed_leaves_somebody_who_stands_by(
         assert seen(dsn, *STOCK) == TRIED
         line.heal()
         comes_back(watched_server, LEASE_SECONDS + 1)
-    until(lambda: not read_journal(directory).unfinished)
+        until(lambda: not read_journal(directory).unfinished)
 
 
 def test_somebody_else_s_change_survives_all_of_them(dsn, directory, watched_server):
