@@ -12,13 +12,14 @@ _HOSTS = re.compile(r"(?:(?:\[[^\]]*\]|[^:,]*)(?::\d*)?(?:,|\Z))*")
 # The same where the scheme is gone, since the URI was taken apart at the wrong place.
 _BEFORE_AN_AT = re.compile(r'(?<=:)[^\s:/@"]+(?=@)')
 # ``password=…`` of libpq and of a URI, quoted or not; ``password: …``, also of a mapping that is shown;
-# ``PASSWORD '…'`` of SQL; ``--password …``. But ``pwd=/…`` is a folder.
+# ``PASSWORD '…'`` or ``$$…$$`` of SQL; ``--password …``; libpq's secrets by other names. But ``pwd=/…`` is a folder.
 _BY_NAME = re.compile(
     r"""(?P<name>(?:
-            (?:password|passwd|passphrase|pwd(?!\s*=\s*/))(?:\s*=|['"]?\s*:)\s*
-            | password\s+e?(?=') | --password\s+
+            (?:password|passwd|passphrase|pwd(?!\s*=\s*/)|\w+_secret|scram_\w+_key)(?:\s*=|['"]?\s*:)\s*
+            | password\s+e?(?=['$]) | --password\s+
         ))
-        (?:\\?'(?:\\.|[^'\\])*(?:'|\Z) | \\?"(?:\\.|[^"\\])*(?:"|\Z) | (?:\\.|[^\s\\])+)""",
+        (?:(?P<tag>\$\w*\$).*?(?:(?P=tag)|\Z)
+            | \\?'(?:\\.|[^'\\])*(?:'|\Z) | \\?"(?:\\.|[^"\\])*(?:"|\Z) | (?:\\.|[^\s\\])+)""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 

@@ -264,7 +264,7 @@ def open_session(
     ----------
     read_only : bool
         Whether nothing will be changed; an embedded server that another run owns is then joined, and what a killed
-        run left is left.
+        run left on a server that runs is left.
 
     Raises
     ------
@@ -350,7 +350,7 @@ def _embedded(settings: Settings, home: Home, reporter: Reporter, resources: Exi
             home.embedded,
             binaries=binaries,
             settings=preloaded,
-            before_start=None if join else partial(_undo_at_rest, home, reporter),
+            before_start=partial(_undo_at_rest, home, reporter),
         )
     )
     connection_settings = ConnectionSettings.from_dsn(server.dsn, origin="the embedded server")

@@ -59,7 +59,9 @@ def _separated(value: object) -> object:
 def _windows(value: object) -> str:
     """Take windows for changes from one option each, or from the environment in one line."""
     text = value if isinstance(value, str) else "; ".join(map(str, value if isinstance(value, Iterable) else [value]))
-    parse_windows(text, _local_zone)
+    if not parse_windows(text, _local_zone).windows and value != "":
+        # an option from a shell's variable that is not set, say: it would lift every limit
+        raise ValueError("must name a time, or not be given at all")
     return text
 
 

@@ -8,7 +8,14 @@ from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
-from ml_postgres_optimization.errors import AlreadyRunning, ForeignChange, GenesisError, TargetError
+from ml_postgres_optimization.errors import (
+    AlreadyRunning,
+    ChangeRefused,
+    ForeignChange,
+    GenesisError,
+    NotNow,
+    TargetError,
+)
 from ml_postgres_optimization.knobs.configuration import Change, Configuration
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import written_text
@@ -102,7 +109,8 @@ class GuardedChange:
                     self._guard.closed(self._trial_id)
             except GenesisError as failure:
                 self._guard.left(self._trial_id)
-                if error is None:
+                # who takes these two for "as it was" goes on; nobody may go on over what could not be put back
+                if error is None or isinstance(error, (ChangeRefused, NotNow)):
                     raise
                 error.add_note(f"Trial {self._trial_id} stays unfinished, and the next start undoes it: {failure}")
 

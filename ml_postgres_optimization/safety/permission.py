@@ -83,7 +83,7 @@ def guard_grants(capabilities: Capabilities) -> str:
     return (
         f"GRANT USAGE ON SCHEMA {schema} TO {grantee}; "
         f"GRANT EXECUTE ON FUNCTION {schema}.dblink_connect_u(text, text) TO {grantee}; "
-        f"-- and in pg_hba.conf let {grantee}, and no superuser, in from the server's own account without a password"
+        "-- and in pg_hba.conf let this role, and no superuser, in from the server's own account without a password"
     )
 
 

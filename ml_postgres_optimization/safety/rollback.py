@@ -49,7 +49,9 @@ def rollback(guard: Guard, *, to: str | None = None) -> tuple[Undone, ...]:
         # the newest first: whatever cuts this short, what is reopened then is undone in the right order
         for trial in reversed(trials_back_to(to, guard.journal.state)):
             guard.journal.append(RecordKind.REOPENED, trial.intent.trial_id)
-        return undo_unfinished(guard.actuator, guard.journal, capabilities=guard.capabilities)
+        # the guard's, which keeps the lock of the one optimiser over it
+        restart = guard.restart if guard.actuator.can_restart else None
+        return undo_unfinished(guard.actuator, guard.journal, capabilities=guard.capabilities, restart=restart)
 
 
 def put_in_force(guard: Guard, change: Change, change_id: str) -> Mapping[str, str]:

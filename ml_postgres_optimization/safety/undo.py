@@ -31,10 +31,13 @@ class PutBack:
         Knob → what ``postgresql.auto.conf`` says of it now; ``nothing`` where it has no entry.
     foreign : mapping of str to str
         Knob that somebody else has changed meanwhile, and that was left alone → what it says now.
+    pending : tuple of str
+        Knobs of which the server still has what was on trial, until its next start.
     """
 
     restored: Mapping[str, str] = field(default_factory=dict)
     foreign: Mapping[str, str] = field(default_factory=dict)
+    pending: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Undone:
     trial_id : str
     begun_at : str
         Wall time, ISO 8601 in UTC.
-    restored, foreign : mapping of str to str
+    restored, foreign, pending
         As in `PutBack`.
     """
 
@@ -54,11 +57,13 @@ class Undone:
     begun_at: str
     restored: Mapping[str, str]
     foreign: Mapping[str, str]
+    pending: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         done = _listed(self.restored) or "nothing was left to do"
         left = f"; left as somebody else set it: {_listed(self.foreign)}" if self.foreign else ""
-        return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}."
+        waits = f"; in force only when the server is restarted: {', '.join(self.pending)}" if self.pending else ""
+        return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}{waits}."
 
 
 def _listed(knobs: Mapping[str, str]) -> str:
@@ -139,11 +144,13 @@ def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...], restart: Resta
         elif not is_as_before(knob, now := actuator.settings([knob.name]).get(knob.name)):
             foreign[knob.name] = says(now)
     stale = in_force - foreign.keys()
-    if restart is not None and any(needs_restart(live[name]) for name in stale):
+    pending = tuple(sorted(name for name in stale if needs_restart(live[name])))
+    if restart is not None and pending:
         restart({})
-    elif restored or stale:
+        return PutBack(restored, foreign)
+    if restored or stale:
         actuator.reload()
-    return PutBack(restored, foreign)
+    return PutBack(restored, foreign, pending)
 
 
 def _is_still_in_force(knob: KnobChange, setting: Setting | None) -> bool:
@@ -152,7 +159,11 @@ def _is_still_in_force(knob: KnobChange, setting: Setting | None) -> bool:
 
 
 def undo_unfinished(
-    actuator: Actuator, journal: Journal, *, capabilities: Capabilities | None = None
+    actuator: Actuator,
+    journal: Journal,
+    *,
+    capabilities: Capabilities | None = None,
+    restart: Restart | None = None,
 ) -> tuple[Undone, ...]:
     """Undo every trial that the journal knows as unfinished, the newest first: the first thing that any start does.
 
@@ -162,6 +173,8 @@ def undo_unfinished(
     journal : Journal
     capabilities : Capabilities, optional
         With them, a role that cannot see what was written is refused, rather than left to take it for nothing.
+    restart : callable, optional
+        As in `put_back`.
 
     Raises
     ------
@@ -179,12 +192,12 @@ def undo_unfinished(
             "left in postgresql.auto.conf.",
             f"Start as the role of that run, or: {visibility_grants(capabilities)}",
         )
-    return tuple(_undone(actuator, journal, trial) for trial in reversed(unfinished))
+    return tuple(_undone(actuator, journal, trial, restart) for trial in reversed(unfinished))
 
 
-def _undone(actuator: Actuator, journal: Journal, trial: JournalledTrial) -> Undone:
+def _undone(actuator: Actuator, journal: Journal, trial: JournalledTrial, restart: Restart | None) -> Undone:
     intent = trial.intent
     with deferred_signals():
-        result = put_back(actuator, intent.knobs)
+        result = put_back(actuator, intent.knobs, restart=restart)
         journal.append(RecordKind.REVERTED, intent.trial_id, foreign=result.foreign)
-    return Undone(intent.trial_id, intent.at, result.restored, result.foreign)
+    return Undone(intent.trial_id, intent.at, result.restored, result.foreign, result.pending)

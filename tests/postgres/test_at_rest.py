@@ -81,7 +81,7 @@ def test_the_next_start_mends_it_before_it_starts_the_server(home, binaries, die
     told, said = die_together("watchdog"), Said()
     with pytest.raises(EmbeddedServerFailed):
         EmbeddedServer.start(home.embedded, binaries=binaries)
-    with open_session(Settings(pg_bin=binaries.bin_directory), home, {}, said):
+    with open_session(Settings(pg_bin=binaries.bin_directory), home, {}, said, read_only=True):
         assert in_file(home) == AS_BEFORE
     assert not read_journal(Path(told["journal"])).unfinished
     (line,) = [line for line in said.lines if "Undid trial t1" in line]

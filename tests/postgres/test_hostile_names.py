@@ -58,15 +58,23 @@ def test_a_hostile_database_role_and_table_are_only_names(cli, server, hostile):
 
 
 @pytest.mark.pg(">= 15")
-def test_what_doctor_would_have_granted_to_a_hostile_role_can_be_run(cli, server, hostile):
+def test_what_doctor_would_have_granted_to_a_hostile_role_can_be_run(cli, server, hostile, binaries):
     cli.dsn = make_conninfo(server.dsn, dbname=hostile, user=hostile)
+    admin = make_conninfo(server.dsn, dbname=hostile)
     cli("setup").done()
     checks = cli("doctor", "--json").document["checks"]
     mending = [check["mend"] for check in checks if check["name"].startswith("privileges.")]
     assert mending
-    by_hand(make_conninfo(server.dsn, dbname=hostile), *mending)
-    again = {check["name"]: check["state"] for check in cli("doctor", "--json").document["checks"]}
-    assert {state for name, state in again.items() if name.startswith("privileges.")} <= {"ok"}
+    by_hand(admin, *mending)
+    again = {check["name"]: check for check in cli("doctor", "--json").document["checks"]}
+    assert {check["state"] for name, check in again.items() if name.startswith("privileges.")} <= {"ok"}
+    if binaries.has_library("dblink"):
+        by_hand(admin, "CREATE EXTENSION dblink")
+        again = {check["name"]: check for check in cli("doctor", "--json").document["checks"]}
+        by_hand(admin, again["protection.guard_session"]["mend"])
+        granted = "SELECT has_function_privilege(%s, 'dblink_connect_u(text, text)', 'EXECUTE')"
+        assert rows(admin, granted, hostile) == [(True,)]
+        assert rows(admin, "SELECT to_regnamespace('genesis') IS NOT NULL") == [(True,)]
 
 
 def test_no_password_of_a_role_is_kept_with_the_texts_of_queries(database):

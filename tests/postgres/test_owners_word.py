@@ -76,6 +76,7 @@ def test_a_run_waits_for_a_word_and_puts_back_what_is_on_trial_when_it_is_paused
     assert cli("status", "--json").document["proposals_waiting"] == [asked["id"]]
     cli("approve", asked["id"][:6]).done()
     until(lambda: written_settings(cli.dsn) != before)
+    assert "The run that is at work has it on trial" in cli("status").done().out
     assert "puts back what is on trial" in cli("pause", "--reason", "incident").done().out
     until(lambda: written_settings(cli.dsn) == before and not cli("status", "--json").document["unfinished_trials"])
     assert rows(cli.dsn, "SHOW checkpoint_completion_target") == [("0.7",)]

@@ -1,5 +1,6 @@
 """``setup --roles`` on a real server: what it prints runs, what it makes suffices, and nothing more is granted."""
 
+import os
 import subprocess
 
 import psycopg
@@ -78,11 +79,45 @@ def test_the_roles_can_log_in_but_have_no_password_and_no_attribute_of_power(cli
     assert rows(shop, "SELECT rolpassword FROM pg_authid WHERE rolname = ANY (%s)", list(ROLES)) == [(None,)] * 3
 
 
+def state_of(dsn):
+    """Return what there is of roles, owners and rights."""
+    return [
+        attributes(dsn),
+        rows(dsn, "SELECT roleid::regrole, member::regrole, admin_option FROM pg_auth_members ORDER BY 1, 2"),
+        rows(dsn, "SELECT nspname, nspowner, nspacl::text FROM pg_namespace ORDER BY 1"),
+        rows(dsn, "SELECT oid::regclass::text, relowner, relacl::text FROM pg_class ORDER BY 1"),
+        rows(dsn, "SELECT oid::regprocedure::text, proowner, proacl::text FROM pg_proc ORDER BY 1"),
+        rows(dsn, "SELECT datname, datacl::text FROM pg_database ORDER BY 1"),
+        rows(dsn, "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting ORDER BY 1, 2"),
+    ]
+
+
+def test_what_a_lesser_role_has_made_does_not_come_to_run_as_the_role_that_tunes(cli, shop, server):
+    lesser = f"lesser_{os.getpid()}"
+    by_hand(
+        shop,
+        f"CREATE ROLE {lesser} LOGIN",
+        f"CREATE SCHEMA genesis AUTHORIZATION {lesser}",
+        "COMMENT ON SCHEMA genesis IS 'genesis-pg'",
+    )
+    by_hand(
+        as_role(shop, lesser),
+        "CREATE FUNCTION genesis.planted(text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER "
+        "AS 'BEGIN EXECUTE $1; END'",
+    )
+    try:
+        cli("setup", "--roles").is_refused(3, f"role {lesser} has made", "genesis-pg uninstall")
+        assert attributes(shop) == []
+    finally:
+        by_hand(shop, "DROP SCHEMA genesis CASCADE", f"DROP ROLE {lesser}")
+
+
 def test_doing_it_twice_changes_nothing(cli, shop, server):
     first = cli("setup", "--roles", "--json").done().document
+    before = state_of(shop)
     again = cli("setup", "--roles", "--json").done().document
     assert first["made"] == list(ROLES) and again["made"] == [] == again["revoked"]
-    assert not any(statement.startswith(("CREATE", "REVOKE")) for statement in again["statements"])
+    assert state_of(shop) == before
 
 
 def test_a_dry_run_makes_nothing_and_what_it_prints_runs_in_psql(cli, named, psql):

@@ -20,6 +20,7 @@ from ml_postgres_optimization.target.postgres.schema import (
     install_schema,
     require_schema,
     schema_state,
+    setup_script,
     uninstall_schema,
 )
 
@@ -204,8 +205,12 @@ def test_a_superuser_does_not_run_what_the_owner_has_made_of_the_schema(database
             f"FOR EACH ROW EXECUTE FUNCTION genesis.planted('{connection.info.user}')"
         )
     try:
-        with pytest.raises(SchemaForeign, match="must not run for a superuser"):
-            install_schema(open_as(database))
+        for look in (install_schema, schema_state):
+            with pytest.raises(SchemaForeign, match="must not run for a superuser"):
+                look(open_as(database))
+        with pytest.raises(psycopg.Error, match="must not run for a superuser") as refused:
+            open_as(database).execute(setup_script(LATEST_VERSION - 1))
+        assert refused.value.sqlstate == "GE001"
     finally:
         with psycopg.connect(owner) as connection:
             found = connection.execute("SELECT rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()

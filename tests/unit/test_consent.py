@@ -43,6 +43,9 @@ class TestPauseFile:
         assert "again" not in file.said()
         assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
         assert file.resume()
+        assert file.pause(clock, b"caf\xe9".decode(errors="surrogateescape"))
+        assert file.said().endswith(": caf?")
+        assert file.resume()
         assert not file.resume()
         assert file.said() is None
 
@@ -95,6 +98,9 @@ class TestApprovals:
         approvals.know(AFTER)
         assert approvals.answer_of(BEFORE) is Answer.WAITING
         approvals.ask(AFTER, BEFORE, "back")
+        approvals.know(BEFORE)
+        assert approvals.ask(AFTER, BEFORE, "proof") is Answer.APPROVED
+        assert approvals.answer_of(BEFORE) is Answer.APPROVED
         approvals.answer(BEFORE.id, Answer.DECLINED, "maria")
         approvals.know(BEFORE)
         assert approvals.ask(AFTER, BEFORE, "proof") is Answer.DECLINED
@@ -167,6 +173,17 @@ class TestApprovals:
                     "at": "",
                     "before": {},
                     "after": {"jit": [1]},
+                    "reason": "",
+                    "answer": "approved",
+                }
+            ).encode(),
+            json.dumps(
+                {
+                    "format": 1,
+                    "id": AFTER.id,
+                    "at": 5,
+                    "before": dict(BEFORE),
+                    "after": dict(AFTER),
                     "reason": "",
                     "answer": "approved",
                 }

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ml_postgres_optimization.knobs.dialects import (
     MANAGERS,
     Item,
+    accepted_by,
     alter_database,
     alter_system,
     configuration_file,
@@ -53,6 +54,15 @@ def test_cloud_sql_fails_until_the_flags_that_it_would_take_away_are_filled_in()
     assert flags.endswith(
         "=EXISTING_FLAGS,work_mem=65536,jit=off,checkpoint_timeout=900,random_page_cost=1.1,shared_buffers=16384"
     )
+
+
+def test_what_cloud_sql_refuses_does_not_take_the_rest_along():
+    wanted = {"effective_cache_size": 98304, "wal_compression": "lz4", "work_mem": 65536}
+    taken, reasons = accepted_by("Google Cloud SQL", wanted, 2**30)
+    assert taken == {"effective_cache_size": 91750, "wal_compression": "on", "work_mem": 65536}
+    assert list(reasons) == ["effective_cache_size"]
+    assert accepted_by("Google Cloud SQL", wanted, 2**31)[0]["effective_cache_size"] == 98304
+    assert accepted_by("Amazon RDS", wanted, 2**30) == (wanted, {})
 
 
 def test_patroni_is_told_what_it_takes_from_the_cluster_only():

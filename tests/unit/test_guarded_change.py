@@ -11,6 +11,7 @@ from ml_postgres_optimization.errors import (
     AlreadyRunning,
     ChangeRefused,
     JournalError,
+    NotNow,
     PrivilegeMissing,
     ServerUnreachable,
     TargetError,
@@ -219,7 +220,11 @@ def test_the_lock_is_taken_again_after_every_restart(server, restarting):
     with restarting.trial(change(restarting, LARGER), "t1") as trial:
         trial.apply()
         trial.renew()
+        trial.confirm()
+    assert taken == [1, 2]
+    (undone,) = rollback(restarting)
     assert taken == [1, 2, 3]
+    assert undone.pending == ()
 
 
 def test_a_killed_trial_of_a_restart_is_undone_by_a_restart(restarting, server, journal):
@@ -237,7 +242,8 @@ def test_a_start_that_may_not_restart_puts_the_file_back_and_leaves_the_rest_to_
     trial.__enter__()
     trial.apply()
     server.can_restart = False
-    undo_unfinished(server, journal)
+    (undone,) = undo_unfinished(server, journal)
+    assert str(undone).endswith("; in force only when the server is restarted: shared_buffers.")
     assert server.written(*LARGER) == {"shared_buffers": None, "jit": None}
     assert server.in_force(*LARGER) == {"shared_buffers": 262144, "jit": True}
     assert server.target.settings(["shared_buffers"])["shared_buffers"].pending_restart
@@ -646,6 +652,19 @@ def test_a_server_that_is_away_at_the_end_is_an_error_where_there_is_no_other(gu
     with pytest.raises(ServerUnreachable), guard.trial(change(guard), "t1") as trial:
         trial.apply()
         server.is_away = True
+
+
+@pytest.mark.parametrize(
+    "error", [NotNow("Changes are paused.", "Resume."), ChangeRefused("Somebody else's.", "Look.")], ids=repr
+)
+def test_nobody_goes_on_over_what_could_not_be_put_back(guard, server, journal, error):
+    """A campaign goes on after these two, taking everything for as it was."""
+    with pytest.raises(ServerUnreachable) as raised, guard.trial(change(guard), "t1") as trial:
+        trial.apply()
+        server.is_away = True
+        raise error
+    assert raised.value.__context__ is error
+    assert journal.state.unfinished
 
 
 def test_ctrl_c_waits_until_the_undoing_is_over(guard, server, journal, monkeypatch):

@@ -345,7 +345,14 @@ def test_each_record_is_on_disk_when_append_returns(directory, monkeypatch):
         assert calls[1] == ("sync", str(journal.path))
 
 
-def test_it_begins_anew_when_it_is_large_and_keeps_what_a_rollback_needs(directory):
+@pytest.mark.parametrize("has_links", [True, False])
+def test_it_begins_anew_when_it_is_large_and_keeps_what_a_rollback_needs(directory, monkeypatch, has_links):
+    if not has_links:  # FAT, say
+
+        def refused(_path, _target):
+            raise PermissionError(1, "Operation not permitted")
+
+        monkeypatch.setattr(Path, "hardlink_to", refused)
     with Journal(directory, large_bytes=1500) as journal:
         confirmed(journal, "t1", "t2")
         begun(journal, "t3")

@@ -21,6 +21,8 @@ SECRET = "xK7secretq9Z"
         f"postgresql://a b\nc:{SECRET}@db and more",
         f"postgresql://ann@corp:{SECRET}@db",
         f"host=db password={SECRET} port=1",
+        f"host=db oauth_client_secret={SECRET} scram_client_key='{SECRET}'",
+        f"ALTER ROLE a PASSWORD $x${SECRET} ' it$x$",
         f"host=db PASSWORD = 'a \\' {SECRET}' port=1",
         f"postgresql://db/shop?sslmode=require&password={SECRET}",
         repr(f"host=db password='{SECRET} b'"),
@@ -103,6 +105,7 @@ def test_a_log_is_for_us_alone_whatever_the_umask_is(tmp_path):
         (f"ALTER ROLE a PASSWORD 'back\\' VALID UNTIL '{SECRET}'", "ALTER ROLE a PASSWORD '…' VALID UNTIL '…'"),
         (f"DO $do$ {SECRET} ' $$ $do$", "DO '…'"),
         (f"CREATE SUBSCRIPTION s CONNECTION 'password={SECRET}", "CREATE SUBSCRIPTION s CONNECTION '…'"),
+        (f"/* /* x */ it's */ CREATE ROLE a PASSWORD '{SECRET}'", "'…'"),
         ("SELECT a$b$c, $1 -- it's\n, /* it's */ \"it's\"", "SELECT a$b$c, $1 -- it's\n, /* it's */ \"it's\""),
     ],
 )

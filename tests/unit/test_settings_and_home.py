@@ -76,6 +76,7 @@ class TestSettings:
             ("seed", "-1"),
             ("seed", str(2**32)),
             ("window_seconds", "nan"),
+            ("window", " ; "),
             ("simulate", "perhaps"),
             ("trials", "0"),
         ],

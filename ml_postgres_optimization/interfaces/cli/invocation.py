@@ -204,12 +204,14 @@ def _defect(invocation: Invocation, error: Exception) -> GenesisError:
 
 
 def _tell(invocation: Invocation, error: GenesisError) -> int:
-    if invocation.debug:
-        # line by line: what is no line of code of ours or of a library's is what was raised
-        sys.stderr.writelines(map(without_passwords, traceback.format_exc().splitlines(keepends=True)))
+    trace = traceback.format_exc().splitlines(keepends=True) if invocation.debug else []
     if invocation.json:
         with suppress(GenesisError), _writable_output():
             sys.stdout.write(json_text(error_document(error)))
             sys.stdout.flush()
-    sys.stderr.write(f"{one_line(error.what)}\n{one_line(f'{error.next_step} {_noted(error)}')}\n")
+    with suppress(OSError):  # a terminal that is gone hears nothing; whoever started us still gets the exit code
+        # line by line: what is no line of code of ours or of a library's is what was raised
+        sys.stderr.writelines(map(without_passwords, trace))
+        sys.stderr.write(f"{one_line(error.what)}\n{one_line(f'{error.next_step} {_noted(error)}')}\n")
+        sys.stderr.flush()
     return error.exit_code

@@ -12,7 +12,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
 )
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.consent import Answer
-from ml_postgres_optimization.safety.journal import JournalState, read_journal
+from ml_postgres_optimization.safety.journal import JournalState, is_in_use, read_journal
 from ml_postgres_optimization.target.postgres.repository import SettingChange
 from ml_postgres_optimization.telemetry import Window
 
@@ -49,13 +49,16 @@ def status(session: Session) -> Result:
         *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
-    return Result(document, tables, [server, *_state_lines(journal, watched), *_word_lines(session)])
+    lines = [*_state_lines(journal, watched, is_at_work=is_in_use(session.home.of_server(session.server)))]
+    return Result(document, tables, [server, *lines, *_word_lines(session)])
 
 
-def _state_lines(journal: JournalState, watched: Mapping[str, str] | None) -> list[str]:
+def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is_at_work: bool) -> list[str]:
     """Say which trials are in force, and what a continuous run is doing."""
     lines = [f"Promoted trials in force: {len(journal.confirmed)}; unfinished: {len(journal.unfinished)}"]
-    if journal.unfinished:
+    if journal.unfinished and is_at_work:
+        lines.append("The run that is at work has it on trial, and puts it back or confirms it.")
+    elif journal.unfinished:
         lines.append(
             "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
         )

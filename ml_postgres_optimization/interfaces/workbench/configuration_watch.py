@@ -89,7 +89,7 @@ def _is_either(knob: KnobChange, setting: SettingSeen) -> bool:
 
 def _is_left_to_another(session: Session) -> bool:
     """Tell whether another optimiser is at work, who alone knows what it has on trial."""
-    return session.journal is None and session.target.other_optimizer() is not None
+    return not session.is_sole_optimizer() and session.target.other_optimizer() is not None
 
 
 def unmirrored(journal: Journal | None) -> list[JournalEntry]:

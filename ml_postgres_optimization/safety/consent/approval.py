@@ -103,7 +103,7 @@ class Approvals:
     def ask(self, before: Configuration, after: Configuration, reason: str) -> Answer:
         """Have the owner asked for `after`, unless that was done already, and return what was said so far."""
         asked = self._read(self._path(after.id))
-        if asked is None and after.id == self._known:
+        if self._needs_no_word(after, asked):
             return Answer.APPROVED
         if asked is None:
             asked = Asking(after.id, self._clock.now().isoformat(), dict(before), dict(after), reason)
@@ -114,9 +114,13 @@ class Approvals:
 
     def answer_of(self, configuration: Configuration) -> Answer:
         """Return what was said of a configuration; waiting where nobody was asked."""
-        if asked := self._read(self._path(configuration.id)):
-            return asked.answer
-        return Answer.APPROVED if configuration.id == self._known else Answer.WAITING
+        asked = self._read(self._path(configuration.id))
+        if self._needs_no_word(configuration, asked):
+            return Answer.APPROVED
+        return Answer.WAITING if asked is None else asked.answer
+
+    def _needs_no_word(self, configuration: Configuration, asked: Asking | None) -> bool:
+        return configuration.id == self._known and (asked is None or asked.answer is not Answer.DECLINED)
 
     def all(self, *answers: Answer) -> list[Asking]:
         """Return the proposals with one of these answers, all by default; the oldest first."""
@@ -212,8 +216,11 @@ def _asking_of(data: bytes, proposal_id: str) -> Asking | None:
         are_plain = all(
             isinstance(value, str | int | float) for value in (*asked.before.values(), *asked.after.values())
         )
+        are_texts = all(
+            isinstance(text, str) for text in (asked.at, asked.reason, asked.answered_at, asked.answered_by)
+        )
         is_sound = _ID.fullmatch(proposal_id) and asked.id == proposal_id == asked.configuration.id
-        return asked if are_plain and is_sound else None
+        return asked if are_plain and are_texts and is_sound else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 

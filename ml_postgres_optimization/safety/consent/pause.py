@@ -56,7 +56,8 @@ class PauseFile:
         text = f"since {clock.now():%Y-%m-%d %H:%M:%S} UTC{f': {reason}' if reason else ''}\n"
         try:
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with os.fdopen(os.open(self.path, _NEW_FLAGS, 0o600), "w", encoding="utf-8") as file:
+            # a reason comes from a command line, which may be in any encoding
+            with os.fdopen(os.open(self.path, _NEW_FLAGS, 0o600), "w", encoding="utf-8", errors="replace") as file:
                 file.write(text)
         except OSError as error:
             if self.said() is not None:

@@ -299,6 +299,12 @@ class Journal:
         else:
             self._is_broken = False
 
+    def _keep_as(self, old: Path) -> None:
+        try:
+            old.hardlink_to(self.path)
+        except OSError:  # a file system without hard links: FAT, or one of a network
+            write_new(old, os.pread(self._file, self._size, 0))
+
     def _begin_anew(self) -> None:
         """Keep only what a rollback needs, and the old file beside it; at every moment one of both is whole."""
         kept = {trial.intent.trial_id: trial for trial in self.state.confirmed}
@@ -307,7 +313,7 @@ class Journal:
         try:
             write_new(new, b"".join(lines))
             old.unlink(missing_ok=True)
-            old.hardlink_to(self.path)
+            self._keep_as(old)
             new.replace(self.path)
             sync_directory(self._directory)
             file = os.open(self.path, OPEN_FLAGS | os.O_APPEND)

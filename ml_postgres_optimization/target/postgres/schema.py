@@ -117,7 +117,8 @@ def install_schema(connection: Connection[TupleRow]) -> SchemaReport:
 def setup_script(version: int = 0) -> str:
     """Return the SQL that `install_schema` runs where the schema is at `version`, to be read before it is run."""
     stems = ("guard", *_files_from(version))
-    return "\n".join(("BEGIN;", *(read_query(f"schema/{stem}") for stem in stems), "COMMIT;"))
+    known = f"SET LOCAL genesis.known_version = '{LATEST_VERSION}';"
+    return "\n".join(("BEGIN;", known, *(read_query(f"schema/{stem}") for stem in stems), "COMMIT;"))
 
 
 def _files_from(version: int) -> tuple[str, ...]:
@@ -200,7 +201,8 @@ def schema_state(connection: Connection[TupleRow]) -> SchemaState:
     Raises
     ------
     SchemaForeign
-        If the schema genesis that is there is not ours.
+        If the schema genesis that is there is not ours; or belongs to a role of less power than ours, a superuser's,
+        since what the owner put into it would run with our rights.
     PrivilegeMissing
         If this role may not look into it.
     ServerUnreachable, TargetError
@@ -213,6 +215,12 @@ def schema_state(connection: Connection[TupleRow]) -> SchemaState:
             raise SchemaForeign(
                 f"Schema genesis of database {connection.info.dbname} was not made by this program.",
                 "Rename that schema, or keep ours in another database: --repository.",
+            )
+        if lesser_owner := ours[1]:
+            raise SchemaForeign(
+                f"Schema genesis of database {connection.info.dbname} belongs to role {lesser_owner}, whose "
+                "functions must not run for a superuser.",
+                f"Connect as {lesser_owner}.",
             )
         return SchemaState(_version(connection))
 

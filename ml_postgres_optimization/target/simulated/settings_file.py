@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.target.simulated.stock import STOCK
 
@@ -21,14 +22,23 @@ class SettingsFile:
         self._stock = dict(STOCK)
         self._in_force = dict(STOCK)
         self._written: dict[str, str] = {}
+        self._look()
 
     def settings(self, names: Iterable[str]) -> dict[str, Setting]:
         """Return what a fresh session sees; a name that there is not is absent."""
-        return {
-            name: replace(self._in_force[name], written_value=self._written.get(name))
-            for name in names
-            if name in self._in_force
+        return {name: self._seen[name] for name in names if name in self._seen}
+
+    @property
+    def configuration(self) -> Configuration:
+        """The values in force."""
+        return self._configuration
+
+    def _look(self) -> None:
+        """Make up what is seen from now on: it is asked for far more often than it changes."""
+        self._seen = {
+            name: replace(setting, written_value=self._written.get(name)) for name, setting in self._in_force.items()
         }
+        self._configuration = Configuration({name: setting.value for name, setting in self._in_force.items()})
 
     def write(self, name: str, value: KnobValue) -> None:
         """Write `value` into the file, in force after `reload`.
@@ -46,6 +56,7 @@ class SettingsFile:
         text = _as_text(value)
         _parse(setting, text)
         self._written[name] = text
+        self._look()
 
     def restore(self, name: str, written_value: str | None) -> None:
         """Put `written_value` back into the file, or take the setting out of it.
@@ -57,16 +68,19 @@ class SettingsFile:
         """
         if written_value is None:
             self._written.pop(name, None)
+            self._look()
         else:
             self.write(name, written_value)
 
     def reload(self) -> None:
         """Make the file take effect, except for what needs a restart."""
         self._in_force = {name: self._reloaded(name) for name in self._stock}
+        self._look()
 
     def restart(self) -> None:
         """Make the whole file take effect."""
         self._in_force = {name: self._started(name) for name in self._stock}
+        self._look()
 
     def _started(self, name: str) -> Setting:
         stock, text = self._stock[name], self._written.get(name)

@@ -18,7 +18,7 @@ from ml_postgres_optimization.target.protocols import Condition, always
 from ml_postgres_optimization.target.simulated.counters import WAL_BYTES_PER_WRITE, WRITE_RATIO, growth
 from ml_postgres_optimization.target.simulated.noise import Noise, WhiteNoise
 from ml_postgres_optimization.target.simulated.settings_file import SettingsFile
-from ml_postgres_optimization.target.simulated.stock import STOCK, VERSION_NUM
+from ml_postgres_optimization.target.simulated.stock import VERSION_NUM
 from ml_postgres_optimization.target.simulated.surface import MEMORY_BYTES, latency_seconds, starts_with
 from ml_postgres_optimization.telemetry import (
     ActivitySample,
@@ -130,7 +130,7 @@ class SimulatedTarget:
     @property
     def configuration(self) -> Configuration:
         """The settings in force."""
-        return Configuration({name: setting.value for name, setting in self._file.settings(STOCK).items()})
+        return self._file.configuration
 
     @property
     def concurrency(self) -> int:

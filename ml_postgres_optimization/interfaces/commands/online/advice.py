@@ -47,10 +47,10 @@ def restart_tables(ground: Ground) -> list[Table]:
             name,
             shown(name, ground.settings[name].value, ground.catalogue),
             shown(name, value, ground.catalogue),
-            reason,
+            advice.reasons.get(name, ""),
         )
         for name, value in advice.restart_advice.items()
-        if (reason := advice.reasons.get(name, "")) is not None and name in ground.settings
+        if name in ground.settings
     ]
     return (
         [Table("Advice: needs a restart, so it is yours to do", ("knob", "now", "advised", "why"), rows)]

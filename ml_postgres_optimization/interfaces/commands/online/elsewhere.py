@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.ground import survey
-from ml_postgres_optimization.knobs.dialects import Item, alter_database, alter_system, in_the_words_of
+from ml_postgres_optimization.knobs.dialects import Item, accepted_by, alter_database, alter_system, in_the_words_of
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rules import SIZED_BY_MEMORY
 from ml_postgres_optimization.safety.permission import has_parameter_grants
@@ -100,14 +100,19 @@ def advise_elsewhere(session: Session) -> Elsewhere:
     values: dict[str, KnobValue] = {name: new for name, (_, new) in online.items() if new is not None}
     values |= advice.restart_advice
     unsized = SIZED_BY_MEMORY if _is_memory_unknown(session) else frozenset()
-    values = {name: value for name, value in values.items() if name not in unsized}
+    values, differing = accepted_by(
+        capabilities.managed_by,
+        {name: value for name, value in values.items() if name not in unsized},
+        session.target.machine.memory_limit_bytes,
+    )
+    reasons = {**advice.reasons, **differing}
     items = tuple(Item.of(ground.settings[name], value) for name, value in values.items() if name in ground.settings)
     return Elsewhere(
         on_one_line(_because(capabilities) + (f" {_MEMORY_UNKNOWN}" if unsized else "")),
         _lines(items, capabilities),
         alter_database(items, capabilities.database) if capabilities.is_owner else (),
         items,
-        {item.name: advice.reasons[item.name] for item in items if item.name in advice.reasons},
+        {item.name: reasons[item.name] for item in items if item.name in reasons},
         {name: refused.what for name, refused in ground.refused.items()} | dict.fromkeys(unsized, _MEMORY_UNKNOWN),
     )
 

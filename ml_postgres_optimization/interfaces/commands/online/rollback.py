@@ -24,7 +24,7 @@ from ml_postgres_optimization.knobs.rendering import parse, render
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
 from ml_postgres_optimization.safety.journal import JournalledTrial, JournalState, read_journal
 from ml_postgres_optimization.safety.rollback import BASELINE, put_in_force, rollback, statements_back, trials_back_to
-from ml_postgres_optimization.safety.undo import Undone
+from ml_postgres_optimization.safety.undo import Undone, needs_restart
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 from ml_postgres_optimization.target.postgres.queries import alter_system_text
 from ml_postgres_optimization.target.postgres.repository import Repository
@@ -66,7 +66,10 @@ def roll_back(session: Session, *, to: str = BASELINE, dry_run: bool = False) ->
 
 
 def _undone_json(undone: Iterable[Undone]) -> list[dict[str, object]]:
-    return [{"trial": one.trial_id, "restored": dict(one.restored)} for one in undone]
+    return [
+        {"trial": one.trial_id, "restored": dict(one.restored), "pending_restart": list(one.pending)}
+        for one in undone
+    ]
 
 
 def _preview(session: Session, to: str) -> Result:
@@ -79,7 +82,8 @@ def _sql_back(session: Session, trials: Sequence[JournalledTrial]) -> Iterator[s
     """Yield the statements that undo these trials."""
     settings = session.target.settings({knob.name for trial in trials for knob in trial.intent.knobs})
     for trial, name, written in statements_back(trials, settings):
-        yield f"{alter_system_text(name, written)} -- as before trial {trial.intent.trial_id}"
+        restart = ", in force after a restart" if needs_restart(settings[name]) else ""
+        yield f"{alter_system_text(name, written)} -- as before trial {trial.intent.trial_id}{restart}"
 
 
 def _return_to(session: Session, moment: datetime) -> Result:
@@ -197,9 +201,10 @@ def _statement(session: Session, each: Setback) -> str | None:
         return None
     statement = alter_system_text(each.name, each.then.value)
     setting = session.target.settings({each.name}).get(each.name)
-    if setting is None or setting.context != "postmaster":
+    if setting is None or not needs_restart(setting):
         return statement
-    return on_one_line(f"-- it needs a restart: {statement}")
+    already = ", and one is pending already" if setting.pending_restart else ""
+    return on_one_line(f"-- it needs a restart{already}: {statement}")
 
 
 def _left_json(session: Session, left: Iterable[tuple[Setback, str]]) -> list[dict[str, object]]:

@@ -6,9 +6,11 @@ import re
 
 _BLOT = "'…'"
 # What stands between quotes of any kind, an unfinished one up to the end; identifiers and comments alone are kept.
+# From a comment with another in it on, whose end no regular expression finds, nothing is.
 # PostgreSQL's manual, "Lexical Structure" (sql-syntax-lexical).
 _QUOTED = re.compile(
-    r"""(?P<kept> "(?:[^"]|"")*(?:"|\Z) | --[^\n]* | /\*.*?(?:\*/|\Z) )
+    r"""(?P<kept> "(?:[^"]|"")*(?:"|\Z) | --[^\n]* | /\*(?:(?!/\*).)*?(?:\*/|\Z) )
+    | /\*.*
     | (?<![\w$])[eE]'(?:[^'\\]|\\.|'')*(?:'|\Z)
     | '(?:[^']|'')*(?:'|\Z)
     | (?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?:(?P=tag)|\Z)""",

@@ -167,15 +167,22 @@ def _roles(connection: Connection[Any], capabilities: Capabilities, made: Iterab
 
 def _schema(connection: Connection[Any]) -> Iterator[str]:
     """Have schema genesis, made already or not, belong to the role that tunes."""
-    is_ours = connection.execute(read_query("repository/ours")).fetchone()
-    if is_ours == (False,):
+    found = connection.execute(read_query("repository/ours")).fetchone()
+    if found and not found[0]:
         raise SchemaForeign(
             f"Schema genesis of database {connection.info.dbname} was not made by this program.",
             "Rename that schema, or keep ours in another database: --repository.",
         )
-    if is_ours is None:
+    if found is None:
         yield from composed(connection, "make_schema")
-    for kind, identity in connection.execute(read_query("roles/owned_by_others"), {"role": TUNE}).fetchall():
+    owned = connection.execute(read_query("roles/owned_by_others"), {"role": TUNE}).fetchall()
+    if strangers := sorted({owner for _, _, owner, is_trusted in owned if not is_trusted}):
+        raise SchemaForeign(
+            f"Schema genesis of database {connection.info.dbname} holds what role {', '.join(strangers)} has made, "
+            f"which would run with the rights of {TUNE}.",
+            f"Have its owner take it away: genesis-pg uninstall. Or look at it, and let it belong to {TUNE}.",
+        )
+    for kind, identity, _, _ in owned:
         yield from composed(connection, "own", kind=sql.SQL(kind), identity=sql.SQL(identity))
     yield from composed(connection, "schema")
 

@@ -1,4 +1,5 @@
--- What bears our mark and belongs to another role than the one that tunes: schemas first, then what is in them. What
+-- What bears our mark and belongs to another role than the one that tunes, with that role, and whether it may do as much
+-- anyway: a superuser, or whoever asks. Schemas first, then what is in them. What
 -- belongs to a table (its type, its indexes, the sequence of an identity) goes with it; the constructors of a range type
 -- stay with whoever made the cluster, as PostgreSQL made them.
 WITH /* genesis-pg */ ours AS (
@@ -28,7 +29,11 @@ object (rank, class, id, owner) AS (
     WHERE NOT EXISTS (
         SELECT FROM pg_depend WHERE classid = 'pg_proc'::regclass AND objid = pg_proc.oid AND deptype = 'i')
 )
-SELECT upper(split_part(description.type, ' ', -1)), description.identity
-FROM object, pg_identify_object(class, id, 0) AS description
+SELECT
+    upper(split_part(description.type, ' ', -1)), description.identity, role.rolname,
+    role.rolsuper OR role.rolname = current_user
+FROM object
+JOIN pg_roles AS role ON role.oid = owner
+CROSS JOIN pg_identify_object(class, id, 0) AS description
 WHERE owner IS DISTINCT FROM (SELECT oid FROM pg_roles WHERE rolname = %(role)s)
 ORDER BY rank, description.identity

@@ -183,12 +183,12 @@ CREATE OR REPLACE FUNCTION genesis.settings_in_force()
 RETURNS TABLE (name text, value text, unit text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
-    -- the same as sql/settings/in_force.sql, which says why
+    -- the same as sql/settings/in_force.sql, which says why; what the session has set hides where it had it from
     SELECT live.name, live.reset_val, live.unit
     FROM pg_settings AS live
     WHERE live.reset_val IS NOT NULL
         AND (live.context <> 'internal' OR live.name = 'server_version')
-        AND live.source NOT IN ('client', 'global', 'database', 'user', 'database user')
+        AND live.source NOT IN ('session', 'client', 'global', 'database', 'user', 'database user')
         AND live.name NOT IN (
             'application_name', 'client_encoding', 'role', 'seed', 'session_authorization',
             'transaction_deferrable', 'transaction_isolation', 'transaction_read_only')
