@@ -18,11 +18,16 @@ from uuid import uuid4
 import psutil
 import psycopg
 import pytest
+from hypothesis import settings as hypothesis_settings
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.target.embedded import Binaries, EmbeddedServer, all_binaries, find_binaries
+
+# how long an example takes says more of the machine than of us
+hypothesis_settings.register_profile("untimed", deadline=None)
+hypothesis_settings.load_profile("untimed")
 
 DISK, MEMORY = Path("/tmp"), Path("/dev/shm")
 BINARIES = pytest.StashKey[Binaries]()

@@ -222,15 +222,17 @@ def load_settings(chosen: Mapping[str, object]) -> Settings:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0])
+        name, given = str(first["loc"][0]), first["input"]
+        shown = "; ".join(map(str, given)) if isinstance(given, list) else given
         option, variable = _OPTIONS.get(name, f"--{name.replace('_', '-')}"), f"GENESIS_{name.upper()}"
         by_option = chosen.get(name) is not None
         raise UsageError(
-            f"{option if by_option else variable} is {first['input']!r}: {_allowed(first['msg'])}.",
+            f"{option if by_option else variable} is {shown!r}: {_allowed(first['msg'])}.",
             f"Give another {option}." if by_option else f"Set another {variable} in the environment, or unset it.",
         ) from None
 
 
 def _allowed(message: str) -> str:
     """Put the validator's words into ours."""
-    return message.removeprefix("Value error, ").replace("Input should be", "must be").split(", unable to")[0]
+    words = message.removeprefix("Value error, ").replace("Input should be", "must be").split(", unable to")[0]
+    return words.rstrip(".")

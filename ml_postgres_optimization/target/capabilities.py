@@ -20,6 +20,8 @@ class Capabilities:
     database, role : str
     is_superuser, is_owner : bool
         `is_owner`: of the database, so that it may create schema genesis.
+    connection_limit : int or None
+        How many sessions our role may have in this database; None where neither is limited.
     is_monitor : bool
         Member of ``pg_monitor`` (or superuser): sees the sessions of others.
     in_recovery, read_only : bool
@@ -52,6 +54,7 @@ class Capabilities:
     role: str
     is_superuser: bool = False
     is_owner: bool = False
+    connection_limit: int | None = None
     is_monitor: bool = False
     in_recovery: bool = False
     read_only: bool = False

@@ -10,9 +10,10 @@ from ml_postgres_optimization.interfaces.session import open_session
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.ground import survey
-from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change
 from ml_postgres_optimization.target.postgres.capabilities import read_capabilities
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
+from ml_postgres_optimization.workload import free_connections
 
 SHORT = ("--duration", "0.006", "--scale", "0.02", "--level", "BASIC")
 
@@ -32,6 +33,22 @@ def tuner(cli, own_server):
     by_hand(own_server.dsn, "CREATE ROLE shop_tuner LOGIN IN ROLE genesis_tune")
     cli.dsn = make_conninfo(own_server.dsn, user="shop_tuner")
     return cli
+
+
+def test_the_load_stays_within_the_connections_of_its_role_and_of_its_database(tuner, own_server):
+    tuner("setup").done()
+    limited = make_conninfo(own_server.dsn, user="genesis_tune")
+    with connect(ConnectionSettings.from_dsn(limited)) as connection:
+        limit = read_capabilities(connection).connection_limit
+        assert limit == 40
+        assert free_connections(limited) == limit - 1
+        by_hand(own_server.dsn, "ALTER DATABASE postgres CONNECTION LIMIT 30")
+        assert read_capabilities(connection).connection_limit == 30
+        assert free_connections(limited) == 29
+    where = resolve_home({"GENESIS_HOME": str(tuner.home)}, None)
+    with open_session(Settings(dsn=limited), where, {}, Silence()) as session:
+        assert survey(session, connections=20).catalogue[CONCURRENCY].maximum == 30 - load.CONNECTIONS_KEPT_FREE
+    assert free_connections(own_server.dsn) > 40, "no limit holds for a superuser"
 
 
 def checks_of(cli):
@@ -58,6 +75,7 @@ def test_every_command_works_without_a_superuser(tuner, own_server):
     with connect(ConnectionSettings.from_dsn(tuner.dsn)) as connection:
         found = read_capabilities(connection)
     assert not found.is_superuser and not found.is_owner and found.may_change("work_mem")
+    assert found.connection_limit is None
     before = written_settings(own_server.dsn)
     tuner("setup").done()
     assert tuner("doctor").done().out.count("FAILURE") == 0

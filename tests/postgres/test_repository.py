@@ -89,7 +89,7 @@ windows = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(windows)
 def test_a_window_comes_back_as_it_was(repository, session, given_window):
     session.execute("TRUNCATE genesis.metric_windows, genesis.operation_windows")

@@ -12,7 +12,7 @@ from ml_postgres_optimization.target.postgres.capabilities import read_capabilit
 from ml_postgres_optimization.target.postgres.collector import StatisticsCollector
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.repository import Repository
-from ml_postgres_optimization.target.postgres.schema import install_schema, schema_state
+from ml_postgres_optimization.target.postgres.schema import install_schema
 from ml_postgres_optimization.telemetry import Histogram
 
 
@@ -27,7 +27,7 @@ def session(owner):
 def super_session(database):
     """A superuser's session, where the schema is there already or is made by it."""
     with connect(ConnectionSettings.from_dsn(database)) as connection:
-        if not schema_state(connection).ready:
+        if connection.execute("SELECT to_regnamespace('genesis')").fetchone() == (None,):
             install_schema(connection)
         yield connection
 

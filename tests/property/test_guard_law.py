@@ -95,7 +95,7 @@ def reviewed(server, configuration, memory_ratio, cpus):
     return passed, allowed_bytes(machine), in_force, predicted_peak_bytes({**live, **configuration}).total_bytes
 
 
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=2000)
 @given(SERVERS, CONFIGURATIONS, st.integers(0, 5 * STEPS), st.integers(1, 64))
 def test_nothing_passes_that_is_predicted_to_need_more_than_four_fifths_of_the_memory(
     changed, steps, doublings, cpus
@@ -106,7 +106,7 @@ def test_nothing_passes_that_is_predicted_to_need_more_than_four_fifths_of_the_m
     assert peak <= limit or not passed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(SERVERS, CONFIGURATIONS, st.integers(20, 99))
 def test_a_server_that_is_beyond_its_memory_is_never_taken_further(changed, steps, percent):
     passed, limit, in_force, peak = reviewed(server_with(changed), configuration_of(steps), percent / 100, 8)

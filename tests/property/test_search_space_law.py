@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -148,7 +148,6 @@ STOCK = Configuration(
 )
 
 
-@settings(deadline=None)
 @given(POINTS, POINTS)
 def test_equal_configurations_are_one_point(point, other):
     """Whatever idle knobs are set to, and whatever lies under a special value, the forest sees the same."""
@@ -157,7 +156,6 @@ def test_equal_configurations_are_one_point(point, other):
     assert (SPACE.encode(one.replaced(idle)) == SPACE.encode(one)).all()
 
 
-@settings(deadline=None)
 @given(POINTS)
 def test_a_settled_point_stays_and_means_the_same(point):
     settled = SPACE.cube.settled(np.array([point]))
@@ -165,7 +163,6 @@ def test_a_settled_point_stays_and_means_the_same(point):
     assert SPACE.decode(settled[0], NOTHING) == SPACE.decode(point, NOTHING)
 
 
-@settings(deadline=None)
 @given(POINTS, st.floats(-0.002, 0.002))
 def test_what_lies_nearest_to_what_is_in_force_changes_nothing(point, off):
     whole = SPACE.decode(point, NOTHING)
@@ -176,7 +173,6 @@ def test_what_lies_nearest_to_what_is_in_force_changes_nothing(point, off):
     assert SPACE.decode(settled, in_force) == in_force
 
 
-@settings(deadline=None)
 @given(POINTS)
 def test_canonical_parameters_lie_at_settled_points(point):
     parameters = SPACE.parameters(SPACE.decode(point, NOTHING))
@@ -185,7 +181,6 @@ def test_canonical_parameters_lie_at_settled_points(point):
     assert SPACE.cube.parameters(settled) == SPACE.canonical(SPACE.cube.parameters(settled))
 
 
-@settings(deadline=None)
 @given(POINTS)
 def test_a_knob_without_effect_stays_as_it_is(point):
     found = SPACE.decode(point, STOCK)

@@ -174,7 +174,7 @@ def test_few_processors_get_no_more_parallel_workers():
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     memory_mib=st.integers(256, 1 << 20),
     cpus=st.floats(0.5, 128),

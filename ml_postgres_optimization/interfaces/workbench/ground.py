@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.load import CONNECTIONS_KEPT_FREE
 from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.knobs.confrontation import recovery_caps
@@ -16,6 +17,7 @@ from ml_postgres_optimization.safety.consent import Consent
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal, read_journal
 from ml_postgres_optimization.safety.permission import permitted, refusal
+from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.capabilities import require_writable_primary
 
 _NOT_OURS = {CONCURRENCY: "the sessions are not ours: their number is set where they are made"}
@@ -74,8 +76,9 @@ class Ground:
     def refused(self) -> Mapping[str, ChangeRefused]:
         """The server's settings that could be tuned without a restart, and that we may not change here, with why."""
         capabilities = self.session.target.capabilities
-        settings = (name for name, knob in load_catalogue().online.items() if knob.scope is not Scope.CLIENT)
-        return {name: refused for name in settings if (refused := refusal(name, capabilities))}
+        known = (name for name, knob in load_catalogue().online.items() if knob.scope is not Scope.CLIENT)
+        here = (name for name in known if name in self.settings)
+        return {name: refused for name in here if (refused := refusal(name, capabilities))}
 
     def guard(self, journal: Journal, consent: Consent | None = None) -> Guard:
         """Return the only one who may change the server; without `consent` at the owner's own command."""
@@ -124,13 +127,19 @@ def survey(
     )
     settings = target.settings(catalogue.settings_needed)
     known = catalogue.confront(settings, target.capabilities.major, target.machine)
-    within = known.capped(recovery_caps(session.settings.maximum_recovery_seconds))
+    caps = recovery_caps(session.settings.maximum_recovery_seconds) | _session_cap(target.capabilities)
+    within = known.capped(caps)
     fitting = permitted(within, target.capabilities) if is_permitted else within
     if connections is None:
         return Ground(session, fitting.without(_NOT_OURS), settings)
     if is_offline:
         return Ground(session, fitting.without(_NOT_TUNED), settings, connections)
     return Ground(session, fitting, settings, connections, promoted_concurrency(session) or connections)
+
+
+def _session_cap(capabilities: Capabilities) -> dict[str, float]:
+    limit = capabilities.connection_limit
+    return {} if limit is None else {CONCURRENCY: max(1, limit - CONNECTIONS_KEPT_FREE)}
 
 
 def promoted_concurrency(session: Session) -> int | None:

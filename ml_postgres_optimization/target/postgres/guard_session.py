@@ -277,7 +277,7 @@ def _connect(connection: Connection[Any], own: str, function: sql.Identifier, gr
             raise
         said = " ".join((error.diag.message_detail or error.diag.message_primary or "").split())
         raise PrivilegeMissing(
-            f"The guard inside of the server may not connect to it: {said}",
+            f"The guard inside of the server may not connect to it: {said.rstrip('.')}.",
             "genesis-pg doctor says which grants let it, and what to look at before."
             if error.sqlstate == _PERMISSION_DENIED
             else f"Let {grantee} in without a password from the server's own account (pg_hba.conf).",

@@ -8,6 +8,11 @@ SELECT /* genesis-pg */
     current_user::text AS role,
     (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS is_superuser,
     (SELECT pg_has_role(datdba, 'USAGE') FROM pg_database WHERE datname = current_database()) AS is_owner,
+    (
+        SELECT least(nullif(rolconnlimit, -1), nullif(datconnlimit, -1))
+        FROM pg_roles, pg_database
+        WHERE rolname = session_user AND NOT rolsuper AND datname = current_database()
+    ) AS connection_limit,
     pg_has_role('pg_monitor', 'USAGE') AS is_monitor,
     pg_is_in_recovery() AS in_recovery,
     current_setting('transaction_read_only')::boolean AS read_only,
