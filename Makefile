@@ -30,7 +30,7 @@ check: $(INSTALLED)
 	$(PYTEST) -q tests/house
 
 test: $(INSTALLED)
-	$(PYTEST) -n 2 --dist worksteal -m "not long" tests --ignore tests/house
+	$(PYTEST) -n 3 --dist worksteal -m "not long" tests --ignore tests/house
 
 test-long: $(INSTALLED)
 	$(PYTEST) -n 2 --dist worksteal -m long tests --ignore tests/house

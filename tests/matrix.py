@@ -47,7 +47,7 @@ def main(arguments: list[str]) -> int:
 def run_tests(installation: Path, pytest_arguments: list[str]) -> bool:
     """Run pytest against the programs of `installation`."""
     folders = [folder for folder in TESTED_FOLDERS if (ROOT / folder).is_dir()]
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "worksteal", *folders, *pytest_arguments]
+    command = [sys.executable, "-m", "pytest", "-n", "3", "--dist", "worksteal", *folders, *pytest_arguments]
     environment = {**os.environ, "GENESIS_TEST_PG_BIN": str(installation / "bin")}
     return subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode == 0
 

@@ -17,6 +17,7 @@ from write_help import BEGIN, END, ROOT, pages, with_help
 from ml_postgres_optimization.interfaces.cli import app, classic
 from ml_postgres_optimization.interfaces.cli.invocation import invoke
 from ml_postgres_optimization.interfaces.settings import Settings
+from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.consent import Approvals
 from ml_postgres_optimization.telemetry import SystemClock
@@ -236,6 +237,7 @@ def run(program: str, name: str, arguments: list[str], home: Path) -> str:
             patch.delenv(variable)
         patch.setenv("GENESIS_HOME", str(home))
         patch.setenv("COLUMNS", "100")
+        patch.setattr(load, "CAPACITY_SECONDS", 0.5)
         code = invoke(chosen[0], chosen[1], project_root=ROOT, program=program)
     allowed = {0, 1} if name in MAY_MISS_A_CRITERION else {0}
     shown = f"{printed.getvalue()[-2000:]}\n{told.getvalue()[-2000:]}"
