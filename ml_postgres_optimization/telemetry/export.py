@@ -52,6 +52,8 @@ COLUMNS: Mapping[str, str] = {
 COLUMN_FAMILIES: Mapping[str, str] = {
     "operation.<kind>.<figure>": "operations_total, failed_total and times of a kind of operation",
     "error.<SQLSTATE>_total": "operations that failed with this SQLSTATE",
+    "retried.<SQLSTATE>_total": "attempts that failed with this SQLSTATE and were followed by another one",
+    "ambiguous_total": "failed operations that may have been committed all the same",
     "wait.<class>_sessions": "average active sessions that waited for this",
     "rate.<source>.<name>": "growth of a counter, per second",
     "gauge.<source>.<name>": "value at the end of the window",
@@ -205,6 +207,9 @@ def _families(window: Window) -> dict[str, Cell]:
     for kind, part in window.operations.items():
         cells |= {f"operation.{kind}.{name}": cell for name, cell in operation_figures(part).items()}
     cells |= {f"error.{sqlstate}_total": count for sqlstate, count in window.errors.items()}
+    cells |= {f"retried.{sqlstate}_total": count for sqlstate, count in window.retried.items()}
+    if window.ambiguous_total:
+        cells["ambiguous_total"] = window.ambiguous_total
     cells |= {f"wait.{wait}_sessions": sessions for wait, sessions in window.waits.items()}
     cells |= {f"rate.{name}": rate for name, rate in window.rates.items()}
     cells |= {f"gauge.{name}": value for name, value in window.gauges.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -72,6 +72,11 @@ class SampleBatch:
         Of what ended until then, the source hands over no more; infinity for a source that is never behind.
     arm : str
         Of a concurrent trial: the one whose sessions ran them all; empty where nobody is divided.
+    ambiguous : ndarray of bool, shape (n_samples,)
+        Whether an operation that failed may have been committed all the same; empty where none may.
+    retried : mapping of str to int
+        Attempts that failed and were followed by another one, by SQLSTATE; each sample is an operation with the
+        outcome of its last attempt.
     """
 
     kinds: tuple[str, ...]
@@ -87,6 +92,8 @@ class SampleBatch:
     until_seconds: float = -math.inf
     complete_until_seconds: float = math.inf
     arm: str = ""
+    ambiguous: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    retried: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.kind_index)
@@ -119,22 +126,32 @@ class SampleBatch:
     def split(self, at_seconds: float) -> tuple[SampleBatch, SampleBatch]:
         """Cut in two: what ended until a monotonic time, that time included, and what ended later.
 
-        When an operation was skipped or came due is not known one by one: the counts are divided as the time is.
+        When an operation was skipped, came due or was tried again is not known one by one: the counts are divided as
+        the time is.
         """
         is_earlier = self.end_seconds <= at_seconds
         ratio = self._ratio_until(at_seconds)
         skipped = round(self.skipped_total * ratio)
         due = self.due_total and round(self.due_total * ratio)
         later_due = self.due_total and self.due_total - (due or 0)
+        retried = {code: round(count * ratio) for code, count in self.retried.items()}
+        later_retried = {code: count - retried[code] for code, count in self.retried.items()}
         return (
-            self._rows(is_earlier, skipped_total=skipped, due_total=due),
-            self._rows(~is_earlier, skipped_total=self.skipped_total - skipped, due_total=later_due),
+            self._rows(is_earlier, skipped_total=skipped, due_total=due, retried=retried),
+            self._rows(
+                ~is_earlier, skipped_total=self.skipped_total - skipped, due_total=later_due, retried=later_retried
+            ),
         )
+
+    @property
+    def ambiguous_total(self) -> int:
+        """Operations that failed and may have been committed all the same."""
+        return int(np.count_nonzero(self.ambiguous))
 
     @property
     def is_empty(self) -> bool:
         """Whether it says nothing."""
-        return not (len(self) or self.skipped_total or self.due_total)
+        return not (len(self) or self.skipped_total or self.due_total or self.retried)
 
     def _ratio_until(self, at_seconds: float) -> float:
         """Return the share of the batch's time that was over then."""
@@ -142,7 +159,9 @@ class SampleBatch:
             return (at_seconds - self.since_seconds) / (self.until_seconds - self.since_seconds)
         return float(at_seconds >= self.until_seconds)
 
-    def _rows(self, chosen: NDArray[np.bool_], *, skipped_total: int, due_total: int | None) -> SampleBatch:
+    def _rows(
+        self, chosen: NDArray[np.bool_], *, skipped_total: int, due_total: int | None, retried: Mapping[str, int]
+    ) -> SampleBatch:
         return replace(
             self,
             kind_index=self.kind_index[chosen],
@@ -154,4 +173,6 @@ class SampleBatch:
             lag_seconds=self.lag_seconds[chosen] if self.lag_seconds.size else self.lag_seconds,
             skipped_total=skipped_total,
             due_total=due_total,
+            ambiguous=self.ambiguous[chosen] if self.ambiguous.size else self.ambiguous,
+            retried={code: count for code, count in retried.items() if count},
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
 
 from ml_postgres_optimization.telemetry.histogram import Histogram
 from ml_postgres_optimization.telemetry.sample import SampleBatch
@@ -71,6 +72,11 @@ class Window:
         Failed operations by SQLSTATE.
     skipped_total : int
         Operations that were due and never started.
+    retried : mapping of str to int
+        Attempts that failed and were followed by another one, by SQLSTATE. Whoever records what is not repeated has
+        none.
+    ambiguous_total : int
+        Failed operations that may have been committed all the same.
     statements : mapping
         Growth of each normalised query's counters.
     unseen : mapping of str to str
@@ -88,6 +94,8 @@ class Window:
     lag: Histogram = field(default_factory=Histogram.empty)
     errors: Mapping[str, int] = field(default_factory=dict)
     skipped_total: int = 0
+    retried: Mapping[str, int] = field(default_factory=dict)
+    ambiguous_total: int = 0
     statements: Mapping[StatementKey, StatementCounters] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
 
@@ -123,6 +131,11 @@ class Window:
     def failed_total(self) -> int:
         """Failed operations."""
         return sum(operation.failed_total for operation in self.operations.values())
+
+    @property
+    def errors_before_retries(self) -> Mapping[str, int]:
+        """Failed attempts by SQLSTATE, whether another one followed or not."""
+        return _counts_added(self.errors, self.retried)
 
     @property
     def error_ratio(self) -> float:
@@ -166,6 +179,8 @@ def between(
         lag=sum((Histogram.of(batch.lag_seconds) for batch in batches), Histogram.empty()),
         errors=errors,
         skipped_total=sum(batch.skipped_total for batch in batches),
+        retried=reduce(_counts_added, (batch.retried for batch in batches), {}),
+        ambiguous_total=sum(batch.ambiguous_total for batch in batches),
         statements=_statement_growth(before, after),
         unseen={
             **after.unseen,
@@ -289,11 +304,17 @@ def merge(first: Window, second: Window) -> Window:
         waits=_weighted(first.waits, second.waits, weights, {*first.waits} | {*second.waits}),
         operations=_added(first.operations, second.operations),
         lag=first.lag + second.lag,
-        errors={key: first.errors.get(key, 0) + second.errors.get(key, 0) for key in {*first.errors, *second.errors}},
+        errors=_counts_added(first.errors, second.errors),
         skipped_total=first.skipped_total + second.skipped_total,
+        retried=_counts_added(first.retried, second.retried),
+        ambiguous_total=first.ambiguous_total + second.ambiguous_total,
         statements=_statements_added(first.statements, second.statements),
         unseen={**first.unseen, **second.unseen},
     )
+
+
+def _counts_added(first: Mapping[str, int], second: Mapping[str, int]) -> dict[str, int]:
+    return {key: first.get(key, 0) + second.get(key, 0) for key in {*first, *second}}
 
 
 def _weighted(

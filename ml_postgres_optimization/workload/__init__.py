@@ -12,7 +12,7 @@ from ml_postgres_optimization.workload.generator import (
 )
 from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.operation import LEVELS, SOAK_MIX, Level, OperationKind, OperationMix
-from ml_postgres_optimization.workload.plan import LoadArm, LoadPlan, RateShape
+from ml_postgres_optimization.workload.plan import LoadArm, LoadLimiter, LoadPlan, LoadRetries, RateShape
 from ml_postgres_optimization.workload.script import ScriptMix
 from ml_postgres_optimization.workload.tables import (
     ANALYTIC_TABLES,
@@ -38,7 +38,9 @@ __all__ = [
     "LoadArm",
     "LoadCounters",
     "LoadGenerator",
+    "LoadLimiter",
     "LoadPlan",
+    "LoadRetries",
     "Mix",
     "OperationKind",
     "OperationMix",

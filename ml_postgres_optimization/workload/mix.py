@@ -17,6 +17,14 @@ class Mix(Protocol):
         """The share of each kind; they add up to one."""
 
     @property
+    def read_only(self) -> frozenset[str]:
+        """The kinds that write nothing, so that doing them twice does no harm."""
+
+    @property
+    def transactional(self) -> frozenset[str]:
+        """The kinds that are one transaction, which as a whole is done or not."""
+
+    @property
     def deck(self) -> tuple[int, ...]:
         """Positions in `names`, of one round of a closed loop, whose kinds are dealt out of a shuffled deck.
 

@@ -23,6 +23,9 @@ class OperationKind(StrEnum):
     JOIN = "join"
 
 
+_READ_ONLY = frozenset({OperationKind.READ.value, OperationKind.AGGREGATE.value, OperationKind.JOIN.value})
+
+
 @dataclass(frozen=True, slots=True)
 class OperationMix:
     """The share of each kind.
@@ -58,6 +61,16 @@ class OperationMix:
     def names(self) -> tuple[str, ...]:
         """Every kind, in the order of `shares`; as samples call it."""
         return tuple(kind.value for kind in OperationKind)
+
+    @property
+    def read_only(self) -> frozenset[str]:
+        """The kinds that write nothing."""
+        return _READ_ONLY
+
+    @property
+    def transactional(self) -> frozenset[str]:
+        """Every kind: one transaction, or one statement, which is one by itself."""
+        return frozenset(self.names)
 
     @property
     def deck(self) -> tuple[int, ...]:

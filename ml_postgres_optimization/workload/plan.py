@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 
 from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.retry import CircuitBreaker, ConcurrencyLimit, RetryBudget, RetryPolicy
 from ml_postgres_optimization.workload.mix import Mix
 
 RateShape = Callable[[float], float]
@@ -38,6 +39,57 @@ class LoadArm:
 
     name: str
     settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadRetries:
+    """How operations that fail are done again.
+
+    Parameters
+    ----------
+    policy : RetryPolicy
+        How often, how long and how soon. What only reads is repeated as if the policy said `is_idempotent`.
+    budget_ratio, budget_reserve : float
+        Of each process's `RetryBudget`: repetitions for each operation, and how many there are from the start.
+    breaker_failures : int
+        Lost connections in a row that open a process's circuit.
+
+    Raises
+    ------
+    UsageError
+        If a value makes no sense.
+    """
+
+    policy: RetryPolicy = field(default_factory=RetryPolicy)
+    budget_ratio: float = 0.1
+    budget_reserve: float = 10.0
+    breaker_failures: int = 5
+
+    def __post_init__(self) -> None:
+        RetryBudget(ratio=self.budget_ratio, reserve=self.budget_reserve)
+        CircuitBreaker(failures=self.breaker_failures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadLimiter:
+    """How many operations each process lets run at once: `ConcurrencyLimit` finds out, from `initial` on.
+
+    Raises
+    ------
+    UsageError
+        Unless 1 <= least <= initial <= most.
+    """
+
+    initial: int = 8
+    least: int = 1
+    most: int = 1000
+
+    def __post_init__(self) -> None:
+        self.limit()
+
+    def limit(self, seed: int = 0) -> ConcurrencyLimit:
+        """Return a limit that has learnt nothing yet."""
+        return ConcurrencyLimit(self.initial, least=self.least, most=self.most, seed=seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +131,12 @@ class LoadPlan:
         Whether nothing is offered for now, and no session is open.
     drain_seconds : float
         How long running operations may take to finish at the end; then they are cancelled, and count as failed.
+    retries : LoadRetries or None
+        Where given, an operation that fails in a way that passes is done again as a whole. It is one sample still,
+        whose times contain all attempts and waits.
+    limiter : LoadLimiter or None
+        Where given, no more operations run at once than the server answers best, however many `connections` there
+        are; the others wait in the queue.
 
     Raises
     ------
@@ -104,6 +162,8 @@ class LoadPlan:
     arms: tuple[LoadArm, ...] = ()
     is_paused: bool = False
     drain_seconds: float = 5.0
+    retries: LoadRetries | None = None
+    limiter: LoadLimiter | None = None
 
     def __post_init__(self) -> None:
         if self.rate_per_second is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any, cast
 
+from ml_postgres_optimization.retry import Phase
 from ml_postgres_optimization.workload.operation import OperationKind
 
 Connection = Any  # asyncpg.Connection: asyncpg ships no types
 Performer = Callable[[int, int, int], Awaitable[object]]
+_Run = Callable[..., Awaitable[object]]
 _ONE_PARAMETER = frozenset(
     {OperationKind.READ, OperationKind.UPDATE, OperationKind.DELETE, OperationKind.AGGREGATE, OperationKind.JOIN}
 )
@@ -47,18 +50,60 @@ async def prepare(connection: Connection, kind: OperationKind, account_count: in
     return lambda key, _other, amount: cast(Awaitable[object], run(key, amount))
 
 
-async def _prepare_transaction(connection: Connection) -> Performer:
-    move = (await connection.prepare(query("operations/transaction_move"))).fetch
-    operation = (await connection.prepare(query("operations/transaction_operation"))).fetch
-    event = (await connection.prepare(query("operations/transaction_event"))).fetch
+async def _prepare_transaction(connection: Connection) -> Transfer:
+    return Transfer(
+        connection,
+        move=(await connection.prepare(query("operations/transaction_move"))).fetch,
+        operation=(await connection.prepare(query("operations/transaction_operation"))).fetch,
+        event=(await connection.prepare(query("operations/transaction_event"))).fetch,
+    )
 
-    async def perform(key: int, other: int, amount: int) -> None:
-        """Move `amount` from one account to another; in the order of keys, so that no two can deadlock."""
-        moves = sorted(((key, -amount), (other, amount)))
-        async with connection.transaction():
-            for account, change in moves:
-                await move(account, change)
-            await operation(key, amount)
-            await event(key, other, amount)
 
-    return perform
+class Transfer:
+    """Move an amount from one account to another; in the order of keys, so that no two can deadlock.
+
+    Parameters
+    ----------
+    connection : asyncpg.Connection
+    move, operation, event : callable
+        Run its statements.
+
+    Attributes
+    ----------
+    phase : Phase
+        How far the transfer has come that is under way, or that was last.
+    """
+
+    def __init__(self, connection: Connection, *, move: _Run, operation: _Run, event: _Run) -> None:
+        self._connection = connection
+        self._move, self._operation, self._event = move, operation, event
+        self.phase = Phase.BEGINNING
+
+    async def __call__(self, key: int, other: int, amount: int) -> None:
+        """Do it."""
+        self.phase = Phase.BEGINNING
+        transaction = self._connection.transaction()
+        await transaction.start()
+        self.phase = Phase.IN_TRANSACTION
+        try:
+            for account, change in sorted(((key, -amount), (other, amount))):
+                await self._move(account, change)
+            await self._operation(key, amount)
+            await self._event(key, other, amount)
+        except BaseException:
+            # what failed first is what there is to tell; where nobody can roll back, the connection is gone
+            with suppress(Exception):
+                await transaction.rollback()
+            raise
+        self.phase = Phase.COMMIT_SENT
+        await transaction.commit()
+
+
+def phase_of(performer: Performer | None) -> Phase:
+    """Return how far the last operation of a performer has come; None stands for one that could not be prepared.
+
+    A statement that is sent by itself brings its own COMMIT.
+    """
+    if performer is None:
+        return Phase.BEGINNING
+    return performer.phase if isinstance(performer, Transfer) else Phase.COMMIT_SENT

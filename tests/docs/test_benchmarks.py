@@ -27,6 +27,7 @@ SHORTEST = {
     "protection_cost": ("--times", "3", "--seconds", "0.5"),
     "prediction": ("--windows", "1500"),
     "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
+    "load_cost": ("--rounds", "1", "--operations", "500"),
     "lost_commits": ("--cuts", "3"),
     "retry_cost": ("--rounds", "2", "--calls", "100"),
     "settle_length": ("--pairs", "20"),

@@ -52,6 +52,8 @@ def windows(draw) -> Window:
         lag=draw(histograms),
         errors=draw(st.dictionaries(st.sampled_from(["40001", "53300"]), counts)),
         skipped_total=draw(counts),
+        retried=draw(st.dictionaries(st.sampled_from(["40001", "57P01"]), counts)),
+        ambiguous_total=draw(counts),
         statements=draw(st.dictionaries(statement_keys, statement_counters, max_size=3)),
     )
 
@@ -63,6 +65,8 @@ def counted(window: Window) -> dict[str, object]:
         "lag": window.lag,
         "errors": dict(window.errors),
         "skipped": window.skipped_total,
+        "retried": dict(window.retried),
+        "ambiguous": window.ambiguous_total,
         "statements": dict(window.statements),
         "labels": dict(window.labels),
         "started_at": window.started_at,
@@ -91,6 +95,9 @@ def test_merging_loses_nothing(a, b):
     merged = merge(a, b)
     assert merged.operations_total == a.operations_total + b.operations_total
     assert merged.failed_total == a.failed_total + b.failed_total
+    assert merged.ambiguous_total == a.ambiguous_total + b.ambiguous_total
+    before = [sum(window.errors_before_retries.values()) for window in (merged, a, b)]
+    assert before[0] == before[1] + before[2] == sum(merged.errors.values()) + sum(merged.retried.values())
     assert merged.response.sum_seconds == pytest.approx(a.response.sum_seconds + b.response.sum_seconds)
     assert merged.duration_seconds == a.duration_seconds + b.duration_seconds
 
@@ -174,8 +181,17 @@ def test_windows_cut_anywhere_add_up_to_all_that_was_reported(ends, lengths, dur
 @given(st.lists(st.floats(0.0, 10.0), max_size=30), st.floats(-1.0, 11.0), st.integers(0, 9), st.integers(0, 99))
 def test_both_parts_of_a_batch_are_the_whole(ends, at, skipped, due):
     batch = SampleBatch.of([LatencySample("read", 0.0, 0.0, end) for end in sorted(ends)], skipped_total=skipped)
-    whole = replace(batch, due_total=due, since_seconds=0.0, until_seconds=10.0)
+    whole = replace(
+        batch,
+        due_total=due,
+        since_seconds=0.0,
+        until_seconds=10.0,
+        ambiguous=batch.end_seconds < 5.0,
+        retried={"40001": due},
+    )
     earlier, later = whole.split(at)
+    assert np.array_equal(np.concatenate([earlier.ambiguous, later.ambiguous]), whole.ambiguous)
+    assert earlier.retried.get("40001", 0) + later.retried.get("40001", 0) == due
     assert np.array_equal(np.concatenate([earlier.end_seconds, later.end_seconds]), whole.end_seconds)
     assert all(end <= at for end in earlier.end_seconds)
     assert all(end > at for end in later.end_seconds)

@@ -52,6 +52,8 @@ def test_a_window_is_a_row_with_its_figures():
     assert row["gauge.activity.connections"] == 4.0
     assert (row["wait.CPU_sessions"], row["error.40001_total"], row["label.shard"]) == (1.5, 1, "7")
     assert row["unseen"] == "io: not before 16"
+    (row,) = window_frame([window(retried={"57P01": 3}, ambiguous_total=1)]).to_dict("records")
+    assert (row["retried.57P01_total"], row["ambiguous_total"]) == (3, 1)
 
 
 def test_every_column_is_documented():

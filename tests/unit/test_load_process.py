@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from ml_postgres_optimization.workload import SOAK_MIX, OperationKind, OperationMix
 from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
 from ml_postgres_optimization.workload.plan import constant
-from ml_postgres_optimization.workload.process.lane import SampleBuffer
 from ml_postgres_optimization.workload.process.messages import Position, Share
 from ml_postgres_optimization.workload.process.schedule import ClosedLoop, OpenLoop
+from ml_postgres_optimization.workload.process.serving import SampleBuffer
 from ml_postgres_optimization.workload.process.session import sqlstate_of
 from ml_postgres_optimization.workload.process.timer import PreciseTimer
 
@@ -154,8 +154,8 @@ def test_the_timer_rings_at_once_for_what_is_over():
     asyncio.run(wake_up())
 
 
-def raised(error, cause=None, context=None):
-    error.__cause__, error.__context__ = cause, context
+def raised(error, cause):
+    error.__cause__ = cause
     return error
 
 
@@ -170,7 +170,6 @@ DEADLOCK = asyncpg.DeadlockDetectedError("deadlock detected")
         (DEADLOCK, b"40P01"),
         (GONE, b"08003"),
         (raised(asyncpg.ConnectionDoesNotExistError("closed"), cause=ADMIN_SHUTDOWN), b"57P01"),
-        (raised(asyncpg.InterfaceError("connection is closed"), context=DEADLOCK), b"40P01"),
         (asyncpg.InterfaceError("connection is closed"), b"08003"),
         (asyncpg.InterfaceError("the prepared statement is closed"), b"26000"),
         (ConnectionResetError(), b"08003"),

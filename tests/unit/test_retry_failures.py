@@ -136,6 +136,9 @@ def test_what_fails_while_connecting_has_no_sqlstate_but_words(text, remedy, pac
         psycopg.OperationalError("the connection is closed"),
         asyncpg.InterfaceError("connection is closed"),
         asyncpg.InterfaceError("cannot call Connection.fetch(): connection has been closed"),
+        asyncpg.InternalClientError("cannot switch to state 15; another operation (2) is in progress"),
+        asyncpg.InternalClientError('cannot switch to "idle" state; protocol is in the "failed" state'),
+        asyncpg.InternalClientError("not connected"),
         psycopg.OperationalError("dies ist in einer Sprache, die niemand hier kennt"),
     ],
 )

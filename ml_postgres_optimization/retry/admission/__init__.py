@@ -1,7 +1,7 @@
 """How many calls are let in at the same time."""
 
 from ml_postgres_optimization.retry.admission.limit import ConcurrencyLimit, Outcome
-from ml_postgres_optimization.retry.admission.limiter import ConcurrencyLimiter, Slot
+from ml_postgres_optimization.retry.admission.limiter import ConcurrencyLimiter, Slot, outcome_of
 from ml_postgres_optimization.retry.admission.pooler import pgbouncer_lines
 
-__all__ = ["ConcurrencyLimit", "ConcurrencyLimiter", "Outcome", "Slot", "pgbouncer_lines"]
+__all__ = ["ConcurrencyLimit", "ConcurrencyLimiter", "Outcome", "Slot", "outcome_of", "pgbouncer_lines"]

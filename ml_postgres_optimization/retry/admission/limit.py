@@ -75,6 +75,8 @@ class ConcurrencyLimit:
 
     Attributes
     ----------
+    limit : int
+        How many to let in now.
     epoch : int
         How often a shortage has cut it: all that were in share one shortage.
 
@@ -122,11 +124,6 @@ class ConcurrencyLimit:
         self._begin()
 
     @property
-    def limit(self) -> int:
-        """How many to let in now."""
-        return self._high if self._order[0] else self._low
-
-    @property
     def settled(self) -> int:
         """The number that `limit` moves around."""
         return round(self._center)
@@ -164,6 +161,8 @@ class ConcurrencyLimit:
             self._end_block(elapsed_seconds)
 
     def _begin(self) -> None:
+        # kept, since it is asked for more often than it changes
+        self.limit = self._high if self._order[0] else self._low
         self._calls = self._successes = self._concurrency_total = 0
         self._began_seconds = self._now()
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 from ml_postgres_optimization.errors import NotAdmitted, UsageError
 from ml_postgres_optimization.retry.admission.limit import ConcurrencyLimit, Outcome
 from ml_postgres_optimization.retry.admission.waiter import TaskWaiter, ThreadWaiter, Waiter
-from ml_postgres_optimization.retry.classification import ErrorClass, error_class
+from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.retry.deadline import seconds_left
 from ml_postgres_optimization.retry.failures import Pace, Phase, failure_of, rule_for
 
@@ -200,7 +200,9 @@ def outcome_of(error: BaseException | None) -> Outcome | None:
         return None
     if rule_for(failure, Phase.IN_TRANSACTION).pace is Pace.SHORTAGE:
         return Outcome.SHORTAGE
-    return _SAYS.get(error_class(failure.sqlstate))
+    # what the driver refused by itself never reached the server
+    is_drivers_own = failure.sqlstate is None and failure.error_class is ErrorClass.OTHER
+    return None if is_drivers_own else _SAYS.get(failure.error_class)
 
 
 _SAYS = {

@@ -14,7 +14,6 @@ from ml_postgres_optimization.retry.breaker import CircuitBreaker
 from ml_postgres_optimization.retry.budget import RetryBudget
 from ml_postgres_optimization.retry.calling.details import RetryDetails, RetryHook, tell
 from ml_postgres_optimization.retry.calling.testing import bounded_attempts, bounded_wait
-from ml_postgres_optimization.retry.classification import error_class
 from ml_postgres_optimization.retry.deadline import seconds_left
 from ml_postgres_optimization.retry.failures import Failure, Pace, Phase, Remedy, Rule, failure_of, rule_for
 from ml_postgres_optimization.retry.policy import RetryPolicy
@@ -89,9 +88,8 @@ class Course:
         CircuitOpen
             If the server is left alone for longer than there is time.
         """
-        if self._wait_seconds > 0.0:
-            wait_seconds, self._wait_seconds = self._wait_seconds, 0.0
-            return wait_seconds
+        if (back_off_seconds := self.back_off_seconds()) > 0.0:
+            return back_off_seconds
         wait_seconds = self._terms.breaker.ask(self)
         if wait_seconds > self.left_seconds():
             raise CircuitOpen(
@@ -99,6 +97,11 @@ class Course:
                 f"and is left alone for now.",
                 "See whether the server is up; a call after some seconds finds out.",
             ) from self._last_error
+        return wait_seconds
+
+    def back_off_seconds(self) -> float:
+        """Return how long to wait after the failure, once; for those who ask `wait_seconds` only after that wait."""
+        wait_seconds, self._wait_seconds = self._wait_seconds, 0.0
         return wait_seconds
 
     @contextmanager
@@ -198,7 +201,7 @@ class Course:
             attempt=self.attempts,
             error=error,
             sqlstate=failure.sqlstate if failure else None,
-            error_class=error_class(failure.sqlstate) if failure else None,
+            error_class=failure.error_class if failure else None,
             phase=phase,
             is_retried=is_retried,
             why=why,

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from ml_postgres_optimization.retry.classification import ErrorClass, error_class
+
 _DRIVERS = frozenset({"psycopg", "psycopg_pool", "psycopg2", "asyncpg", "sqlalchemy"})
 _IN_FAILED_TRANSACTION = "25P02"
 # what DB-API calls the error of a connection; psycopg 2 has a plain DatabaseError for some
@@ -14,8 +16,13 @@ _OPERATIONAL = frozenset({"OperationalError"})
 # psycopg 3, psycopg 2 and asyncpg say it in these words, which no locale translates
 _CLOSED = re.compile(
     r"connection (is|was|has been|already) (lost|closed)|underlying connection|SSL SYSCALL error|EOF detected|"
-    r"server closed the connection"
+    r"server closed the connection|"
+    # asyncpg, before it sends anything: what the server said last was an error (2 is PROTOCOL_ERROR_CONSUME), and the
+    # end of the line has not been noticed yet
+    r"cannot switch to .*(another operation \(2\) is in progress|protocol is in the \"failed\" state)|^not connected$"
 )
+# asyncpg's words
+_STATEMENT_CLOSED = re.compile(r"prepared statement is closed")
 _NO_HOST = re.compile(r"failed to resolve host")
 _CONNECTING_MODULES = frozenset({"asyncpg.connect_utils"})
 _POOL_FUNCTIONS = frozenset({"_acquire", "_acquire_impl"})
@@ -32,8 +39,21 @@ class Lost(StrEnum):
     """It was there, and is not any more."""
     SLOW = "slow"
     """It is there, and what was asked of it took too long."""
+    STATEMENT = "statement"
+    """It is there, and a statement that was prepared on it is not."""
     NOT_LOST = "not lost"
     """Nothing: the driver was used in a wrong way."""
+
+
+# General error, HY000, is SQL/CLI's (ISO/IEC 9075-3) for what is the driver's own; PostgreSQL has the others.
+_CODES = {
+    Lost.NOT_HAD: "08001",
+    Lost.NOT_LENT: "53300",
+    Lost.GONE: "08003",
+    Lost.SLOW: "57014",
+    Lost.STATEMENT: "26000",
+    Lost.NOT_LOST: "HY000",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +71,16 @@ class Failure:
     def kind(self) -> str:
         """The SQLSTATE, or what is said of failures without one."""
         return self.sqlstate or "no SQLSTATE"
+
+    @property
+    def code(self) -> str:
+        """The SQLSTATE; where the driver gave none, the one that stands for what became of the connection."""
+        return self.sqlstate or _CODES[self.connection]
+
+    @property
+    def error_class(self) -> ErrorClass:
+        """The one class that it is in."""
+        return error_class(self.code)
 
 
 def failure_of(error: BaseException) -> Failure | None:
@@ -136,6 +166,8 @@ def _lost(errors: Sequence[BaseException], text: str) -> Lost:
         return Lost.NOT_LENT
     if _NO_HOST.search(text):
         return Lost.NOT_HAD
+    if _STATEMENT_CLOSED.search(text):
+        return Lost.STATEMENT
     is_operational = any(each.__name__ in _OPERATIONAL for error in errors for each in type(error).mro())
     return Lost.GONE if is_operational or _CLOSED.search(text) else Lost.NOT_LOST
 

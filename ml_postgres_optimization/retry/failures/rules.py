@@ -83,11 +83,13 @@ _TIME_LIMIT = Rule(
     most=1,
     permission=Permission.REPEATS_CANCELLED,
 )
+_STATEMENT_GONE = Rule(Remedy.RECONNECT, "a prepared statement is gone", most=1)
 _BY_CONNECTION = {
     Lost.NOT_HAD: _NEVER_SENT,
     Lost.NOT_LENT: replace(_FULL, why="the pool had no connection to lend"),
     Lost.GONE: _LOST,
     Lost.SLOW: _TIME_LIMIT,
+    Lost.STATEMENT: _STATEMENT_GONE,
     Lost.NOT_LOST: _OF_THE_APPLICATION,
 }
 
@@ -104,7 +106,7 @@ _BY_CODE = {
     "25P03": Rule(Remedy.RECONNECT, "the session was ended for idling in a transaction", Pace.RECONNECT),
     "25P04": Rule(Remedy.RECONNECT, "the transaction ran into its time limit", Pace.RECONNECT, most=1),
     "57P05": Rule(Remedy.RECONNECT, "the session was ended for idling", Pace.RECONNECT),
-    "26000": Rule(Remedy.RECONNECT, "a prepared statement is gone", most=1),
+    "26000": _STATEMENT_GONE,
     "25006": Rule(Remedy.RECONNECT, "the server is read-only, perhaps after a failover", Pace.RECONNECT),
     "53300": _FULL,
     "53400": Rule(Remedy.NONE, "a configured limit is exceeded: raise it, or mend the query's plan"),

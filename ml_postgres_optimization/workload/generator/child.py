@@ -53,6 +53,7 @@ class ChildProcess:
         self.heard_at_seconds = time.monotonic()
         self.reported_until_seconds = self.heard_at_seconds
         self.has_finished = False
+        self.concurrency_limit: int | None = None
         self.failure: Failure | None = None
         self._cpu: deque[tuple[float, float]] = deque(maxlen=_REPORTS_KEPT)
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (`bury` closes it)
@@ -83,6 +84,7 @@ class ChildProcess:
         self.position = report.position
         self.waiting_total += report.due_total - report.ended_total - report.skipped_total
         self.has_finished = report.is_last
+        self.concurrency_limit = report.concurrency_limit
         self._cpu.append((report.at_seconds, report.cpu_seconds))
 
     def cpu_ratio(self, since_seconds: float) -> float:

@@ -22,6 +22,10 @@ class LoadCounters:
         Operations that came due. Once the load has stopped, it is the sum of the next three.
     succeeded_total, failed_total, skipped_total : int
         Skipped: due and never started, or lost with a client process.
+    ambiguous_total : int
+        Of the failed ones, those that may have been committed all the same.
+    retried : mapping of str to int
+        Attempts that failed and were followed by another one, by SQLSTATE.
     connections_lost_total : int
         Connections that broke while open.
     connection_failures : mapping of str to int
@@ -35,6 +39,8 @@ class LoadCounters:
     succeeded_total: int = 0
     failed_total: int = 0
     skipped_total: int = 0
+    ambiguous_total: int = 0
+    retried: Mapping[str, int] = field(default_factory=dict)
     connections_lost_total: int = 0
     connection_failures: Mapping[str, int] = field(default_factory=dict)
     died_total: int = 0
@@ -46,6 +52,8 @@ class LoadCounters:
             succeeded_total=self.succeeded_total + other.succeeded_total,
             failed_total=self.failed_total + other.failed_total,
             skipped_total=self.skipped_total + other.skipped_total,
+            ambiguous_total=self.ambiguous_total + other.ambiguous_total,
+            retried=Counter(self.retried) + Counter(other.retried),
             connections_lost_total=self.connections_lost_total + other.connections_lost_total,
             connection_failures=Counter(self.connection_failures) + Counter(other.connection_failures),
             died_total=self.died_total + other.died_total,
@@ -61,6 +69,8 @@ class LoadCounters:
             succeeded_total=report.ended_total - failed,
             failed_total=failed,
             skipped_total=report.skipped_total,
+            ambiguous_total=sum(batch.ambiguous_total for batch in report.batches),
+            retried=sum((Counter(batch.retried) for batch in report.batches), Counter()),
             connections_lost_total=report.connections_lost_total,
             connection_failures=report.connection_failures,
         )

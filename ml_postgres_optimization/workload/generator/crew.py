@@ -76,6 +76,14 @@ class Crew:
         with self._state:
             return tuple(child.pid for child in self._children.values())
 
+    @property
+    def concurrency_limit(self) -> int | None:
+        """How many operations at once they found to be best, all together; None where nobody looks."""
+        with self._state:
+            limits = [child.concurrency_limit for child in self._children.values()]
+        found = [limit for limit in limits if limit is not None]
+        return sum(found) if found else None
+
     def cpu_ratio(self, since_seconds: float) -> float:
         """Return the largest share of a core that one of them used since a monotonic time."""
         with self._state:

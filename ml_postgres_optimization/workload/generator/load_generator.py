@@ -94,6 +94,11 @@ class LoadGenerator:
         return self._crew.process_ids
 
     @property
+    def concurrency_limit(self) -> int | None:
+        """How many operations at once the limiters of all processes found to be best; None without `LoadLimiter`."""
+        return self._crew.concurrency_limit
+
+    @property
     def cpu_ratio(self) -> float:
         """The largest share of a core that a client process used in the last second.
 

@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.connection import Connection as Channel
 
 from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
@@ -27,6 +28,7 @@ from ml_postgres_optimization.workload.process.messages import (
     Stop,
 )
 from ml_postgres_optimization.workload.process.schedule import ClosedLoop, OpenLoop, Schedule
+from ml_postgres_optimization.workload.process.serving import Calls
 from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults, sqlstate_of
 
 REPORT_INTERVAL_SECONDS = 0.2
@@ -55,10 +57,12 @@ class Client:
         queue_limit = plan.queue_limit if plan.is_open_loop else 2 * plan.clients
         self._driver = Driver(
             self._open_session,
-            self._share.mix.names,
+            self._share.mix,
             queue_limit=queue_limit,
             keeps_lag=plan.is_open_loop,
             coin=random.Random(f"{plan.seed}/{assignment.worker}"),
+            calls=Calls(plan.retries, self._share.mix) if plan.retries else None,
+            new_limit=partial(plan.limiter.limit, plan.seed + assignment.worker) if plan.limiter else None,
         )
         self._driver.divide(assignment.share.arms)
         self._session_numbers = itertools.count(assignment.worker * _SESSIONS_PER_PROCESS)
@@ -142,6 +146,7 @@ class Client:
                 batches=driver.take_batches(),
                 connections_lost_total=driver.connections_lost_total,
                 connection_failures=dict(driver.connection_failures),
+                concurrency_limit=driver.concurrency_limit,
                 position=self._schedule.position if self._schedule else Position(),
                 at_seconds=time.monotonic(),
                 cpu_seconds=time.process_time(),

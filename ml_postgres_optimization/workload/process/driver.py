@@ -7,14 +7,16 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ml_postgres_optimization.retry import ConcurrencyLimit
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.plan import LoadArm
-from ml_postgres_optimization.workload.process.lane import Entry, Lane, SampleBuffer
 from ml_postgres_optimization.workload.process.schedule import Schedule
+from ml_postgres_optimization.workload.process.serving import Attempts, Call, Calls, Entry, Lane, SampleBuffer
 from ml_postgres_optimization.workload.process.session import FAILURES, Opener, Session, sqlstate_of
 from ml_postgres_optimization.workload.process.timer import PreciseTimer
 
@@ -23,7 +25,6 @@ from ml_postgres_optimization.workload.process.timer import PreciseTimer
 _OPENING_AT_ONCE = 8
 _RECONNECT_BASE_SECONDS = 0.1
 _RECONNECT_CAP_SECONDS = 2.0
-_CANCELLED = b"57014"
 _EVERYBODY = LoadArm("", {})
 
 
@@ -41,7 +42,7 @@ class Driver:
     ----------
     open_session : callable
         Returns an awaitable that connects.
-    kinds : tuple of str
+    mix : Mix
         Every kind of operation.
     queue_limit : int
         Operations that may wait in each lane; those beyond are counted as skipped.
@@ -49,6 +50,10 @@ class Driver:
         Whether operations are due by a clock.
     coin : random.Random
         Divides workers and operations over arms.
+    calls : Calls, optional
+        What is repeated; nothing is when absent.
+    new_limit : callable, optional
+        Makes the limit of each arm's operations at work; as many are as there are workers when absent.
 
     Notes
     -----
@@ -59,19 +64,25 @@ class Driver:
 
     Where the workers are divided, an operation counts for the arm whose session runs it, also if it ends after they
     were divided afresh.
+
+    An operation that is repeated goes on in its own arm, as long as there is one.
     """
 
     def __init__(
         self,
         open_session: Opener,
-        kinds: tuple[str, ...],
+        mix: Mix,
         *,
         queue_limit: int,
         keeps_lag: bool = True,
         coin: random.Random | None = None,
+        calls: Calls | None = None,
+        new_limit: Callable[[], ConcurrencyLimit] | None = None,
     ) -> None:
         self._open_session = open_session
-        self._kinds = kinds
+        self._kinds = mix.names
+        self._new_limit = new_limit
+        self._limits: dict[str, ConcurrencyLimit] = {}
         self._queue_limit = queue_limit
         self._keeps_lag = keeps_lag
         self._coin = coin or random.Random()
@@ -84,6 +95,7 @@ class Driver:
         self._opening = asyncio.Semaphore(_OPENING_AT_ONCE)
         self._opened_total = 0
         self._stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._attempts = Attempts(mix, calls, stopped=self._stopped, lane_of=self._lane_of, follow=self._follow)
         self._jitter = random.Random()
         self._timer = PreciseTimer(asyncio.get_running_loop(), self._release)
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -96,6 +108,11 @@ class Driver:
         """Whether every wanted connection has been opened."""
         return self._opened_total >= self._wanted
 
+    @property
+    def concurrency_limit(self) -> int | None:
+        """How many operations at once were found to be best, in all arms together; None where nobody looks."""
+        return sum(self._limits[lane.arm].settled for lane in self._lanes) if self._limits else None
+
     def take_batches(self) -> tuple[SampleBatch, ...]:
         """Return what has happened in each arm since the last call; an empty batch where nothing has."""
         batches = [buffer.take() for buffer in self._buffers.values()]
@@ -104,6 +121,7 @@ class Driver:
     def set_connections(self, connections: int) -> None:
         """Serve with so many connections from now on; a worker beyond them ends with the operation it is at."""
         self._wanted = connections
+        self._attempts.may_repeat = connections > 0
         while len(self._seats) < connections:
             seat = _Seat(self._lanes[len(self._seats) % len(self._lanes)])
             self._seats.append(seat)
@@ -127,8 +145,12 @@ class Driver:
             seat.lane = self._lanes[number % len(self._lanes)]
         for lane in before:
             lane.wake(len(self._seats))
-        for entry in sorted(entry for lane in before for entry in lane.queue):
-            self._draw_lane().take(entry)
+        for entry in sorted((entry for lane in before for entry in lane.queue), key=lambda entry: entry[0]):
+            call = entry[2]
+            if call is None:
+                self._draw_lane().take(entry)
+            else:
+                self._lane_of(call).put_first(entry)
 
     def begin(self, schedule: Schedule, *, skip_before_seconds: float = -math.inf) -> None:
         """Follow `schedule`; what was due before `skip_before_seconds` is counted as skipped."""
@@ -142,7 +164,10 @@ class Driver:
         """Look at the schedule again, since its share has changed."""
         if self._schedule is not None:
             for lane in self._lanes:
-                renewed = [(self._schedule.renewed(operation), lag) for operation, lag in lane.queue]
+                renewed = [
+                    (operation if call else self._schedule.renewed(operation), lag, call)
+                    for operation, lag, call in lane.queue
+                ]
                 lane.queue.clear()
                 lane.queue.extend(renewed)
             self._release()
@@ -158,16 +183,24 @@ class Driver:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # an operation whose session turned out to be lost was given back meanwhile
+        self._abandon_queues()
 
     def _lane(self, arm: LoadArm) -> Lane:
         # by name: what a session of the arm is at when the workers are divided afresh counts for the same arm
         buffer = self._buffers.setdefault(
             arm.name, SampleBuffer(self._kinds, keeps_lag=self._keeps_lag, arm=arm.name)
         )
-        return Lane(arm.settings, buffer, self._queue_limit)
+        if self._new_limit is not None and arm.name not in self._limits:
+            self._limits[arm.name] = self._new_limit()
+        return Lane(arm, buffer, self._queue_limit, self._limits.get(arm.name))
 
     def _draw_lane(self) -> Lane:
         return self._lanes[0] if len(self._lanes) == 1 else self._coin.choice(self._lanes)
+
+    def _lane_of(self, call: Call) -> Lane:
+        """Return the lane of a call's own arm, or any where that arm is no more."""
+        return next((lane for lane in self._lanes if lane.arm == call.arm), None) or self._draw_lane()
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -189,7 +222,7 @@ class Driver:
             self._break(error)
             return
         for operation in due:
-            self._hand_out((operation, now - operation[0]))
+            self._hand_out((operation, now - operation[0], None))
         if (next_due := self._schedule.next_due_seconds) < math.inf:
             self._timer.arm(next_due)
 
@@ -199,10 +232,15 @@ class Driver:
         lane.take(entry)
 
     def _abandon_queues(self) -> None:
-        """Skip what waits, since nobody is left to do it; a closed loop's clients leave with it."""
+        """Skip what waits, since nobody is left to do it; what was begun ends as its last attempt did."""
+        self._attempts.end_all()
         for lane in self._lanes:
-            lane.buffer.skip(len(lane.queue))
-            for _ in lane.queue:
+            for entry in lane.queue:
+                if entry[2] is None:
+                    lane.buffer.skip(1)
+                else:
+                    self._attempts.end(lane, entry)
+                # a closed loop's clients leave with it
                 if self._schedule is not None:
                     self._schedule.after(time.monotonic())
             lane.queue.clear()
@@ -212,22 +250,25 @@ class Driver:
         try:
             while len(self._seats) <= self._wanted:
                 if session is None or session.is_closed():
+                    seat.lane.fill()
                     self.connections_lost_total += session is not None
                     session = await self._connect(seat)
                     continue
                 lane = seat.lane
                 if session.settings is not lane.settings:
+                    lane.fill()
                     session = await self._arrange(session, lane)
                     continue
-                entry = lane.queue.popleft() if lane.queue else await lane.wait()
+                entry = lane.pop() or await lane.wait()
                 if entry is None:
                     continue
                 if session.is_closed() or seat.lane is not lane:
-                    seat.lane.give_back(entry)
+                    lane.give_back(entry, seat.lane)
                 else:
-                    await self._perform(session, lane, entry)
+                    session = await self._attempts.make(session, lane, entry)
         finally:
             self._seats.remove(seat)
+            seat.lane.fill()
             if session is not None:
                 await session.close()
 
@@ -267,21 +308,7 @@ class Driver:
         )
         await asyncio.wait((self._stopped,), timeout=seconds)
 
-    async def _perform(self, session: Session, lane: Lane, entry: Entry) -> None:
-        (due, kind_index, key, other_key, amount), lag = entry
-        sqlstate = b""
-        start = time.monotonic()
-        try:
-            performer = session.performers[kind_index] or await session.prepare(kind_index)
-            await performer(key, other_key, amount)
-        except FAILURES as error:
-            sqlstate = sqlstate_of(error)
-            session.forget(kind_index)
-        except asyncio.CancelledError:
-            sqlstate = _CANCELLED
-            raise
-        finally:
-            end = time.monotonic()
-            lane.buffer.record(kind_index, due, start, end, lag_seconds=lag, sqlstate=sqlstate)
-        if self._schedule is not None and (following := self._schedule.after(end)):
-            self._hand_out((following, 0.0))
+    def _follow(self, end_seconds: float) -> None:
+        """Hand out what the end of an operation brings."""
+        if self._schedule is not None and (following := self._schedule.after(end_seconds)):
+            self._hand_out((following, 0.0, None))

@@ -114,6 +114,8 @@ class Report:
     connection_failures : mapping of str to int
         Attempts to connect that failed, by SQLSTATE; since the last report.
     position : Position
+    concurrency_limit : int or None
+        How many operations at once were found to be best; None where nobody looks.
     at_seconds, cpu_seconds : float
         Monotonic time of the report, CPU time of the process so far.
     is_last : bool
@@ -125,6 +127,7 @@ class Report:
     position: Position
     at_seconds: float
     cpu_seconds: float
+    concurrency_limit: int | None = None
     is_last: bool = False
 
     @property

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
 
+from ml_postgres_optimization.retry import Failure, failure_of
+from ml_postgres_optimization.retry.failures import Lost
 from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.operation import OperationKind
 from ml_postgres_optimization.workload.script import ScriptMix, script_performer
@@ -47,9 +49,7 @@ def preparer(mix: Mix, *, account_count: int, session_number: int) -> Prepare:
     return prepared
 
 
-_CONNECTION_LOST = b"08003"
 _NOT_CONNECTED = b"08001"
-_STATEMENT_GONE = b"26000"
 _CLOSE_TIMEOUT_SECONDS = 2.0
 
 
@@ -143,30 +143,15 @@ class Session:
             self._connection.terminate()
 
 
+def failure_in(error: BaseException) -> Failure:
+    """Return what `retry` reads in any of `FAILURES`; what it takes for somebody else's is a lost connection."""
+    return failure_of(error) or Failure(None, str(error), Lost.GONE)
+
+
 def sqlstate_of(error: BaseException, *, connecting: bool = False) -> bytes:
-    """Return the SQLSTATE that says most about a failure.
-
-    When a backend is terminated, asyncpg raises 08003 and keeps the server's own 57P01 in ``__cause__``; when the
-    rollback after a failure fails too, the first failure is in ``__context__``. The server's own word wins, the
-    innermost of them, over what the driver made up (class 08). Without any: 08001 while connecting, 08003 for a
-    lost connection, 26000 for a prepared statement that the driver has given up.
-    """
-    codes: list[bytes] = [error.sqlstate.encode() for error in _chain(error) if getattr(error, "sqlstate", None)]
-    from_server = [code for code in codes if not code.startswith(b"08")]
-    if from_server or codes:
-        return (from_server or codes)[-1]
-    if connecting:
-        return _NOT_CONNECTED
-    is_statement = isinstance(error, asyncpg.InterfaceError) and "statement" in str(error)
-    return _STATEMENT_GONE if is_statement else _CONNECTION_LOST
-
-
-def _chain(error: BaseException | None) -> Iterator[Any]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        yield error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
+    """Return the SQLSTATE that says most about a failure; 08001 while connecting, where the driver gives none."""
+    failure = failure_in(error)
+    return _NOT_CONNECTED if connecting and failure.sqlstate is None else failure.code.encode()
 
 
 Opener = Callable[[Mapping[str, str]], Coroutine[Any, Any, Session]]

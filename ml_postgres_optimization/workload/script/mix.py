@@ -26,20 +26,27 @@ class ScriptMix:
         SET in every session.
     variables : mapping of str to number
         What every script can refer to.
+    read_only : frozenset of str
+        The scripts that write nothing, by the word of whoever wrote them.
 
     Raises
     ------
     UsageError
-        If there is none with a weight above 0.
+        If there is none with a weight above 0, or one is called read-only that is not there.
     """
 
     scripts: tuple[Script, ...]
     session_settings: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, Stored] = field(default_factory=dict)
+    read_only: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not any(script.weight for script in self.scripts):
             raise UsageError("The workload has no script with a weight above 0.", "Give one of them a weight.")
+        if unknown := sorted(self.read_only - {*self.names}):
+            raise UsageError(
+                f"There is no script {unknown[0]!r} to be read-only.", f"There are {', '.join(self.names)}."
+            )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -51,6 +58,11 @@ class ScriptMix:
         """The share of each script."""
         total = sum(script.weight for script in self.scripts)
         return tuple(script.weight / total for script in self.scripts)
+
+    @property
+    def transactional(self) -> frozenset[str]:
+        """None: nobody has looked where a script's transactions end."""
+        return frozenset()
 
     @property
     def deck(self) -> tuple[int, ...]:

@@ -1,18 +1,13 @@
-"""What waits for the sessions of one arm, the sessions that wait for work, and what they have finished."""
+"""What the sessions of one arm have finished."""
 
 from __future__ import annotations
 
-import asyncio
 from array import array
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter
 
 import numpy as np
 
 from ml_postgres_optimization.telemetry import SampleBatch
-from ml_postgres_optimization.workload.process.schedule import Operation
-
-Entry = tuple[Operation, float]  # an operation, and how late the schedule noticed it
 
 
 class SampleBuffer:
@@ -43,10 +38,13 @@ class SampleBuffer:
         *,
         lag_seconds: float,
         sqlstate: bytes = b"",
+        is_ambiguous: bool = False,
     ) -> None:
         """Keep one operation; times are monotonic, `sqlstate` is empty for success."""
         if sqlstate:
             self._sqlstates[len(self._kind_index)] = sqlstate
+            if is_ambiguous:
+                self._ambiguous.append(len(self._kind_index))
         self._kind_index.append(kind_index)
         self._due.append(due_seconds)
         self._start.append(start_seconds)
@@ -61,8 +59,14 @@ class SampleBuffer:
         """Count operations that were due and will not be started."""
         self._skipped_total += count
 
+    def retry(self, sqlstate: bytes) -> None:
+        """Count an attempt that failed so and is followed by another one."""
+        self._retried[sqlstate.decode()] += 1
+
     def take(self) -> SampleBatch:
         """Return what was kept, and start anew."""
+        ambiguous = np.zeros(len(self._kind_index) if self._ambiguous else 0, dtype=np.bool_)
+        ambiguous[self._ambiguous] = True
         sqlstate = np.zeros(len(self._kind_index), dtype="S5")
         for row, code in self._sqlstates.items():
             sqlstate[row] = code
@@ -77,6 +81,8 @@ class SampleBuffer:
             skipped_total=self._skipped_total,
             due_total=self._due_total,
             arm=self._arm,
+            ambiguous=ambiguous,
+            retried=dict(self._retried),
         )
         self._clear()
         return batch
@@ -88,57 +94,7 @@ class SampleBuffer:
         self._end = array("d")
         self._lag = array("d")
         self._sqlstates: dict[int, bytes] = {}
+        self._ambiguous: list[int] = []
+        self._retried: Counter[str] = Counter()
         self._skipped_total = 0
         self._due_total = 0
-
-
-class Lane:
-    """A queue of operations with sessions of its own; there is one for all, unless the sessions are divided.
-
-    Parameters
-    ----------
-    settings : mapping of str to str
-        SET in its sessions.
-    buffer : SampleBuffer
-        Receives what they finish.
-    queue_limit : int
-        Operations that may wait; those beyond are counted as skipped.
-    """
-
-    def __init__(self, settings: Mapping[str, str], buffer: SampleBuffer, queue_limit: int) -> None:
-        # an object of its own, by which a session sees whether it was arranged for this lane
-        self.settings = dict(settings)
-        self.buffer = buffer
-        self.queue: deque[Entry] = deque()
-        self._idle: list[asyncio.Future[Entry | None]] = []
-        self._queue_limit = queue_limit
-
-    def take(self, entry: Entry) -> None:
-        """Have an operation done as soon as a session is free."""
-        if self._idle:
-            # the one that became idle last: its backend's caches are the warmest
-            self._idle.pop().set_result(entry)
-        elif len(self.queue) < self._queue_limit:
-            self.queue.append(entry)
-        else:
-            self.buffer.skip(1)
-
-    def give_back(self, entry: Entry) -> None:
-        """Let another session do it: the connection broke while this one had nothing to do."""
-        if self._idle:
-            self._idle.pop().set_result(entry)
-        else:
-            self.queue.appendleft(entry)
-
-    async def wait(self) -> Entry | None:
-        """Wait for an operation; None where there is something else to look after."""
-        waiter: asyncio.Future[Entry | None] = asyncio.get_running_loop().create_future()
-        self._idle.append(waiter)
-        return await waiter
-
-    def wake(self, most: int) -> int:
-        """Wake so many of the sessions that wait, and return how many there were."""
-        woken = max(0, min(most, len(self._idle)))
-        for _ in range(woken):
-            self._idle.pop().set_result(None)
-        return woken
