@@ -40,6 +40,8 @@ def window_json(window: Window) -> dict[str, object]:
             kind: latency_json(window.operations[kind].response) for kind in sorted(window.operations)
         },
         "errors_by_sqlstate": dict(sorted(window.errors.items())),
+        "retried_by_sqlstate": dict(sorted(window.retried.items())),
+        "ambiguous_total": window.ambiguous_total,
         "average_active_sessions": dict(window.waits),
     }
 

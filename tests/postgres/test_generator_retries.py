@@ -19,6 +19,7 @@ from ml_postgres_optimization.workload import (
     create_tables,
     hold_row_lock,
 )
+from ml_postgres_optimization.workload.faults import CommitCut, FaultProxy
 
 SCALE = 0.005
 SOON = Pause(0.005, 0.1)
@@ -101,6 +102,19 @@ def test_a_write_is_there_once_if_it_succeeded_and_at_most_once_if_it_is_ambiguo
         # a transaction that had not come to its COMMIT is done again, and what fails for good may have been committed
         assert counters.failed_total == counters.ambiguous_total
         assert set(counters.retried) <= LOST
+
+
+def test_a_transaction_is_ambiguous_exactly_where_its_commit_was_sent_and_not_answered(loaded):
+    with FaultProxy(loaded, seed=3) as line:
+        plan = LoadPlan(TRANSFERS, connections=4, clients=4, processes=1, retries=PATIENT)
+        with LoadGenerator(line.dsn, plan) as load:
+            with line.cutting_commits(0.3, most=12):
+                until(lambda: load.counters.failed_total == 12)
+            until(more(load, 20))
+    rows = one(loaded, "SELECT count(*) FROM genesis_load.operations WHERE kind = 'transaction'")
+    certain = load.counters.succeeded_total + line.cuts[CommitCut.ANSWERED]
+    assert load.counters.failed_total == load.counters.ambiguous_total == 12
+    assert certain <= rows <= certain + line.cuts[CommitCut.FORWARDED]
 
 
 @pytest.mark.parametrize("retries", [None, PATIENT], ids=["once", "repeated"])

@@ -4,6 +4,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import asyncpg
 import psycopg
 import pytest
 from psycopg import errors
@@ -150,6 +151,7 @@ def test_a_loop_that_was_closed_over_its_tasks_holds_nobody_up():
         (errors.AdminShutdown("x"), None),
         (ValueError("x"), None),
         (KeyboardInterrupt(), None),
+        (asyncpg.InterfaceError("cannot perform operation: another operation is in progress"), None),
     ],
 )
 def test_what_an_end_says_of_how_many_the_server_bears(error, said):
