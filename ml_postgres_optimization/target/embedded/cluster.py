@@ -10,10 +10,11 @@ from pathlib import Path
 from ml_postgres_optimization.errors import EmbeddedServerFailed
 from ml_postgres_optimization.target.embedded.account import Account
 from ml_postgres_optimization.target.embedded.binaries import Binaries, all_binaries
-from ml_postgres_optimization.target.embedded.folder import Folder
+from ml_postgres_optimization.target.embedded.folder import MARKER, Folder
 
 SUPERUSER = "postgres"
 INITDB_TIMEOUT_SECONDS = 120.0
+BASEBACKUP_TIMEOUT_SECONDS = 600.0
 
 
 def initialise(folder: Folder, binaries: Binaries, account: Account) -> None:
@@ -31,6 +32,50 @@ def initialise(folder: Folder, binaries: Binaries, account: Account) -> None:
         folder.adopt(partial, account)
     finally:
         folder.remove_partial()
+
+
+def copy_cluster(folder: Folder, binaries: Binaries, account: Account, dsn: str) -> None:
+    """Make the data directory of a standby, as a copy of a running server's by pg_basebackup.
+
+    Raises
+    ------
+    EmbeddedServerFailed
+        If data are there already, no pg_basebackup can copy them, or it fails; nothing is left then.
+    """
+    if folder.has_data():
+        raise EmbeddedServerFailed(f"A server is in {folder.path} already.", "Choose an empty folder.")
+    program = _basebackup_for(binaries, account)
+    folder.remove_partial()
+    try:
+        partial = folder.make_partial(account)
+        command: list[str | Path] = [
+            *(program, "--dbname", dsn, "--pgdata", partial),
+            *("--checkpoint=fast", "--write-recovery-conf"),
+        ]
+        answer = account.run(command, BASEBACKUP_TIMEOUT_SECONDS)
+        if answer.returncode != 0:
+            reason = " | ".join(answer.stderr.strip().splitlines()[-3:])
+            raise EmbeddedServerFailed(
+                f"pg_basebackup failed: {reason}",
+                "See the server's log; it needs wal_level=replica and max_wal_senders.",
+            )
+        # the copy of its primary's
+        (partial / MARKER).unlink(missing_ok=True)
+        folder.adopt(partial, account)
+    finally:
+        folder.remove_partial()
+
+
+def _basebackup_for(binaries: Binaries, account: Account) -> Path:
+    """Return a pg_basebackup of the same or a newer major version: an older one refuses the server."""
+    for candidate in (binaries, *reversed(all_binaries())):
+        program = candidate.program("pg_basebackup")
+        if candidate.major >= binaries.major and program.exists() and account.can_run(program):
+            return program
+    raise EmbeddedServerFailed(
+        f"No pg_basebackup is installed that can copy a PostgreSQL {binaries.major}.",
+        "Install PostgreSQL's client programs of that version or a newer one.",
+    )
 
 
 def system_identifier(data_directory: Path) -> str:

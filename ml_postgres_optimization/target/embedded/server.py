@@ -19,7 +19,13 @@ from psycopg.conninfo import make_conninfo
 from ml_postgres_optimization.errors import EmbeddedServerFailed
 from ml_postgres_optimization.target.embedded.account import Account, server_account
 from ml_postgres_optimization.target.embedded.binaries import Binaries
-from ml_postgres_optimization.target.embedded.cluster import SUPERUSER, binaries_for, initialise, write_settings
+from ml_postgres_optimization.target.embedded.cluster import (
+    SUPERUSER,
+    binaries_for,
+    copy_cluster,
+    initialise,
+    write_settings,
+)
 from ml_postgres_optimization.target.embedded.folder import SYSTEM_STATE, Folder, locate, make, usable
 from ml_postgres_optimization.target.embedded.installation import runnable_by
 from ml_postgres_optimization.target.embedded.postmaster import (
@@ -248,6 +254,32 @@ class EmbeddedServer:
         """Whether its postmaster lives."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def process_id(self) -> int | None:
+        """Its postmaster's; None while it is down."""
+        return self._process.pid if self._process is not None and self.is_running else None
+
+    def start_standby(self, home: Path, *, system_state: Path = SYSTEM_STATE) -> EmbeddedServer:
+        """Make a hot standby of this server in `home`, where none may be yet; it follows until this one is stopped.
+
+        Raises
+        ------
+        EmbeddedServerFailed
+            If a server is there, no pg_basebackup is installed that can copy this one, or it does not start.
+        AlreadyRunning, StateError
+            As `start` says.
+        """
+        with usable(home):
+            folder = make(home, self._account, system_state)
+            lock = folder.lock()
+            try:
+                copy_cluster(folder, self._binaries, self._account, self.dsn)
+            finally:
+                os.close(lock)
+        # what the primary was given it needs as well: max_connections, for one, must not be lower
+        settings = {**self._settings, "hot_standby": "on"}
+        return EmbeddedServer.start(home, binaries=self._binaries, settings=settings, system_state=system_state)
+
     def restart(
         self, settings: Mapping[str, str] | None = None, *, timeout_seconds: float = START_TIMEOUT_SECONDS
     ) -> None:
@@ -274,6 +306,10 @@ class EmbeddedServer:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def halt(self, mode: StopMode = "fast") -> None:
+        """Stop the server, and keep its ownership; `restart` starts it again."""
+        self._end(mode)
 
     def kill(self) -> None:
         """Kill the postmaster as a crash would (SIGKILL); `restart` recovers."""

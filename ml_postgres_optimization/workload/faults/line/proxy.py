@@ -15,12 +15,14 @@ from types import TracebackType
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.workload.faults.frontend import FrontendStream, asks_for_encryption, is_commit
+from ml_postgres_optimization.workload.faults.line.frontend import FrontendStream, asks_for_encryption, is_commit
+from ml_postgres_optimization.workload.faults.locality import check_local, host_and_port
 
-_LONGEST_DELAY_SECONDS = 60.0
+LONGEST_DELAY_SECONDS = 60.0
 _CHUNK_BYTES = 65_536
 _NOT_ENCRYPTED = b"N"
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_HERE = "127.0.0.1"
+_Address = tuple[socket.AddressFamily, str | tuple[str, int]]
 
 
 class CommitCut(StrEnum):
@@ -58,10 +60,11 @@ class FaultProxy:
     """
 
     def __init__(self, dsn: str, *, seed: int = 0) -> None:
-        self._family, self._address = _address(dsn)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._home = self._destination = _address(dsn)
+        self._listener = socket.create_server((_HERE, 0))
         self.port: int = self._listener.getsockname()[1]
-        self.dsn = make_conninfo(dsn, host="127.0.0.1", port=self.port)
+        address = {"hostaddr": _HERE} if conninfo_to_dict(dsn).get("hostaddr") else {}
+        self.dsn = make_conninfo(dsn, host=_HERE, port=self.port, **address)
         self.cuts = dict.fromkeys(CommitCut, 0)
         self._random = random.Random(seed)
         self._commit_cuts: tuple[CommitCut, ...] = ()
@@ -76,25 +79,48 @@ class FaultProxy:
         self._acceptor = threading.Thread(target=self._accept, name="fault-proxy", daemon=True)
         self._acceptor.start()
 
-    def cut(self) -> None:
-        """End every connection, and let no new one through."""
+    @property
+    def connections(self) -> int:
+        """How many connections it carries."""
+        return len(self._lines)
+
+    def cut(self) -> int:
+        """End every connection, let no new one through, and return how many there were."""
         self._is_cut = True
-        for line in list(self._lines):
-            line.end()
+        return self._end_all()
 
     def fall_silent(self) -> None:
         """Carry nothing more, and tell nobody."""
         self._flows.clear()
 
-    def heal(self) -> None:
-        """Carry everything again, what had been held back first."""
+    def let_through(self) -> None:
+        """Let new connections through again after a `cut`."""
         self._is_cut = False
+
+    def flow(self) -> None:
+        """Carry everything again, what had been held back first."""
         self._flows.set()
+
+    def heal(self) -> None:
+        """Let through and carry everything again, what had been held back first."""
+        self.let_through()
+        self.flow()
+
+    def lead_to(self, dsn: str | None) -> int:
+        """End every connection, lead new ones to another server, None for the first; return how many there were.
+
+        Raises
+        ------
+        UsageError
+            If that server is on another machine.
+        """
+        self._destination = self._home if dsn is None else _address(dsn)
+        return self._end_all()
 
     def delay(self, seconds: float) -> None:
         """Hold back everything that comes for `seconds`, each way."""
-        if not 0.0 <= seconds <= _LONGEST_DELAY_SECONDS:
-            raise UsageError(f"A delay of {seconds!r} s is none.", f"Choose from 0 to {_LONGEST_DELAY_SECONDS:g} s.")
+        if not 0.0 <= seconds <= LONGEST_DELAY_SECONDS:
+            raise UsageError(f"A delay of {seconds!r} s is none.", f"Choose from 0 to {LONGEST_DELAY_SECONDS:g} s.")
         self._delay_seconds = seconds
 
     @contextmanager
@@ -134,6 +160,12 @@ class FaultProxy:
         for line in list(self._lines):
             line.join()
 
+    def _end_all(self) -> int:
+        lines = list(self._lines)
+        for line in lines:
+            line.end()
+        return len(lines)
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -141,11 +173,12 @@ class FaultProxy:
                 self._connect(client)
 
     def _connect(self, client: socket.socket) -> None:
-        server = socket.socket(self._family)
+        destination = self._destination
+        server = socket.socket(destination[0])
         try:
             if self._is_cut:
                 raise ConnectionRefusedError
-            server.connect(self._address)
+            server.connect(destination[1])
         except OSError:
             client.close()
             server.close()
@@ -153,7 +186,7 @@ class FaultProxy:
         line = _Line(self, client, server)
         self._lines.add(line)
         line.start()
-        if self._is_cut:  # meanwhile
+        if self._is_cut or self._destination is not destination:  # meanwhile
             line.end()
 
     # what the two threads of a line ask
@@ -245,17 +278,14 @@ class _Line:
             self._client.sendall(data)
 
 
-def _address(dsn: str) -> tuple[socket.AddressFamily, str | tuple[str, int]]:
-    parameters = conninfo_to_dict(dsn)
-    host, port = str(parameters.get("host") or ""), int(parameters.get("port") or 5432)
+def _address(dsn: str) -> _Address:
+    check_local(dsn)
+    host, port = host_and_port(dsn)
     if host.startswith("/"):
         return socket.AF_UNIX, f"{host}/.s.PGSQL.{port}"
-    if host in _LOOPBACK:
-        return socket.AF_INET6 if host == "::1" else socket.AF_INET, (host, port)
-    raise UsageError(
-        f"{host or 'no host'} is not on this machine, and faults are for servers of one's own.",
-        "Name a server on loopback or behind a Unix socket.",
-    )
+    if host.startswith("@"):
+        return socket.AF_UNIX, f"\0{host[1:]}/.s.PGSQL.{port}"
+    return socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)
 
 
 def _shut(end: socket.socket) -> None:

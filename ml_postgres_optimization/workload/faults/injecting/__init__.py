@@ -1,0 +1,7 @@
+"""Faults under way: one by one, or by a schedule beside a load."""
+
+from ml_postgres_optimization.workload.faults.injecting.injector import FaultInjector
+from ml_postgres_optimization.workload.faults.injecting.run import FaultRecord, FaultRun
+from ml_postgres_optimization.workload.faults.injecting.schedule import FaultRate, FaultSchedule, Occurrence
+
+__all__ = ["FaultInjector", "FaultRate", "FaultRecord", "FaultRun", "FaultSchedule", "Occurrence"]

@@ -1,0 +1,166 @@
+"""Faults beside a load, by a schedule."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.telemetry import Clock, SystemClock
+from ml_postgres_optimization.workload.faults.ground import FaultGround
+from ml_postgres_optimization.workload.faults.injecting.run import FaultRecord, FaultRun, Tell
+from ml_postgres_optimization.workload.faults.injecting.schedule import Agenda, FaultSchedule, Occurrence
+
+_LOOK_SECONDS = 0.05
+
+
+class FaultInjector:
+    """Runs a schedule of faults in a thread of its own; a context.
+
+    Parameters
+    ----------
+    schedule : FaultSchedule
+    ground : FaultGround
+    operations : callable, optional
+        Returns how many operations the load has done, where the schedule counts them:
+        ``lambda: load.counters.succeeded_total + load.counters.failed_total``.
+    tell : callable, optional
+        Receives the record of each fault when it is in force, and again when it has ended; in any thread.
+    clock : Clock
+        For when faults are due.
+
+    Attributes
+    ----------
+    passed_over_total : int
+        Faults that were due while as many as may be were under way.
+    last_failure : str or None
+        The last thing that went wrong with the injector itself, or with who is told; the load goes on, and so do the
+        faults where they can.
+
+    Raises
+    ------
+    UsageError
+        If the ground lacks what a fault needs, or the operations are not known.
+
+    Examples
+    --------
+    ::
+
+        schedule = FaultSchedule((FaultRate(Termination(), per_minute=6.0),), seconds=600.0, seed=7)
+        with LoadGenerator(dsn, plan) as load, FaultInjector(schedule, FaultGround(dsn, plan)) as injector:
+            time.sleep(600)
+        print(injector.records)
+    """
+
+    def __init__(
+        self,
+        schedule: FaultSchedule,
+        ground: FaultGround,
+        *,
+        operations: Callable[[], int] | None = None,
+        tell: Tell | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        schedule.check(ground)
+        if schedule.counts_operations and operations is None:
+            raise UsageError("Faults come by operations, and nobody counts them.", "Give `operations`.")
+        self._schedule = schedule
+        self._ground = ground
+        self._operations = operations or (lambda: 0)
+        self._tell = tell
+        self._clock = clock or SystemClock()
+        self._agenda = Agenda(schedule)
+        self._under_way: list[FaultRun] = []
+        self._ended: list[FaultRecord] = []
+        self._state = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._inject, name="fault-injector", daemon=False)
+        self.passed_over_total = 0
+        self.last_failure: str | None = None
+
+    @property
+    def records(self) -> tuple[FaultRecord, ...]:
+        """Every fault that was begun so far; those that have ended first."""
+        with self._state:
+            return (*self._ended, *(run.record for run in self._under_way))
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the schedule's end has come, or it was stopped, and everything is put back."""
+        return self._thread.ident is not None and not self._thread.is_alive()
+
+    def start(self) -> Self:
+        """Begin; the schedule counts from now."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """End, with every fault that is under way; return when everything is put back. Harmless when it has ended."""
+        self._stopping.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _inject(self) -> None:
+        started_seconds = self._clock.monotonic_seconds()
+        try:
+            while not self._stopping.is_set() and threading.main_thread().is_alive():
+                seconds = self._clock.monotonic_seconds() - started_seconds
+                if seconds >= self._schedule.seconds:
+                    break
+                self._begin_due(seconds)
+                until_next = min(self._agenda.next_seconds, self._schedule.seconds) - seconds
+                self._stopping.wait(min(_LOOK_SECONDS, max(0.0, until_next)))
+        except Exception as error:  # whatever it is, the load must not hear of it
+            self._note(error)
+        finally:
+            for run in self._under_way:
+                run.ask_to_end()
+            for run in self._under_way:
+                run.wait()
+
+    def _begin_due(self, seconds: float) -> None:
+        for occurrence in self._agenda.take(seconds, self._operations_total()):
+            self._forget_ended()
+            if len(self._under_way) >= self._schedule.most_at_once:
+                self.passed_over_total += 1
+            else:
+                self._begin(occurrence)
+
+    def _forget_ended(self) -> None:
+        """Keep only the records of those that have ended: a soak has many thousands."""
+        with self._state:
+            self._ended += [run.record for run in self._under_way if run.has_ended]
+            self._under_way = [run for run in self._under_way if not run.has_ended]
+
+    def _begin(self, occurrence: Occurrence) -> None:
+        fault = self._schedule.rates[occurrence.place].fault
+        run = FaultRun(fault, self._ground, seed=occurrence.seed, tell=self._pass_on).start()
+        with self._state:
+            self._under_way.append(run)
+
+    def _operations_total(self) -> int:
+        try:
+            return self._operations()
+        except Exception as error:  # anybody's code
+            self._note(error)
+            return 0
+
+    def _pass_on(self, record: FaultRecord) -> None:
+        if self._tell is not None:
+            try:
+                self._tell(record)
+            except Exception as error:  # anybody's code
+                self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self.last_failure = f"{type(error).__name__}: {error}"

@@ -1,0 +1,1 @@
+SELECT pg_xact_status(%(xid)s::xid8) = 'aborted'
