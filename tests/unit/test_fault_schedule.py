@@ -3,13 +3,16 @@
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, dataclass
 from itertools import islice
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 
-from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.errors import ServerUnreachable, UsageError
+from ml_postgres_optimization.target.postgres.connection import ConnectionSettings
 from ml_postgres_optimization.telemetry import VirtualClock
 from ml_postgres_optimization.workload.faults import (
     ConnectionExhaustion,
@@ -33,6 +36,7 @@ from ml_postgres_optimization.workload.faults import (
     Termination,
 )
 from ml_postgres_optimization.workload.faults.injecting.schedule import Agenda
+from ml_postgres_optimization.workload.faults.locality import check_arrived
 
 GROUND = FaultGround("host=/nowhere dbname=shop")
 
@@ -156,12 +160,23 @@ def test_a_server_here_may_be(dsn):
     assert FaultGround(dsn).dsn == dsn
 
 
-def test_what_the_environment_says_of_the_address_is_seen_when_it_has_led_elsewhere(monkeypatch):
-    """libpq goes to PGHOSTADDR, whatever the host's name; nothing listens there, so that it cannot arrive."""
-    monkeypatch.setenv("PGHOSTADDR", "127.0.0.1")
-    ground = FaultGround("host=localhost port=1")
-    record = FaultRun(LockStall(seconds=0.1), ground).start().wait()
+@pytest.mark.parametrize(
+    ("host", "address", "is_here"),
+    [("/run", "", True), ("localhost", "127.0.0.1", True), ("localhost", "10.0.0.1", False), ("db", "::1", True)],
+)
+def test_where_a_connection_has_arrived_counts_whatever_was_named(host, address, is_here):
+    """libpq goes to PGHOSTADDR, whatever the host; no test can count on a server elsewhere that answers."""
+    arrived = SimpleNamespace(info=SimpleNamespace(host=host, hostaddr=address))
+    with nullcontext() if is_here else pytest.raises(UsageError, match="this machine"):
+        check_arrived(arrived, ConnectionSettings.from_dsn("host=localhost"))
+
+
+def test_a_server_that_is_down_is_told_in_the_record():
+    record = FaultRun(LockStall(seconds=0.1), GROUND).start().wait()
     assert "No connection" in record.failure
+    assert record.began_seconds is None
+    with pytest.raises(ServerUnreachable):
+        FaultRun.begin(LockStall(seconds=0.1), GROUND)
 
 
 @pytest.mark.parametrize("fault", [ServerRestart(), ServerCrash(), ReadOnlyDatabase(), LineCut(), StandbyRefusal()])
