@@ -1,11 +1,15 @@
 """Which faults come when, who may be struck, and an injector that nothing upsets; no server is needed."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import FrozenInstanceError, dataclass
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -270,3 +274,27 @@ def test_an_injector_that_breaks_ends_its_faults_and_says_why():
         until(lambda: course.injector.has_ended)
     assert course.injector.last_failure == "ArithmeticError: no time"
     assert course.injector.records[0].ended_seconds is not None
+
+
+PROGRAM = """
+from test_fault_schedule import GROUND, Rehearsed
+from ml_postgres_optimization.workload.faults import FaultRun
+
+FaultRun.begin(Rehearsed(), GROUND, tell=lambda record: print(record.ended_seconds is not None, flush=True))
+raise KeyboardInterrupt
+"""
+
+
+def test_a_program_that_ends_without_ending_its_faults_waits_until_they_are_put_back():
+    here = Path(__file__)
+    path = os.pathsep.join([str(here.parent), str(here.parents[2])])
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.stdout.split() == ["False", "True"]
+    assert "KeyboardInterrupt" in done.stderr
