@@ -69,7 +69,8 @@ REFUSED = {"08001", "57P03", "08006", "08003"}
 class Case:
     """A fault, the load that it strikes, and what that must see.
 
-    One of the SQLSTATEs, in its operations or when it connects; or an operation that takes longer.
+    One of the SQLSTATEs, in its operations or when it connects; or an operation that takes longer; or, where a server
+    is back before anybody asks for it, a connection that is lost.
     """
 
     fault: Fault
@@ -77,6 +78,7 @@ class Case:
     connections: set[str] = field(default_factory=set, hash=False)
     load: str = "plain"
     takes_seconds: float = float("inf")
+    loses_connections: bool = False
 
 
 CASES = {
@@ -87,7 +89,7 @@ CASES = {
     "lock time-out": Case(LockStall(seconds=20.0), {"55P03"}),
     "statement time-out": Case(LockStall(seconds=20.0, is_whole_table=True), {"57014"}, load="snapshot"),
     "restart": Case(ServerRestart(seconds=20.0), connections=REFUSED),
-    "crash of a backend": Case(ServerCrash(CrashWay.BACKEND), LOST, REFUSED),
+    "crash of a backend": Case(ServerCrash(CrashWay.BACKEND), LOST, REFUSED, loses_connections=True),
     "immediate stop": Case(ServerCrash(CrashWay.IMMEDIATE, seconds=20.0), connections=REFUSED),
     "crash of the postmaster": Case(ServerCrash(CrashWay.POSTMASTER, seconds=20.0), LOST, REFUSED),
     "standby": Case(StandbyRefusal(seconds=20.0), {"25006"}, load="line"),
@@ -216,6 +218,7 @@ class Seen:
         self._load = load
         load.samples()
         self._before = dict(load.counters.connection_failures)
+        self._lost_before = load.counters.connections_lost_total
         self.operations = set()
         self.longest_seconds = 0.0
 
@@ -227,6 +230,10 @@ class Seen:
         return self
 
     @property
+    def has_lost_connections(self):
+        return self._load.counters.connections_lost_total > self._lost_before
+
+    @property
     def connections(self):
         now = self._load.counters.connection_failures
         return {code for code, count in now.items() if count > self._before.get(code, 0)}
@@ -235,7 +242,8 @@ class Seen:
 def is_met(case, seen):
     seen.look()
     fails = case.operations & seen.operations or case.connections & seen.connections
-    return bool(fails) or seen.longest_seconds >= case.takes_seconds
+    is_lost = case.loses_connections and seen.has_lost_connections
+    return bool(fails) or is_lost or seen.longest_seconds >= case.takes_seconds
 
 
 @every_fault
