@@ -53,10 +53,11 @@ def run_psql(psql, dsn):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
-def test_a_simulation_by_a_superuser_goes_with_the_owners_schema(session, superuser):
-    simulate_load(superuser, PLAN)
-    assert session.execute(SIMULATION_OWNER).fetchone() == session.execute("SELECT session_user::text").fetchone()
+def test_a_simulation_goes_with_the_owners_schema_and_a_superuser_runs_none_in_it(session, superuser):
+    with pytest.raises(SchemaForeign, match="must not run for a superuser"):
+        simulate_load(superuser, PLAN)
     simulate_load(session, PLAN)
+    assert session.execute(SIMULATION_OWNER).fetchone() == session.execute("SELECT session_user::text").fetchone()
     assert uninstall_schema(session) == ("genesis", "genesis_simulation")
     assert marked_schemas(session) == ()
 
