@@ -26,6 +26,7 @@ SHORTEST = {
     "monitoring_cost": ("--pairs", "1"),
     "protection_cost": ("--times", "3", "--seconds", "0.5"),
     "prediction": ("--windows", "1500"),
+    "prediction_in_database": ("--windows", "300", "--rows", "120", "--rounds", "1"),
     "recovery": ("--pairs", "1", "--seconds", "1", "--scale", "0.02"),
     "load_cost": ("--rounds", "1", "--operations", "500"),
     "lost_commits": ("--cuts", "3"),
@@ -45,7 +46,17 @@ SHORTEST = {
 }
 # some ten seconds even so; what they call is tested by itself
 LONG = {
-    *("equal_arms", "faults", "footprint", "fuzzing", "generator", "monitoring_cost", "prediction", "stall"),
+    *(
+        "equal_arms",
+        "faults",
+        "footprint",
+        "fuzzing",
+        "generator",
+        "monitoring_cost",
+        "prediction",
+        "prediction_in_database",
+        "stall",
+    ),
     *("trial_statistics", "trigger_cost", "tuners"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}

@@ -197,9 +197,11 @@ def test_a_superuser_does_not_run_what_the_owner_has_made_of_the_schema(database
         connection.execute(
             "DELETE FROM genesis.schema_version WHERE version = (SELECT max(version) FROM genesis.schema_version)"
         )
-        connection.execute("DROP TABLE genesis.configuration_history, genesis.observed_servers CASCADE")
-        connection.execute("DROP TYPE genesis.text_range; ALTER TABLE genesis.settings DROP COLUMN history_days")
-        connection.execute("DROP INDEX genesis.journal_trial")
+        connection.execute("DROP TABLE genesis.forests CASCADE; DROP TYPE genesis.error_calibration CASCADE")
+        connection.execute(
+            "DROP FUNCTION genesis.is_forest(integer, integer, integer[], integer[], double precision[], integer[], "
+            "integer[], boolean[], integer[], double precision[])"
+        )
         connection.execute(
             "CREATE TRIGGER planted BEFORE INSERT ON genesis.schema_version "
             f"FOR EACH ROW EXECUTE FUNCTION genesis.planted('{connection.info.user}')"

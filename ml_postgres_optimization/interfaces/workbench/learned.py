@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from ml_postgres_optimization.errors import ArtefactRefused, NotEnoughData
+from ml_postgres_optimization.errors import ArtefactRefused, NotEnoughData, TargetError
 from ml_postgres_optimization.interfaces.reporter import Table
 from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.stored import forest_record
 from ml_postgres_optimization.models.artifact import Loaded, load_model, save_model
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.features import Table as FeatureTable
@@ -17,6 +18,7 @@ from ml_postgres_optimization.models.features import stream_observations
 from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.score import ErrorScore, ForecastScore
+from ml_postgres_optimization.target.postgres.repository import ForestRecord
 
 AnyForest = LatencyForest | ErrorForest | KnobForest
 Model = TypeVar("Model", LatencyForest, ErrorForest, KnobForest)
@@ -42,6 +44,8 @@ class Lesson:
         Whether it beats the naive forecast, in one class of errors at least; without that it is not acted on.
     path : Path or None
         Where it was stored.
+    in_database : bool
+        Whether SQL predicts by it too.
     """
 
     kind: str
@@ -49,6 +53,7 @@ class Lesson:
     summary: str
     may_be_trusted: bool = False
     path: Path | None = None
+    in_database: bool = False
 
 
 def models_folder(session: Session) -> Path:
@@ -61,22 +66,42 @@ def train_all(session: Session) -> tuple[Lesson, ...]:
     repository = session.repository()
     configurations = repository.configurations()
     table = FeatureTable.of(stream_observations(repository.stream(), configurations))
-    return tuple(_train(session, forest, table) for forest in _FORESTS)
+    lessons, records = [], []
+    for forest in _FORESTS:
+        lesson, model = _train(session, forest, table)
+        lessons.append(lesson)
+        if lesson.path is not None and isinstance(model, LatencyForest | ErrorForest):
+            records.append(forest_record(model, lesson.path.stem, session.clock.now()))
+    are_stored = _stored_in_database(session, records)
+    kinds = {record.kind for record in records if are_stored}
+    return tuple(replace(lesson, in_database=lesson.kind in kinds) for lesson in lessons)
 
 
-def _train(session: Session, forest: type[AnyForest], table: FeatureTable) -> Lesson:
+def _train(session: Session, forest: type[AnyForest], table: FeatureTable) -> tuple[Lesson, AnyForest | None]:
     try:
         model = forest.fit(table, session.settings.seed)
     except NotEnoughData as error:
-        return Lesson(forest.kind, trained=False, summary=error.what)
+        return Lesson(forest.kind, trained=False, summary=error.what), None
     path = save_model(model, models_folder(session), clock=session.clock)
-    return Lesson(
+    lesson = Lesson(
         forest.kind,
         True,
         "; ".join(_judgements(model)) or "no class of error occurred often enough to learn",
         _may_be_trusted(model),
         path,
     )
+    return lesson, model
+
+
+def _stored_in_database(session: Session, records: Sequence[ForestRecord]) -> bool:
+    """Store forests where SQL predicts by them; where that may not be, say so, for the files are there."""
+    try:
+        session.repository().add_forests(records)
+    except TargetError as error:
+        session.reporter.say(f"The forests are stored as files only. {error.what} {error.next_step}")
+        session.log.warning("forests not in the database", what=error.what)
+        return False
+    return True
 
 
 def _scores(model: AnyForest) -> Iterable[tuple[str, ForecastScore | ErrorScore]]:
@@ -104,14 +129,18 @@ def lesson_json(lesson: Lesson) -> dict[str, object]:
         "may_be_trusted": lesson.may_be_trusted,
         "summary": lesson.summary,
         "path": str(lesson.path or ""),
+        "in_database": lesson.in_database,
     }
 
 
 def lessons_table(lessons: Iterable[Lesson]) -> Table:
     """Return a row for each forest."""
     trust = {True: "yes", False: "no: not acted on"}
-    rows = [(lesson.kind, trust[lesson.may_be_trusted], lesson.summary) for lesson in lessons]
-    return Table("What was learned", ("forest", "may be trusted", "how good on later windows"), rows)
+    stored = {True: "yes", False: "no"}
+    rows = [
+        (lesson.kind, trust[lesson.may_be_trusted], stored[lesson.in_database], lesson.summary) for lesson in lessons
+    ]
+    return Table("What was learned", ("forest", "may be trusted", "in SQL", "how good on later windows"), rows)
 
 
 def load_forest(session: Session, forest: type[Model]) -> Loaded[Model] | None:

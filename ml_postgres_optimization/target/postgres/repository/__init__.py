@@ -1,5 +1,6 @@
 """What is kept in schema genesis: windows, configurations, trials, predictions."""
 
+from ml_postgres_optimization.target.postgres.repository.forests import CalibrationRecord, ForestRecord
 from ml_postgres_optimization.target.postgres.repository.history import (
     Known,
     Period,
@@ -15,6 +16,8 @@ from ml_postgres_optimization.target.postgres.repository.records import (
 from ml_postgres_optimization.target.postgres.repository.repository import Repository
 
 __all__ = [
+    "CalibrationRecord",
+    "ForestRecord",
     "JournalEntry",
     "Known",
     "Period",

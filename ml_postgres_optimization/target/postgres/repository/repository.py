@@ -26,6 +26,7 @@ from ml_postgres_optimization.target.postgres.repository.encoding import (
     window_of,
     window_parameters,
 )
+from ml_postgres_optimization.target.postgres.repository.forests import ForestRecord, forest_parameters
 from ml_postgres_optimization.target.postgres.repository.history import (
     Known,
     Period,
@@ -176,6 +177,12 @@ class Repository:
         """Keep a prediction, to be scored when its window is there."""
         self._maintain(in_utc(prediction.made_at).date())
         self._execute("add_prediction", asdict(prediction), "record a prediction")
+
+    def add_forests(self, forests: Iterable[ForestRecord]) -> None:
+        """Keep trained forests, all or none, each in place of the one of its kind."""
+        with self._working("store the forests"):
+            for forest in forests:
+                self._connection.execute(read_query("repository/add_forest"), forest_parameters(forest))
 
     def score_predictions(self) -> int:
         """Write what happened beside each prediction whose window is there by now, and return how many."""

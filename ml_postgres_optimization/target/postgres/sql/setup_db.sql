@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '7', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '8', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -23,7 +23,8 @@ SELECT
     :genesis_version < 4 AS genesis_lacks_4,
     :genesis_version < 5 AS genesis_lacks_5,
     :genesis_version < 6 AS genesis_lacks_6,
-    :genesis_version < 7 AS genesis_lacks_7
+    :genesis_version < 7 AS genesis_lacks_7,
+    :genesis_version < 8 AS genesis_lacks_8
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql
@@ -46,6 +47,9 @@ SELECT
 \if :genesis_lacks_7
     \ir schema/0007_configuration_history.sql
 \endif
+\if :genesis_lacks_8
+    \ir schema/0008_forests.sql
+\endif
 
 \ir schema/repeatable/1_partitions.sql
 \ir schema/repeatable/2_histograms.sql
@@ -54,6 +58,8 @@ SELECT
 \ir schema/repeatable/5_predictions.sql
 \ir schema/repeatable/6_views.sql
 \ir schema/repeatable/7_history.sql
+\ir schema/repeatable/8_features.sql
+\ir schema/repeatable/9_forests.sql
 \ir schema/finish.sql
 COMMIT;
 \set QUIET :genesis_quiet
