@@ -89,22 +89,6 @@ AS $$
         WHERE before.started_at < from_time
             AND before.ended_at + (before.ended_at - before.started_at) * 0.1 >= from_time
     ),
-    kinds AS (
-        SELECT
-            part.started_at,
-            part.window_id,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'read') AS read,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'write') AS write,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'update') AS update,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'delete') AS delete,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'transaction') AS transaction,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'bulk_insert') AS bulk_insert,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'aggregate') AS aggregate,
-            sum(part.operations_total) FILTER (WHERE part.kind = 'join') AS "join"
-        FROM genesis.operation_windows AS part
-        WHERE part.started_at >= from_time AND part.started_at < until_time
-        GROUP BY part.started_at, part.window_id
-    ),
     knobs AS MATERIALIZED (
         SELECT
             known.id,
@@ -238,8 +222,21 @@ AS $$
         || knobs.features
     FROM ordered AS seen
     JOIN knobs ON knobs.id = seen.configuration_id
-    LEFT JOIN kinds ON kinds.started_at = seen.started_at AND kinds.window_id = seen.id
-    -- joined here, so that what is stored out of line is fetched once and not for every name
+    -- by the index, one window after the other: a join would not know how many there are
+    CROSS JOIN LATERAL (
+        SELECT
+            sum(part.operations_total) FILTER (WHERE part.kind = 'read') AS read,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'write') AS write,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'update') AS update,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'delete') AS delete,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'transaction') AS transaction,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'bulk_insert') AS bulk_insert,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'aggregate') AS aggregate,
+            sum(part.operations_total) FILTER (WHERE part.kind = 'join') AS "join"
+        FROM genesis.operation_windows AS part
+        WHERE part.started_at = seen.started_at AND part.window_id = seen.id
+    ) AS kinds
+    -- computed here, so that what is stored out of line is fetched once and not for every name
     CROSS JOIN LATERAL (SELECT seen.gauges || seen.rates AS values OFFSET 0) AS told
     CROSS JOIN LATERAL (
         SELECT

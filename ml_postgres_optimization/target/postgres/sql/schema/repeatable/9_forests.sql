@@ -1,6 +1,6 @@
 -- Predictions of the stored forests, equal to those of models.latency_forest and models.error_forest. Few rows walk
--- the trees one by one. For many, the trees are written out as nested CASE expressions, which the executor walks a
--- hundred times faster than PL/pgSQL does: docs/decisions/0030-forests-in-the-database.md
+-- the trees one by one. For many, the trees are written out as nested CASE expressions, which the executor walks
+-- ten times faster than PL/pgSQL does: docs/decisions/0031-forests-in-the-database.md
 
 CREATE OR REPLACE FUNCTION genesis.feature_value(name text, given jsonb)
 RETURNS double precision
