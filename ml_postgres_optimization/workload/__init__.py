@@ -1,7 +1,6 @@
 """Realistic load on our own tables: mixes, arrivals, and the generator that drives them."""
 
 from ml_postgres_optimization.workload.catalogue import Workload, workload_named
-from ml_postgres_optimization.workload.faults import hold_row_lock, hold_table_lock
 from ml_postgres_optimization.workload.generator import (
     LoadCounters,
     LoadGenerator,
@@ -52,8 +51,6 @@ __all__ = [
     "drop_tables",
     "first_run",
     "free_connections",
-    "hold_row_lock",
-    "hold_table_lock",
     "measure_capacity",
     "run_setup",
     "tables_exist",

@@ -57,7 +57,7 @@ LONG = {
         "prediction_in_database",
         "stall",
     ),
-    *("trial_statistics", "trigger_cost", "tuners"),
+    *("transfer", "trial_statistics", "trigger_cost", "tuners", "watching"),
 }
 AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 

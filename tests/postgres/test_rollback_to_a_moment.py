@@ -135,7 +135,7 @@ def test_what_somebody_else_changed_survives_and_is_told(tuned):
     plan = tuned("rollback", "--to", before, "--dry-run", "--json").done().document
     assert [line.split(";")[0] for line in plan["would"]] == ['ALTER SYSTEM RESET "work_mem"']
     document = tuned("rollback", "--to", before, "--json").done().document
-    assert document["undone"] == [{"trial": "t1", "restored": {"work_mem": "nothing"}}]
+    assert document["undone"] == [{"trial": "t1", "restored": {"work_mem": "nothing"}, "pending_restart": []}]
     left = {each["name"]: (each["then"], each["now"], each["sql"]) for each in document["left"]}
     assert left["random_page_cost"][:2] == ("4", "2")
     assert left["log_line_prefix"][:2] == ("a 'quoted' %m ", "other")

@@ -7,7 +7,8 @@ from ml_postgres_optimization.soak.runner import SoakPlan, run_soak
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
-from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables, hold_table_lock
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables
+from ml_postgres_optimization.workload.faults import hold_table_lock
 
 RATE = 200.0
 

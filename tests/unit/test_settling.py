@@ -22,7 +22,8 @@ FAST_START = {BASELINE: 0.0, CANDIDATE: -0.6}
 
 
 @pytest.mark.parametrize(
-    ("noise", "correlation"), [(0.03, 0.0), pytest.param(0.1, 0.0, marks=pytest.mark.long), (0.1, 0.5)]
+    ("noise", "correlation"),
+    [pytest.param(0.03, 0.0, marks=pytest.mark.long), pytest.param(0.1, 0.0, marks=pytest.mark.long), (0.1, 0.5)],
 )
 def test_where_nothing_needs_to_settle_the_plans_length_is_kept(noise, correlation):
     plan, lengths, left_out = TrialPlan(max_pairs=7), [], 0.0
@@ -78,7 +79,7 @@ def test_a_candidate_that_only_starts_fast_is_not_promoted():
     assert np.median([trial.verdict.ratio for trial in trials[2:]]) > 1.0
 
 
-@pytest.mark.parametrize(("noise", "decay_seconds"), [(0.03, 2.0), (0.1, 5.0)])
+@pytest.mark.parametrize(("noise", "decay_seconds"), [pytest.param(0.03, 2.0, marks=pytest.mark.long), (0.1, 5.0)])
 def test_equal_arms_that_settle_slowly_are_promoted_in_no_more_than_5_percent(noise, decay_seconds):
     plan = TrialPlan(guards=NO_GUARDS, thresholds=Thresholds(futility_alpha=None), max_pairs=20)
     promoted = sum(
