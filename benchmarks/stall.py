@@ -27,11 +27,10 @@ from ml_postgres_optimization.workload import (
     OperationKind,
     OperationMix,
     create_tables,
-    hold_row_lock,
     measure_capacity,
 )
 from ml_postgres_optimization.workload.arrival import INTERVAL_SECONDS, Stream, ZipfKeys
-from ml_postgres_optimization.workload.faults import Stall
+from ml_postgres_optimization.workload.faults import Stall, hold_row_lock
 
 RESULT = Path(__file__).resolve().parent / "results" / "stall.json"
 STALL_SECONDS = 0.5

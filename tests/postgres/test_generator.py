@@ -22,9 +22,9 @@ from ml_postgres_optimization.workload import (
     OperationKind,
     OperationMix,
     create_tables,
-    hold_table_lock,
     measure_capacity,
 )
+from ml_postgres_optimization.workload.faults import hold_table_lock
 from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults
 
 SCALE = 0.005

@@ -22,9 +22,8 @@ from ml_postgres_optimization.workload import (
     OperationKind,
     OperationMix,
     create_tables,
-    hold_row_lock,
-    hold_table_lock,
 )
+from ml_postgres_optimization.workload.faults import hold_row_lock, hold_table_lock
 from ml_postgres_optimization.workload.generator.admission import admit
 from ml_postgres_optimization.workload.generator.crew import Crew
 

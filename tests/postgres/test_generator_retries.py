@@ -17,9 +17,8 @@ from ml_postgres_optimization.workload import (
     OperationKind,
     OperationMix,
     create_tables,
-    hold_row_lock,
 )
-from ml_postgres_optimization.workload.faults import CommitCut, FaultProxy
+from ml_postgres_optimization.workload.faults import CommitCut, FaultProxy, hold_row_lock
 
 SCALE = 0.005
 SOON = Pause(0.005, 0.1)
