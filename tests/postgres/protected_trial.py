@@ -123,7 +123,7 @@ def comes_true(condition, within_seconds, said):
     began = time.monotonic()
     while not condition():
         assert time.monotonic() < began + within_seconds, said()
-        time.sleep(0.02)
+        time.sleep(0.1)
     return time.monotonic() - began
 
 
@@ -138,4 +138,4 @@ def until(condition, seconds=10.0):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
+        time.sleep(0.05)

@@ -53,7 +53,7 @@ def until(look):
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (found := look()):
         assert time.monotonic() < deadline
-        time.sleep(0.2)
+        time.sleep(1.0)
     return found
 
 
