@@ -165,6 +165,19 @@ def test_what_was_trained_predicts_the_same_in_sql(session, models, predict, cou
         assert_same(by_matrix(session, model, plain), [predict(model, named_in(row, plain)) for row in plain])
 
 
+@pytest.mark.parametrize("count", [20, 150])
+def test_a_matrix_may_lack_any_feature(session, models, predict, count):
+    store(session, *models)
+    names = ["knob.shared_buffers", "knob.k00"]
+    matrix = [[float(number), None] for number in range(count)]
+    for model in models:
+        query = f"SELECT * FROM genesis.{FUNCTIONS[type(model)]}(%s::text[], %s::double precision[])"
+        with session.transaction():
+            session.execute("SET LOCAL extra_float_digits = -15")
+            found = grouped(session.execute(query, [names, matrix], binary=True), count)
+        assert_same(found, [predict(model, {names[0]: row[0]}) for row in matrix])
+
+
 def named_in(row, given):
     """Return what the columns of `by_matrix` show of a row."""
     return {name: value for name, value in row.items() if not len(given) % 2 or name in NAMES} | (

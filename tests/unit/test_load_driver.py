@@ -32,6 +32,7 @@ from ml_postgres_optimization.workload.process.serving import Calls
 from ml_postgres_optimization.workload.script import parse_script
 
 READS = OperationMix({OperationKind.READ: 1})
+WRITES = OperationMix({OperationKind.WRITE: 1})
 MIXED = OperationMix({OperationKind.READ: 1, OperationKind.WRITE: 1})
 SOON = Pause(0.0, 0.001)
 POLICY = RetryPolicy(conflict=SOON, lock=SOON, reconnect=SOON, shortage=SOON)
@@ -368,6 +369,35 @@ def test_an_open_circuit_holds_operations_back_until_a_probe_succeeds():
     assert {sample.sqlstate for sample in load.samples} == {None}
     # nobody for the half of half a second at least
     assert max(np.diff(seen.begun_seconds)) > 0.2
+
+
+def test_lost_writes_which_are_not_repeated_open_the_circuit_too():
+    async def run():
+        seen = Outcomes(GONE, GONE)
+        load = Counted(seen, mix=WRITES, retries=LoadRetries(policy=POLICY, breaker_failures=2))
+        load.begin(1)
+        await load.until(lambda load: load.ended >= 10)
+        await load.driver.stop(1.0)
+        return seen, load.take()
+
+    seen, load = asyncio.run(run())
+    assert [sample.sqlstate for sample in load.samples][:3] == ["57P01", "57P01", None]
+    assert max(np.diff(seen.begun_seconds)) > 0.2
+
+
+def test_a_pause_does_not_wait_for_the_circuit():
+    async def run():
+        load = Counted(Outcomes(GONE), retries=replace(RETRIES, breaker_failures=1))
+        load.begin(1)
+        await load.until(lambda load: load.driver.connections_lost_total == 1 and not load.waiting)
+        load.driver.set_connections(0)
+        await load.until(lambda load: load.ended == 1)
+        await load.driver.stop(1.0)
+        return load.take()
+
+    load = asyncio.run(run())
+    assert [sample.sqlstate for sample in load.samples] == ["57P01"]
+    assert load.due == load.ended + load.skipped
 
 
 @pytest.mark.parametrize("retries", [None, RETRIES])

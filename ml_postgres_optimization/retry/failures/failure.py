@@ -174,7 +174,9 @@ def _lost(errors: Sequence[BaseException], text: str) -> Lost:
 
 def _lost_by_frames(frames: set[tuple[str, str]], is_timeout: bool) -> Lost:
     """Tell what an error of the operating system, which asyncpg lets through, was about."""
-    if any(module in _CONNECTING_MODULES for module, _ in frames):
+    # of a time-out while asyncpg connects, the frames of the connecting itself are on the cancellation inside of it
+    is_connecting = ("asyncpg.connection", "connect") in frames
+    if is_connecting or any(module in _CONNECTING_MODULES for module, _ in frames):
         return Lost.NOT_HAD
     if is_timeout and any(name in _POOL_FUNCTIONS for module, name in frames if _root(module) in _DRIVERS):
         return Lost.NOT_LENT

@@ -168,8 +168,8 @@ def rule_for(failure: Failure, phase: Phase) -> Rule:
     docs/decisions/0027-retries.md, for each row.
     """
     if phase is Phase.COMMIT_SENT and not is_refusal(failure):
-        return _UNANSWERED
-    rule = _rule_by_text(failure) or _rule_by_code(failure)
+        return replace(_UNANSWERED, is_unreachable=_rule(failure).is_unreachable)
+    rule = _rule(failure)
     if phase is Phase.UNKNOWN and rule.may_have_committed:
         return replace(rule, remedy=Remedy.VERIFY)
     return rule
@@ -184,6 +184,10 @@ def is_refusal(failure: Failure) -> bool:
     if failure.sqlstate is None or failure.sqlstate in {"40003", "08007"}:
         return False
     return not failure.sqlstate.startswith(("08", "53", "57P", "58", "XX"))
+
+
+def _rule(failure: Failure) -> Rule:
+    return _rule_by_text(failure) or _rule_by_code(failure)
 
 
 def _rule_by_code(failure: Failure) -> Rule:

@@ -73,6 +73,7 @@ class FaultInjector:
         self._clock = clock or SystemClock()
         self._agenda = Agenda(schedule)
         self._under_way: list[FaultRun] = []
+        self._operations_before = 0
         self._ended: list[FaultRecord] = []
         self._state = threading.Lock()
         self._stopping = threading.Event()
@@ -112,6 +113,8 @@ class FaultInjector:
 
     def _inject(self) -> None:
         started_seconds = self._clock.monotonic_seconds()
+        # a load that has run before has its own beginning
+        self._operations_before = self._operations_total()
         try:
             while not self._stopping.is_set() and threading.main_thread().is_alive():
                 seconds = self._clock.monotonic_seconds() - started_seconds
@@ -129,7 +132,7 @@ class FaultInjector:
                 run.wait()
 
     def _begin_due(self, seconds: float) -> None:
-        for occurrence in self._agenda.take(seconds, self._operations_total()):
+        for occurrence in self._agenda.take(seconds, self._operations_total() - self._operations_before):
             self._forget_ended()
             if len(self._under_way) >= self._schedule.most_at_once:
                 self.passed_over_total += 1

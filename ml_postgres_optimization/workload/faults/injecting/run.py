@@ -132,7 +132,12 @@ class FaultRun:
 
     def wait(self) -> FaultRecord:
         """Wait until its time is over and everything is put back."""
-        self._thread.join()
+        try:
+            self._thread.join()
+        except BaseException:  # Ctrl-C: whoever waits goes on only when everything is put back
+            self.ask_to_end()
+            self._thread.join()
+            raise
         return self._record
 
     def end(self) -> FaultRecord:

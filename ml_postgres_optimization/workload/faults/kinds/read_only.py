@@ -91,6 +91,11 @@ class ReadOnlyDatabase:
         with _writing_session(dsn) as connection:
             row = connection.execute(query("faults/read_only_before")).fetchone()
         before = None if row is None else str(row[0])
+        if before == "on":
+            raise UsageError(
+                "The database refuses to write already: by its owner's will, or by another fault like this one.",
+                "Wait until that has ended, or say ALTER DATABASE … RESET default_transaction_read_only.",
+            )
         try:
             with _writing_session(dsn) as connection:
                 reached = _set(connection, "on")

@@ -265,7 +265,7 @@ class _Line:
         way = self._proxy.draw_commit_cut() if is_commit(message) else None
         if way is CommitCut.BEFORE:
             return False
-        if way is CommitCut.ANSWERED:
+        if way is not None:  # a server that is quick may answer before the line is gone
             self._swallows_reply.set()
         self._server.sendall(message)
         return way is not CommitCut.FORWARDED

@@ -13,6 +13,8 @@ from ml_postgres_optimization.workload.process.serving.lane import Entry, Lane
 from ml_postgres_optimization.workload.process.session import FAILURES, Session
 from ml_postgres_optimization.workload.statements import Performer, phase_of
 
+_LOOK_SECONDS = 0.1
+
 
 class Attempts:
     """Do operations on sessions that others own.
@@ -100,15 +102,16 @@ class Attempts:
 
     async def _let_through(self, call: Call, session: Session, lane: Lane, entry: Entry) -> bool:
         """Wait as long as the circuit is open, and tell whether the attempt is to be made, and here."""
-        while wait_seconds := call.wait_seconds():
-            await asyncio.wait((self._stopped,), timeout=wait_seconds)
-            if self._stopped.done():
-                break
-        if wait_seconds == 0.0 and not session.is_closed():
+        while (wait_seconds := call.wait_seconds()) and self.may_repeat and not self._stopped.done():
+            # a pause is nothing that could be waited for
+            await asyncio.wait((self._stopped,), timeout=min(wait_seconds, _LOOK_SECONDS))
+        is_let_through = wait_seconds == 0.0 and self.may_repeat
+        if is_let_through and not session.is_closed():
             return True
         call.interrupted()
-        if wait_seconds == 0.0:
-            lane.give_back(entry)
+        if is_let_through:
+            # the lanes may have been divided afresh meanwhile
+            lane.give_back(entry, self._lane_of(call))
             return False
         lane.vacate()
         self.end(lane, entry)

@@ -125,6 +125,8 @@ class Calls:
         budget = RetryBudget(ratio=retries.budget_ratio, reserve=retries.budget_reserve)
         terms = Terms(retries.policy, budget, CircuitBreaker(failures=retries.breaker_failures))
         of_reads = replace(terms, policy=replace(retries.policy, is_idempotent=True))
+        # no write of ours does no harm when it is done twice
+        terms = replace(terms, policy=replace(retries.policy, is_idempotent=False))
         self._terms = tuple(
             of_reads if name in mix.read_only else terms if name in mix.transactional else None for name in mix.names
         )

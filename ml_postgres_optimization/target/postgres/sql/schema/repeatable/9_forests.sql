@@ -131,20 +131,24 @@ BEGIN
     END IF;
     -- OFFSET 0 keeps the planner from writing a column, or a whole array, out in each of its thousand places
     RETURN format(
-        'SELECT array_agg(log_mean ORDER BY place), array_agg(means ORDER BY place), array_agg(%s ORDER BY place), '
-        'array_agg(%s ORDER BY place) '
+        -- what is sorted holds a row's figures only, and no array of all nodes: 16 and newer sort whole rows for this
+        'SELECT array_agg(log_mean ORDER BY place), array_agg(means ORDER BY place), '
+        'array_agg(deviation ORDER BY place), array_agg(windows ORDER BY place) '
+        'FROM (SELECT place, log_mean, means, %s AS deviation, %s AS windows '
         'FROM (SELECT *, ARRAY[%s] AS means FROM (SELECT place, log_mean, said, samples%s '
         'FROM (SELECT place, log_mean, said, samples%s FROM (SELECT place, said, samples, %s AS log_mean%s '
         'FROM (SELECT matrix, said, samples, %s AS place '
         'FROM (SELECT $1 AS rows, $2 AS matrix, $3 AS said, $4 AS samples OFFSET 0) AS known) AS given '
-        'OFFSET 0) AS cell OFFSET 0) AS seen OFFSET 0) AS reached OFFSET 0) AS every',
+        'OFFSET 0) AS cell OFFSET 0) AS seen OFFSET 0) AS reached OFFSET 0) AS every '
+        'OFFSET 0) AS told',
         deviation, windows, means, leaves, columns,
         CASE
             WHEN names IS NULL THEN
                 'CASE jsonb_typeof(features -> ''latency.log_mean'') WHEN ''number'' '
                 'THEN (features ->> ''latency.log_mean'')::double precision END'
-            ELSE coalesce(format('CASE WHEN abs(matrix[place][%1$s]) < ''Infinity'' THEN matrix[place][%1$s] END',
-                array_position(names, 'latency.log_mean')), 'NULL::double precision')
+            WHEN array_position(names, 'latency.log_mean') IS NULL THEN 'NULL::double precision'
+            ELSE format('CASE WHEN abs(matrix[place][%1$s]) < ''Infinity'' THEN matrix[place][%1$s] END',
+                array_position(names, 'latency.log_mean'))
         END,
         cells,
         CASE
@@ -214,6 +218,7 @@ CREATE OR REPLACE FUNCTION genesis.ask_forest(
     OUT means double precision[], OUT deviations double precision[], OUT windows double precision[])
 -- with its subtransaction it cannot run beside parallel workers
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
+    SET extra_float_digits = 1
 AS $$
 DECLARE
     many constant integer := 100;  -- from here on it pays to write the forest out
@@ -249,6 +254,8 @@ BEGIN
             FROM generate_series(1, rows_total) AS number ORDER BY number))) AS said;
         RETURN;
     END IF;
+    -- both mean that it was not seen; in an array with a NULL every cell is looked for from the first one on
+    matrix := array_replace(matrix, NULL, 'NaN');
     BEGIN
         EXECUTE genesis.written_forest(of_kind, names, false)
         INTO log_means, means, deviations, windows USING features, matrix, node_values, samples_of;
