@@ -49,7 +49,7 @@ class ConnectionExhaustion:
         """Accept every ground; whether the role is a superuser, only its session can tell."""
 
     def happen(self, ground: FaultGround, spell: Spell) -> int:
-        """Hold them; see `Fault`. Returns how many sessions of the load have lost their places.
+        """Hold them; see `Fault`. Returns how many sessions of the load were ended.
 
         Raises
         ------
@@ -63,17 +63,18 @@ class ConnectionExhaustion:
                 if spell.was_cut_short:
                     break
             spell.begin()
-            displaced = self._displace(watcher, room, spell)
+            ended = self._displace(watcher, room, spell)
             spell.wait()
-        return displaced
+        return ended
 
     def _displace(self, watcher: Connection[TupleRow], room: _Room, spell: Spell) -> int:
-        displaced, tries = 0, _TRIES_FOR_EACH_PLACE * self.displaced
+        ended, displaced, tries = 0, 0, _TRIES_FOR_EACH_PLACE * self.displaced
         while displaced < self.displaced and tries and room.has_left and not spell.is_over:
             tries -= 1
             if not terminate_load(watcher, 1):
                 spell.wait(_LOOK_SECONDS)
                 continue
+            ended += 1
             # the place is free a moment after its session has said goodbye
             for _ in range(_TRIES_FOR_EACH_PLACE):
                 if room.take_one():
@@ -81,7 +82,7 @@ class ConnectionExhaustion:
                     break
                 if spell.wait(_LOOK_SECONDS):
                     break
-        return displaced
+        return ended
 
 
 class _Room:
