@@ -136,7 +136,20 @@ def fast_folder() -> Iterator[Path]:
 @pytest.fixture
 def folder(fast_folder: Path) -> Iterator[Path]:
     """A folder of the test's own that the server's account can enter."""
-    path = fast_folder / uuid4().hex[:12]
+    with folder_of_its_own(fast_folder) as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def module_folder(fast_folder: Path) -> Iterator[Path]:
+    """The same for the tests of a module; anew whenever a worker comes back to the module after another one."""
+    with folder_of_its_own(fast_folder) as path:
+        yield path
+
+
+@contextmanager
+def folder_of_its_own(parent: Path) -> Iterator[Path]:
+    path = parent / uuid4().hex[:12]
     path.mkdir()
     yield path
     shutil.rmtree(path)

@@ -1,6 +1,5 @@
 """What every fault must do: strike the real load on a real server, and leave nothing behind, however it ends."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -170,13 +169,13 @@ class Arena:
 
 
 @pytest.fixture(scope="module")
-def arena(binaries, fast_folder, session_folder) -> Iterator[Arena]:
-    folder = fast_folder / f"faults-{os.urandom(4).hex()}"
-    folder.mkdir()
+def arena(binaries, module_folder, session_folder) -> Iterator[Arena]:
     settings = {**WITHOUT_DURABILITY, "max_connections": "25", "deadlock_timeout": "250ms", "autovacuum": "off"}
     state = session_folder / "system"
-    with EmbeddedServer.start(folder / "server", binaries=binaries, settings=settings, system_state=state) as server:
-        arena = Arena(server, folder, state)
+    with EmbeddedServer.start(
+        module_folder / "server", binaries=binaries, settings=settings, system_state=state
+    ) as server:
+        arena = Arena(server, module_folder, state)
         try:
             yield arena
         finally:

@@ -30,10 +30,10 @@ class HurriedClock:
 
 
 @pytest.fixture(scope="module")
-def tuned_server(binaries, session_folder):
+def tuned_server(binaries, module_folder, session_folder):
     library = {"shared_preload_libraries": "pg_stat_statements"} if binaries.has_library("pg_stat_statements") else {}
     with EmbeddedServer.start(
-        session_folder / "tuned",
+        module_folder,
         binaries=binaries,
         settings={"maintenance_work_mem": "32MB", "fsync": "off", **library},
         system_state=session_folder / "system",

@@ -35,10 +35,10 @@ HOSTILE = "we\"ird; -- '%s' {x} ünï"
 
 
 @pytest.fixture(scope="module")
-def guarded(binaries, session_folder):
+def guarded(binaries, module_folder, session_folder):
     """A server that asks for a password over TCP."""
     with EmbeddedServer.start(
-        session_folder / "guarded",
+        module_folder,
         binaries=binaries,
         tcp_port=0,
         password=PASSWORD,

@@ -39,9 +39,9 @@ class HurriedClock:
 
 
 @pytest.fixture(scope="module")
-def guarded_server(binaries, session_folder):
+def guarded_server(binaries, module_folder, session_folder):
     with EmbeddedServer.start(
-        session_folder / "guarded",
+        module_folder,
         binaries=binaries,
         settings={"fsync": "off"},
         system_state=session_folder / "system",

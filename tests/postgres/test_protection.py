@@ -30,9 +30,9 @@ END_OUR_SESSION = (
 
 
 @pytest.fixture(scope="module")
-def watched_server(binaries, session_folder):
+def watched_server(binaries, module_folder, session_folder):
     with EmbeddedServer.start(
-        session_folder / "watched",
+        module_folder,
         binaries=binaries,
         settings={"fsync": "off"},
         system_state=session_folder / "system",
