@@ -284,6 +284,24 @@ def test_a_clock_that_is_set_back_breaks_nothing(session, repository):
     assert as_of(session, at(11), ONE) == {"work_mem": "5"}
 
 
+def test_a_clock_that_was_far_ahead_freezes_nothing(session, repository):
+    day = 24 * 60
+    for minutes, value in ((0, "1"), (day, "2"), (day + 1, "3")):
+        repository.record_configuration(ONE, seen(minutes, work_mem=value, temp_buffers="1"))
+    assert repository.record_configuration(ONE, seen(10, work_mem="3", temp_buffers="1")) == 0
+    assert as_of(session, at(11), ONE) == {"work_mem": "3", "temp_buffers": "1"}, "what is in force holds now"
+    assert as_of(session, at(9), ONE) == {"work_mem": "1", "temp_buffers": "1"}
+    assert repository.record_configuration(ONE, seen(20, work_mem="4", temp_buffers="1")) == 1
+    assert as_of(session, at(19), ONE)["work_mem"] == "3"
+    assert as_of(session, at(21), ONE)["work_mem"] == "4"
+
+
+def test_what_was_first_seen_by_a_clock_far_ahead_is_known_now(session, repository):
+    repository.record_configuration(ONE, seen(24 * 60, work_mem="1"))
+    repository.record_configuration(ONE, seen(0, work_mem="2"))
+    assert as_of(session, at(1), ONE) == {"work_mem": "2"}
+
+
 def test_retention_forgets_what_ended_long_ago_and_says_so(session, repository):
     repository.record_configuration(ONE, seen(0, work_mem="1", temp_buffers="1"))
     repository.record_configuration(ONE, seen(10, work_mem="2"))

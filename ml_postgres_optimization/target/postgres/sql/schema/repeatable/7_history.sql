@@ -86,6 +86,24 @@ $$;
 COMMENT ON FUNCTION genesis.journalled_changes(text, bigint)
     IS 'What records of the journal after that number left in force, knob by knob';
 
+CREATE OR REPLACE FUNCTION genesis.bring_back_from_the_future(of_server text, seen_at timestamptz)
+RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp
+AS $$
+    DELETE FROM genesis.configuration_history
+    WHERE server = of_server AND lower(sys_period) >= seen_at AND NOT upper_inf(sys_period);
+    UPDATE genesis.configuration_history SET sys_period = tstzrange(lower(sys_period), seen_at)
+    WHERE server = of_server AND lower(sys_period) < seen_at AND upper(sys_period) > seen_at;
+    UPDATE genesis.configuration_history
+    SET sys_period = tstzrange(seen_at, NULL), not_before = least(not_before, seen_at)
+    WHERE server = of_server AND lower(sys_period) > seen_at;
+    UPDATE genesis.observed_servers
+    SET known_since = least(known_since, seen_at), observed_at = seen_at
+    WHERE server = of_server;
+$$;
+COMMENT ON FUNCTION genesis.bring_back_from_the_future(text, timestamptz)
+    IS 'Where a clock was ahead: what it recorded last began now, and what it saw come and go in between is dropped';
+
 CREATE OR REPLACE FUNCTION genesis.record_configuration(
     of_server text, seen jsonb, seen_at timestamptz, loaded_at timestamptz)
 RETURNS integer
@@ -108,6 +126,11 @@ BEGIN
     SELECT * INTO known FROM genesis.observed_servers WHERE server = of_server FOR UPDATE;
     -- only now: whoever had the row until then may have considered records that were not there before
     newest_number := (SELECT coalesce(max(number), 0) FROM genesis.journal WHERE server = of_server);
+    -- waiting until a wrong clock's time has come, the history would tell for as long what does not hold
+    IF known.observed_at > seen_at + interval '1 hour' THEN
+        PERFORM genesis.bring_back_from_the_future(of_server, seen_at);
+        known.observed_at := seen_at;
+    END IF;
     -- in the order in which they come, even where a clock was set back
     now_at := greatest(seen_at, known.observed_at);
     FOR change IN
