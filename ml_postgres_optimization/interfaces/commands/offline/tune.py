@@ -30,6 +30,7 @@ from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.trials import Design, Interval, Measure, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Draft, open_study
 from ml_postgres_optimization.tuning.offline import OfflineTuner, Tuned
+from ml_postgres_optimization.tuning.search.memory import require_storage
 
 # How many blocks the time is cut into, the shortest and the longest: enough for a score of candidates.
 _BLOCKS, _SHORTEST_BLOCK_SECONDS, _LONGEST_BLOCK_SECONDS = 96, 4.0, 20.0
@@ -60,6 +61,7 @@ def tune(session: Session, *, dry_run: bool = False) -> Result:
     require_consent(session)
     require_writable(session.settings.output or session.home.logs)
     # before any table is made
+    require_storage(session.settings.study)
     require_something_to_tune(session, survey(session, connections=session.settings.clients, is_offline=True))
     observer = Observer(session)
     with session.sole_optimizer() as journal, observer.saving():

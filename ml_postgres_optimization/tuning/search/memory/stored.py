@@ -47,6 +47,18 @@ def open_storage(where: Where) -> BaseStorage:
     return JournalStorage(JournalFileBackend(str(where / _FILE)))
 
 
+def require_storage(where: Where) -> None:
+    """Open what `where` says once, so that it is known before any work whether it can be used.
+
+    Raises
+    ------
+    StateError
+        If not.
+    """
+    with storage_errors(where):
+        open_storage(where)
+
+
 @contextmanager
 def storage_errors(where: Where, *, is_in_use: bool = False) -> Iterator[None]:
     """Say which storage could not be used, or was lost while it was in use, and what to do about it.
