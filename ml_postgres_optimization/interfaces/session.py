@@ -149,7 +149,7 @@ class Session:
             connection.close()
             raise
         self._resources.enter_context(connection)
-        return Repository(connection)
+        return Repository(connection, server=self.server)
 
     def schema_state(self) -> SchemaState:
         """Look which version of schema genesis is there."""

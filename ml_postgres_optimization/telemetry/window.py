@@ -81,6 +81,8 @@ class Window:
         Growth of each normalised query's counters.
     unseen : mapping of str to str
         Source → why it could not be read, or why its counters could not be compared (a reset).
+    server : str or None
+        System identifier of the server that it is of, where it was kept with those of others; None where nobody said.
     """
 
     started_at: datetime
@@ -98,6 +100,7 @@ class Window:
     ambiguous_total: int = 0
     statements: Mapping[StatementKey, StatementCounters] = field(default_factory=dict)
     unseen: Mapping[str, str] = field(default_factory=dict)
+    server: str | None = None
 
     @property
     def duration_seconds(self) -> float:
@@ -288,10 +291,12 @@ def merge(first: Window, second: Window) -> Window:
     Raises
     ------
     ValueError
-        If the two ran under different configurations.
+        If the two ran under different configurations, or on different servers.
     """
     if first.configuration_id != second.configuration_id:
         raise ValueError("windows of two configurations cannot be merged")
+    if first.server != second.server:
+        raise ValueError("windows of two servers cannot be merged")
     last = max(first, second, key=lambda window: window.ended_at)
     weights = (first.duration_seconds, second.duration_seconds)
     return Window(
@@ -310,6 +315,7 @@ def merge(first: Window, second: Window) -> Window:
         ambiguous_total=first.ambiguous_total + second.ambiguous_total,
         statements=_statements_added(first.statements, second.statements),
         unseen={**first.unseen, **second.unseen},
+        server=first.server,
     )
 
 

@@ -126,6 +126,15 @@ class Arena:
         return FaultGround(self.dsn(case.load), PLANS[case.load], self.server, self._lines[0], standby)
 
     @property
+    def line(self) -> FaultProxy:
+        return self._lines[0]
+
+    def has_no_clients(self) -> bool:
+        with psycopg.connect(self.server.dsn) as connection:
+            clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            return connection.execute(clients).fetchone() == (1,)
+
+    @property
     def standby(self) -> EmbeddedServer:
         if self._standby is None:
             self._standby = self.server.start_standby(self._folder / "standby", system_state=self._system_state)
@@ -260,6 +269,7 @@ def test_it_strikes_the_load_and_leaves_nothing(case, arena):
         assert record.failure is None
         assert record.reached_total >= 1
         assert record.began_seconds < record.ended_seconds < record.began_seconds + 20.0
+        assert arena.line.is_whole
         runs_without_errors(load)
     finally:
         load.pause()
@@ -275,9 +285,13 @@ def test_it_ends_with_the_block_whatever_ends_that(case, arena):
     ground = arena.ground(case)
     before = arena.at_rest(case.load)
     with pytest.raises(ZeroDivisionError), FaultRun.begin(case.fault, ground) as fault:
+        # whoever has begun it finds the deed done
+        assert arena.line.is_whole != (case.load == "line")
+        assert arena.server.is_running != (case.fault.kind in {FaultKind.RESTART, FaultKind.CRASH})
         raise ZeroDivisionError
     assert fault.has_ended
     assert fault.record.failure is None
+    assert arena.line.is_whole
     until(lambda: arena.traces(case.load) == before)
 
 
@@ -380,7 +394,7 @@ def test_a_schedule_runs_beside_a_load(arena):
     finally:
         load.pause()
     assert not load.failed
-    assert not arena.traces("plain")["sessions"]
+    until(lambda: not arena.traces("plain")["sessions"])
 
 
 def test_a_session_of_anybody_else_is_never_ended(arena):
@@ -398,6 +412,8 @@ def test_a_session_of_anybody_else_is_never_ended(arena):
 def test_a_superusers_connections_cannot_be_exhausted(arena):
     with pytest.raises(UsageError, match="superuser"):
         FaultRun.begin(ConnectionExhaustion(), FaultGround(make_conninfo(arena.server.dsn, dbname="plain")))
+    # a session that is only just closing would have its place among those that are not free
+    until(arena.has_no_clients)
     with (
         FaultRun.begin(ConnectionExhaustion(displaced=0, seconds=20.0), arena.ground(Case(Termination()))),
         psycopg.connect(arena.server.dsn) as superuser,

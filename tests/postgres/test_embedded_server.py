@@ -14,7 +14,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ml_postgres_optimization.errors import EmbeddedServerFailed, StateError
-from ml_postgres_optimization.target.embedded import EmbeddedServer
+from ml_postgres_optimization.target.embedded import EmbeddedServer, cluster
 
 
 @pytest.fixture
@@ -212,3 +212,15 @@ print(json.dumps([server.dsn, str(server.data_directory)]))
     assert Path(data_directory, "PG_VERSION").exists()
     assert not Path(data_directory, "postmaster.pid").exists()
     assert not Path(conninfo_to_dict(dsn)["host"]).exists()
+
+
+def test_a_copy_that_takes_too_long_is_told_and_nothing_is_left(start, folder, session_folder, monkeypatch):
+    monkeypatch.setattr(cluster, "BASEBACKUP_TIMEOUT_SECONDS", 0.01)
+    server, home = start(), folder / "standby"
+    with pytest.raises(EmbeddedServerFailed) as told:
+        server.start_standby(home, system_state=session_folder / "system")
+    if "No pg_basebackup is installed" in told.value.what:
+        pytest.skip(told.value.what)
+    assert told.value.what == "pg_basebackup took longer than 0.01 s."
+    assert told.value.next_step
+    assert not list(home.rglob("PG_VERSION"))

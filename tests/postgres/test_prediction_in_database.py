@@ -396,6 +396,51 @@ def test_what_is_no_row_of_features_is_refused_with_what_to_do(session, models):
     assert session.execute("SELECT genesis.predict_latency_seconds(NULL)").fetchone() == (None,)
 
 
+NO_ROWS = {
+    "a text that reads like a number": ("""ARRAY['{"knob.k00": "3"}'::jsonb]""", "feature knob.k00 is a JSON string"),
+    "a boolean": ("""ARRAY['{"knob.k00": true}'::jsonb]""", "feature knob.k00 is a JSON boolean"),
+    "an object": ("""ARRAY['{"knob.k00": {"a": 1}}'::jsonb]""", "feature knob.k00 is a JSON object"),
+    "a number": ("ARRAY['3'::jsonb]", "not a JSON object"),
+    "counted from 0": (
+        """('[0:%(last)s]=' || array_fill('{}'::jsonb, ARRAY[%(rows)s])::text)::jsonb[]""",
+        "plain array",
+    ),
+    "a name twice": ("'{knob.k00,knob.k00}'::text[], array_fill(1.0::float8, ARRAY[%(rows)s, 2])", "each given once"),
+    "no name": ("'{knob.k00,NULL}'::text[], array_fill(1.0::float8, ARRAY[%(rows)s, 2])", "each given once"),
+    "names from 0": ("'[0:0]={knob.k00}'::text[], array_fill(1.0::float8, ARRAY[%(rows)s, 1])", "a plain array"),
+    "numbers from 0": (
+        "'{knob.k00}'::text[], array_fill(1.0::float8, ARRAY[%(rows)s, 1], ARRAY[0, 1])",
+        "dimensions",
+    ),
+}
+# array_fill makes many of one, whose walk and whose written query must refuse the same
+MANY = "array_fill(({rows})[1], ARRAY[%(rows)s])"
+
+
+@pytest.mark.parametrize("what", NO_ROWS)
+def test_few_and_many_rows_refuse_the_same(session, models, what):
+    rows, complaint = NO_ROWS[what]
+    asked = hand_made(("knob.k00",), [(0, 0.5, 1, 2, False, [0.0]), leaf(0.25), leaf(0.5)])
+    store(session, with_forest(models[0], asked))
+    said = []
+    for count in (2, 150):
+        query = MANY.format(rows=rows) if rows.startswith("ARRAY") else rows
+        with pytest.raises(psycopg.errors.DataError, match=complaint) as refused:
+            session.execute(f"SELECT * FROM genesis.predict_latencies({query % {'rows': count, 'last': count - 1}})")
+        said.append((refused.value.sqlstate, refused.value.diag.message_hint))
+        assert refused.value.diag.message_hint
+    assert said[0] == said[1]
+
+
+def test_what_no_node_asks_for_does_no_harm_in_few_rows_or_many(session, models, predict):
+    unasked = hand_made(("knob.k00", "knob.k01"), [(0, 0.5, 1, 2, False, [0.0]), leaf(0.25), leaf(0.5)])
+    model = with_forest(models[0], unasked)
+    store(session, model)
+    for count in (2, 150):
+        wanted = [predict(model, {"knob.k00": 0.25})] * count
+        assert_same(by_json(session, model, [{"knob.k00": 0.25, "knob.k01": "much"}] * count), wanted)
+
+
 def test_without_a_forest_it_is_said_how_to_come_by_one(session):
     with session.transaction(force_rollback=True):
         session.execute("DELETE FROM genesis.forests")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from ml_postgres_optimization.errors import SchemaMissing, ServerUnreachable, TargetError, UsageError
 from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.models.features import observations
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.repository import (
     JournalEntry,
@@ -20,10 +21,13 @@ from ml_postgres_optimization.target.postgres.repository import (
     TrialRecord,
 )
 from ml_postgres_optimization.target.postgres.schema import install_schema, uninstall_schema
+from ml_postgres_optimization.target.seen import ConfigurationSeen
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, StatementCounters, Window
+from ml_postgres_optimization.telemetry.export import window_frame
 
 START = datetime.now(UTC).replace(microsecond=123456) - timedelta(hours=1)
 STOCK = Configuration({"work_mem": 4096, "jit": True, "random_page_cost": 4.0, "wal_compression": "off"})
+SEEN = ConfigurationSeen((), START, START)
 TUNED = STOCK.replaced({"work_mem": 65536, "random_page_cost": 1.1})
 
 
@@ -80,6 +84,9 @@ windows = st.builds(
     lag=histograms,
     errors=st.dictionaries(st.from_regex(r"[0-9A-Z]{5}", fullmatch=True), st.integers(1, 10**9), max_size=3),
     skipped_total=st.integers(0, 10**12),
+    retried=st.dictionaries(st.sampled_from(["", "40001", "57P01"]), st.integers(1, 10**9), max_size=3),
+    ambiguous_total=st.integers(0, 10**12),
+    server=st.none() | names,
     statements=st.dictionaries(
         st.tuples(st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
         counters,
@@ -110,6 +117,36 @@ def test_a_stream_gives_the_same_windows_a_few_at_a_time(repository):
         repository.add(window(number))
     assert list(repository.stream()) == repository.windows()
     assert len(repository.windows()) == 120
+
+
+def test_windows_of_several_servers_are_never_mixed(repository, session):
+    ours, theirs = Repository(session, server="7001"), Repository(session, server="7002")
+    repository.add(window(0))
+    ours.add(window(1))
+    # as long as nobody else is known, what nobody claimed is ours
+    ours.record_configuration("7001", SEEN)
+    assert [one.server for one in ours.windows()] == [None, "7001"]
+    assert ours.unattributed_total() == 0
+    theirs.add(window(1))
+    theirs.add(window(2))
+    theirs.record_configuration("7002", SEEN)
+    for own, server, count in ((ours, "7001", 1), (theirs, "7002", 2)):
+        assert [one.server for one in own.windows()] == [one.server for one in own.stream()] == [server] * count
+        assert own.unattributed_total() == 1
+    every = [None, "7001", "7002", "7002"]
+    assert sorted((one.server for one in ours.stream(of_every_server=True)), key=str) == sorted(every, key=str)
+    # adjacent, of runs of one name, and yet no pair
+    known = {STOCK.id: STOCK}
+    mixed = [one for one in observations(repository.windows(), known) if one.following is not None]
+    assert [(one.window.server, one.following.server) for one in mixed] == [("7002", "7002")]
+    frame = window_frame(ours.stream(of_every_server=True))
+    assert set(frame["server"].dropna()) == {"7001", "7002"}
+
+
+def test_a_window_of_an_older_version_was_never_retried(repository, session):
+    repository.add(window(retried={"40001": 2}, ambiguous_total=1))
+    session.execute("UPDATE genesis.metric_windows SET (retried, ambiguous_total) = (DEFAULT, DEFAULT)")
+    assert repository.windows() == [window()]
 
 
 def test_adding_a_window_again_changes_nothing(repository):

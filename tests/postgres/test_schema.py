@@ -17,6 +17,7 @@ from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.postgres.schema import (
     LATEST_VERSION,
     UPGRADES,
+    in_order,
     install_schema,
     require_schema,
     schema_state,
@@ -126,10 +127,16 @@ def test_psql_may_run_it_twice_from_any_folder(owner, psql, tmp_path):
 def test_setup_db_runs_every_file_that_python_runs():
     script = (SQL / "setup_db.sql").read_text()
     included = re.findall(r"\\ir schema/(\S+)\.sql", script)
-    repeatable = sorted(f"repeatable/{path.stem}" for path in (SQL / "schema" / "repeatable").glob("*.sql"))
+    numbered = in_order(path.name for path in (SQL / "schema" / "repeatable").glob("*.sql"))
+    repeatable = [f"repeatable/{stem}" for stem in numbered]
     assert included == ["guard", *UPGRADES.values(), *repeatable, "finish"]
     assert f"'genesis.known_version', '{LATEST_VERSION}'" in script
     assert list(UPGRADES) == list(range(1, LATEST_VERSION + 1))
+
+
+def test_the_tenth_file_comes_after_the_ninth():
+    names = ["10_tenth.sql", "2_second.sql", "README", "9_ninth.sql", "1_first.sql", "guard.sql"]
+    assert in_order(names) == ("guard", "1_first", "2_second", "9_ninth", "10_tenth")
 
 
 @pytest.mark.parametrize("version", list(UPGRADES)[:-1])

@@ -103,6 +103,12 @@ def kinds_of_windows(live):
         "of another run": moved(live, 6.5, operations=operations(6), labels={"run": "r2", "level": "HIGH"}),
         "nobody counted": moved(live, 7, operations=operations(7), skipped_total=3, waits={"CPU": 0.5, "Odd": 1.0}),
         "only statements": moved(live, 8, statements=statements),
+        "all statements together": moved(
+            live,
+            8,
+            labels={"run": "r4"},
+            rates={**live.rates, "statements.calls_per_second": 30.0, "statements.execution_seconds_per_second": 0.7},
+        ),
         "only deadlocks": moved(live, 9, rates={**live.rates, "database.deadlocks_per_second": 0.25}),
         "without a run": moved(live, 9, labels={}),
         "not finite": moved(live, 10, rates=odd, gauges={"wal.syncs_per_second": 5.0, "locks.waiting": -math.inf}),
@@ -135,7 +141,7 @@ def test_sql_computes_the_features_that_python_does(session, repository, live):
     session.execute('SELECT genesis.record_window(\'{"phase": "by SQL"}\')')
     wanted = observations(repository.windows(), repository.configurations())
     found = session.execute(ALL).fetchall()
-    assert len(found) == len(wanted) == 13
+    assert len(found) == len(wanted) == 14
     # both in the order of time; of those that began at the same time by run
     found.sort(key=lambda row: (row[1], row[3] or ""))
     wanted.sort(key=lambda one: (one.window.started_at, one.window.labels.get("run", "")))
@@ -150,6 +156,26 @@ def test_sql_computes_the_features_that_python_does(session, repository, live):
         assert session.execute(one_by_one, [row[0]]).fetchall() == [(row[5],)]
         moment = [row[1], row[1] + timedelta(seconds=1), row[0]]
         assert session.execute(since, moment).fetchall() == [(row[5],)]
+
+
+READ = (
+    "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_xact_user_tables "
+    "WHERE relname LIKE 'metric_windows%'"
+)
+
+
+def test_the_window_before_a_range_is_sought_and_not_every_window_before_it(session, repository):
+    for window in recorded(300, 3):
+        repository.add(window)
+    session.execute("ANALYZE genesis.metric_windows")
+    since = LATELY + timedelta(seconds=SECONDS * 298)
+    with session.transaction():
+        (before,) = session.execute(READ).fetchone()
+        found = session.execute("SELECT features FROM genesis.window_features(%s, 'infinity')", [since]).fetchall()
+        (after,) = session.execute(READ).fetchone()
+    assert len(found) == 2
+    assert all(features["previous.log_mean"] is not None for (features,) in found)
+    assert after - before < 30
 
 
 def test_the_lists_of_names_are_those_of_python(session):

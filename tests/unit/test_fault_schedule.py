@@ -46,6 +46,22 @@ GROUND = FaultGround("host=/nowhere dbname=shop")
 
 
 @dataclass(frozen=True, slots=True)
+class RehearsedOutage:
+    """A fault that would strike the server itself."""
+
+    kind: ClassVar[FaultKind] = FaultKind.RESTART
+    seconds: float = 60.0
+
+    def check(self, ground):
+        """Accept every ground."""
+
+    def happen(self, ground, spell):
+        spell.begin()
+        spell.wait()
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
 class Rehearsed:
     """A fault that only takes its time, and may fail at it."""
 
@@ -223,6 +239,16 @@ def test_no_more_at_once_than_may_be_and_all_end_when_it_is_stopped():
     assert course.injector.last_failure is None
     course.injector.stop()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fault-")]
+
+
+def test_no_two_faults_strike_the_server_itself_at_once():
+    course = Course(RehearsedOutage(), Rehearsed(seconds=0.0), most_at_once=5)
+    with course.injector:
+        course.operations = 200
+        until(lambda: course.injector.passed_over_total >= 2 and len(course.injector.records) >= 4)
+        assert course.injector.last_passed_over == "restart: restart was under way on the same server"
+        assert Counter(record.kind for record in course.injector.records)["restart"] == 1
+    assert all(kind.is_of_the_server == (kind in {"restart", "crash", "read_only"}) for kind in FaultKind)
 
 
 def test_what_is_under_way_at_the_schedules_end_is_ended():

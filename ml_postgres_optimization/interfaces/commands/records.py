@@ -156,7 +156,7 @@ def export(session: Session, *, directory: Path | None = None, file_format: str 
         If the file cannot be written.
     """
     check_format(file_format)
-    frame = window_frame(session.repository().stream())
+    frame = window_frame(session.repository().stream(of_every_server=True))
     path = (directory or session.home.logs) / f"windows.{file_format}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

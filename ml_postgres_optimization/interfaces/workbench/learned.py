@@ -66,6 +66,7 @@ def train_all(session: Session) -> tuple[Lesson, ...]:
     repository = session.repository()
     configurations = repository.configurations()
     table = FeatureTable.of(stream_observations(repository.stream(), configurations))
+    _tell_left_out(session, repository.unattributed_total())
     lessons, records = [], []
     for forest in _FORESTS:
         lesson, model = _train(session, forest, table)
@@ -75,6 +76,13 @@ def train_all(session: Session) -> tuple[Lesson, ...]:
     are_stored = _stored_in_database(session, records)
     kinds = {record.kind for record in records if are_stored}
     return tuple(replace(lesson, in_database=lesson.kind in kinds) for lesson in lessons)
+
+
+def _tell_left_out(session: Session, windows: int) -> None:
+    if windows:
+        session.reporter.say(
+            f"{windows} windows were left out: several servers share this repository, and nobody said whose they are."
+        )
 
 
 def _train(session: Session, forest: type[AnyForest], table: FeatureTable) -> tuple[Lesson, AnyForest | None]:

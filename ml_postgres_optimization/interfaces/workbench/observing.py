@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -57,7 +58,7 @@ class Observer:
     def __call__(self, window: Window) -> None:
         """Take one finished window."""
         if self._keeps_rows:
-            self._rows.append(window)
+            self._rows.append(replace(window, server=self._session.server))
         self._session.log.info(
             "window",
             labels=dict(window.labels),

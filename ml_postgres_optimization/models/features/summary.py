@@ -104,9 +104,13 @@ def _per_second(count: int, window: Window) -> float:
 
 
 def _log_statement_mean(window: Window) -> float:
-    calls = sum(counters.calls_total for counters in window.statements.values())
+    calls = float(sum(counters.calls_total for counters in window.statements.values()))
     seconds = sum(counters.execution_seconds_total for counters in window.statements.values())
-    return _log_seconds(seconds / calls) if calls else NAN
+    if not window.statements:  # record_window() knows all statements together only
+        calls = window.rates.get("statements.calls_per_second", NAN)
+        seconds = window.rates.get("statements.execution_seconds_per_second", NAN)
+    is_known = calls > 0 and math.isfinite(calls) and math.isfinite(seconds)
+    return _log_seconds(seconds / calls) if is_known else NAN
 
 
 def _failures_by_class(window: Window) -> dict[ErrorClass, int]:

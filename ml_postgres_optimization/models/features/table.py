@@ -116,8 +116,8 @@ def feature_matrix(history: Iterable[Observation]) -> tuple[NDArray[np.float32],
 def observations(windows: Iterable[Window], configurations: Mapping[str, Configuration]) -> list[Observation]:
     """Join the windows of each run in the order of time.
 
-    A window before or after is joined only when it is of the same run (label ``run``) and adjacent. Windows whose
-    configuration is not among `configurations` are left out.
+    A window before or after is joined only when it is of the same server, of the same run (label ``run``) and
+    adjacent. Windows whose configuration is not among `configurations` are left out.
     """
     return list(stream_observations(sorted(windows, key=lambda window: window.started_at), configurations))
 
@@ -129,9 +129,9 @@ def stream_observations(
 
     ``Table.of(stream_observations(…))`` turns any number of windows into a table in little memory.
     """
-    waiting: dict[str | None, tuple[Window, Window | None]] = {}
+    waiting: dict[tuple[str | None, str | None], tuple[Window, Window | None]] = {}
     for window in windows:
-        run = window.labels.get("run")
+        run = window.server, window.labels.get("run")
         last, before_last = waiting.get(run, (None, None))
         follows = last is not None and _are_adjacent(last, window)
         if last is not None and last.configuration_id in configurations:

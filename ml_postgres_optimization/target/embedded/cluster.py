@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ml_postgres_optimization.errors import EmbeddedServerFailed
@@ -52,18 +52,28 @@ def copy_cluster(folder: Folder, binaries: Binaries, account: Account, dsn: str)
             *(program, "--dbname", dsn, "--pgdata", partial),
             *("--checkpoint=fast", "--write-recovery-conf"),
         ]
-        answer = account.run(command, BASEBACKUP_TIMEOUT_SECONDS)
-        if answer.returncode != 0:
-            reason = " | ".join(answer.stderr.strip().splitlines()[-3:])
-            raise EmbeddedServerFailed(
-                f"pg_basebackup failed: {reason}",
-                "See the server's log; it needs wal_level=replica and max_wal_senders.",
-            )
+        _run_basebackup(command, account)
         # the copy of its primary's
         (partial / MARKER).unlink(missing_ok=True)
         folder.adopt(partial, account)
     finally:
         folder.remove_partial()
+
+
+def _run_basebackup(command: Sequence[str | Path], account: Account) -> None:
+    try:
+        answer = account.run(command, BASEBACKUP_TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise EmbeddedServerFailed(
+            f"pg_basebackup took longer than {BASEBACKUP_TIMEOUT_SECONDS:g} s.",
+            "Copy a smaller server, or one that has less to do.",
+        ) from error
+    if answer.returncode != 0:
+        reason = " | ".join(answer.stderr.strip().splitlines()[-3:])
+        raise EmbeddedServerFailed(
+            f"pg_basebackup failed: {reason}",
+            "See the server's log; it needs wal_level=replica and max_wal_senders.",
+        )
 
 
 def _basebackup_for(binaries: Binaries, account: Account) -> Path:

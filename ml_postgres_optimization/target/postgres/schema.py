@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
+from string import digits
 
 import psycopg
 from psycopg import Connection, sql
@@ -35,9 +36,14 @@ _DROP_ATTEMPTS = 5
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 4.0
 
 
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names without ``.sql`` by the number that they begin with, so that 10 comes after 9."""
+    stems = (name.removesuffix(".sql") for name in names if name.endswith(".sql"))
+    return tuple(sorted(stems, key=lambda stem: (len(stem) - len(stem.lstrip(digits)), stem)))
+
+
 def _stems(folder: str) -> tuple[str, ...]:
-    names = (entry.name for entry in _SCHEMA.joinpath(folder).iterdir())
-    return tuple(sorted(name.removesuffix(".sql") for name in names if name.endswith(".sql")))
+    return in_order(entry.name for entry in _SCHEMA.joinpath(folder).iterdir())
 
 
 UPGRADES: dict[int, str] = {int(found[1]): stem for stem in _stems("") if (found := _UPGRADE.fullmatch(stem))}

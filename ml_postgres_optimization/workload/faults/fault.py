@@ -32,6 +32,11 @@ class FaultKind(StrEnum):
     LINE_DELAY = "line_delay"
     LOST_COMMITS = "lost_commits"
 
+    @property
+    def is_of_the_server(self) -> bool:
+        """Whether it strikes the server itself: no two such faults at a time, since each puts it back by itself."""
+        return self in {FaultKind.RESTART, FaultKind.CRASH, FaultKind.READ_ONLY}
+
 
 class Fault(Protocol):
     """Something that goes wrong, described before it happens: a frozen value, bounded in count and in time."""

@@ -71,7 +71,12 @@ class Spell:
 
     def wait(self, seconds: float = math.inf) -> bool:
         """Wait for `seconds`, or as long as the fault may last; return whether it has to end."""
-        until_seconds = time.monotonic() + min(seconds, self.left_seconds)
+        self.approach(min(seconds, self.left_seconds))
+        return self.is_over
+
+    def approach(self, seconds: float) -> bool:
+        """Wait for `seconds` whether the fault is in force yet or not; return whether it was cut short."""
+        until_seconds = time.monotonic() + seconds
         while not self.was_cut_short and (left := until_seconds - time.monotonic()) > 0.0:
             self._told.wait(min(left, _LOOK_SECONDS))
-        return self.is_over
+        return self.was_cut_short

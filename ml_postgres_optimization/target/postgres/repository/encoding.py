@@ -34,6 +34,8 @@ def window_parameters(window: Window) -> dict[str, object]:
         "gauges": numbers(window.gauges),
         "waits": numbers(window.waits),
         "errors": Jsonb(dict(window.errors)),
+        "retried": Jsonb(dict(window.retried)),
+        "ambiguous_total": window.ambiguous_total,
         "error_classes": sorted({error_class(code).value for code in window.errors}),
         "statements": Jsonb(_statement_rows(window.statements)),
         "unseen": Jsonb(dict(window.unseen)),
@@ -61,8 +63,11 @@ def window_of(row: Mapping[str, Any]) -> Window:
         lag=_histogram_of(row["lag"]) if row["lag"] else Histogram.empty(),
         errors=row["errors"],
         skipped_total=row["skipped_total"],
+        retried=row["retried"],
+        ambiguous_total=row["ambiguous_total"],
         statements=dict(map(_statement_of, row["statements"])),
         unseen=row["unseen"],
+        server=row["server"],
     )
 
 
@@ -104,6 +109,7 @@ def _identity(window: Window) -> int:
         in_utc(window.ended_at).isoformat(),
         window.configuration_id,
         sorted(window.labels.items()),
+        *([] if window.server is None else [window.server]),
     ]
     return int.from_bytes(hashlib.sha256(json.dumps(facts).encode()).digest()[:8], "big") >> 1
 

@@ -78,11 +78,12 @@ class ForestRecord:
     calibrations: tuple[CalibrationRecord, ...] | None = None
 
 
-def forest_parameters(forest: ForestRecord) -> dict[str, object]:
-    """Return the parameters of ``repository/add_forest.sql``."""
+def forest_parameters(forest: ForestRecord, server: str | None) -> dict[str, object]:
+    """Return the parameters of ``repository/add_forest.sql``; `server` is the one whose windows it learned from."""
     plain = {name: getattr(forest, name) for name in ForestRecord.__slots__ if name != "arrays"}
     return {
         **plain,
+        "server": server,
         **{name: _stored(name, array) for name, array in forest.arrays.items()},
         "score": Jsonb(_without_nan(forest.score)),
         "feature_names": list(forest.feature_names),

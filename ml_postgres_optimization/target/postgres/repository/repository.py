@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -60,6 +60,10 @@ class Repository:
     ----------
     connection : psycopg.Connection
         A session of `connect`; it stays the caller's to close.
+    server : str, optional
+        System identifier of the server whose windows and forests are kept; several may share a repository. Windows
+        are then marked as its own, and only its own are given back; those of which nobody said whose they are count
+        as its own where no other server is known here. Without one, all are given back.
 
     Raises
     ------
@@ -74,8 +78,9 @@ class Repository:
     trial again changes nothing, so that a caller whose answer was lost may repeat it. Not thread safe.
     """
 
-    def __init__(self, connection: Connection[TupleRow]) -> None:
+    def __init__(self, connection: Connection[TupleRow], *, server: str | None = None) -> None:
         self._connection = connection
+        self._server = server
         self._settings = settings_of(connection)
         self._maintained: date | None = None
 
@@ -91,7 +96,8 @@ class Repository:
     def add(self, window: Window) -> None:
         """Keep `window`, with its histograms."""
         self._maintain(in_utc(window.ended_at).date())
-        self._execute("add_window", window_parameters(window), "record a window")
+        attributed = window if window.server is not None else replace(window, server=self._server)
+        self._execute("add_window", window_parameters(attributed), "record a window")
 
     def windows(
         self, *, since: datetime | None = None, run: str | None = None, last: int | None = None
@@ -107,15 +113,16 @@ class Repository:
         last : int, optional
             Only the newest, this many at most.
         """
-        parameters = {"since": since, "run": run, "last": last}
+        parameters = {"since": since, "run": run, "last": last, "server": self._server}
         return [window_of(row) for row in self._rows("windows", parameters, "read windows")]
 
-    def stream(self) -> Iterator[Window]:
-        """Yield all kept windows, oldest first, with no more than a few of them in memory.
+    def stream(self, *, of_every_server: bool = False) -> Iterator[Window]:
+        """Yield the kept windows, oldest first, with no more than a few of them in memory.
 
         The session is in a transaction until the last one: nothing else may be asked of this repository meanwhile.
         """
-        parameters = {"since": None, "run": None, "last": None}
+        server = None if of_every_server else self._server
+        parameters = {"since": None, "run": None, "last": None, "server": server}
         with (
             self._working("read windows"),
             self._connection.cursor(name="genesis_windows", row_factory=dict_row) as cursor,
@@ -123,6 +130,11 @@ class Repository:
             cursor.itersize = _WINDOWS_AT_ONCE
             cursor.execute(read_query("repository/windows"), parameters)
             yield from map(window_of, cursor)
+
+    def unattributed_total(self) -> int:
+        """Return how many windows are left out since nobody said of which of several servers they are."""
+        parameters = {"server": self._server}
+        return int(self._rows("unattributed", parameters, "count windows")[0]["windows"])
 
     def add_configuration(self, configuration: Configuration, *, origin: str) -> None:
         """Make known what the identifier of `configuration` stands for; who met it first, remains its origin."""
@@ -182,7 +194,7 @@ class Repository:
         """Keep trained forests, all or none, each in place of the one of its kind."""
         with self._working("store the forests"):
             for forest in forests:
-                self._connection.execute(read_query("repository/add_forest"), forest_parameters(forest))
+                self._connection.execute(read_query("repository/add_forest"), forest_parameters(forest, self._server))
 
     def score_predictions(self) -> int:
         """Write what happened beside each prediction whose window is there by now, and return how many."""

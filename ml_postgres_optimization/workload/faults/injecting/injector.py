@@ -9,6 +9,7 @@ from typing import Self
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.telemetry import Clock, SystemClock
+from ml_postgres_optimization.workload.faults.fault import FaultKind
 from ml_postgres_optimization.workload.faults.ground import FaultGround
 from ml_postgres_optimization.workload.faults.injecting.run import FaultRecord, FaultRun, Tell
 from ml_postgres_optimization.workload.faults.injecting.schedule import Agenda, FaultSchedule, Occurrence
@@ -34,7 +35,10 @@ class FaultInjector:
     Attributes
     ----------
     passed_over_total : int
-        Faults that were due while as many as may be were under way.
+        Faults that were due and did not happen: while as many as may be were under way, and those that strike the
+        server itself while another such one was.
+    last_passed_over : str or None
+        Which it was, and why.
     last_failure : str or None
         The last thing that went wrong with the injector itself, or with who is told; the load goes on, and so do the
         faults where they can.
@@ -79,6 +83,7 @@ class FaultInjector:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._inject, name="fault-injector", daemon=False)
         self.passed_over_total = 0
+        self.last_passed_over: str | None = None
         self.last_failure: str | None = None
 
     @property
@@ -134,10 +139,18 @@ class FaultInjector:
     def _begin_due(self, seconds: float) -> None:
         for occurrence in self._agenda.take(seconds, self._operations_total() - self._operations_before):
             self._forget_ended()
-            if len(self._under_way) >= self._schedule.most_at_once:
+            kind = self._schedule.rates[occurrence.place].fault.kind
+            if reason := self._reason_to_pass_over(kind):
                 self.passed_over_total += 1
+                self.last_passed_over = f"{kind}: {reason}"
             else:
                 self._begin(occurrence)
+
+    def _reason_to_pass_over(self, kind: FaultKind) -> str | None:
+        if len(self._under_way) >= self._schedule.most_at_once:
+            return f"{len(self._under_way)} were under way, as many as may be at once"
+        others = [run.record.fault.kind for run in self._under_way if run.record.fault.kind.is_of_the_server]
+        return f"{others[0]} was under way on the same server" if kind.is_of_the_server and others else None
 
     def _forget_ended(self) -> None:
         """Keep only the records of those that have ended: a soak has many thousands."""

@@ -86,7 +86,8 @@ class FaultSchedule:
         The same seed gives the same faults at the same times, each kind by itself: a rate that is added after the
         others changes nothing in theirs.
     most_at_once : int
-        What is due while so many are under way does not happen.
+        What is due while so many are under way does not happen; nor does what strikes the server itself while another
+        such fault is under way.
 
     Raises
     ------

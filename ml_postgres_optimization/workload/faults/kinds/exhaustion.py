@@ -13,6 +13,7 @@ from ml_postgres_optimization.errors import ServerUnreachable, UsageError
 from ml_postgres_optimization.workload.faults.fault import FaultKind, check_count, check_seconds
 from ml_postgres_optimization.workload.faults.ground import FaultGround, terminate_load
 from ml_postgres_optimization.workload.faults.spell import Spell
+from ml_postgres_optimization.workload.statements import query
 
 _LOOK_SECONDS = 0.002
 # a session that was ended may win the race for its place, and is ended again
@@ -33,17 +34,22 @@ class ConnectionExhaustion:
     count : int
         Connections that are held at most.
     seconds : float
+    approach_seconds : float
+        How long it takes to come there: the free connections are taken evenly over this time, before the fault is in
+        force and anybody is refused, as by an application that forgets to close them.
     """
 
     kind: ClassVar[FaultKind] = FaultKind.EXHAUSTION
     displaced: int = 1
     count: int = 1_000
     seconds: float = 1.0
+    approach_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         check_count("displaced", self.displaced, least=0)
         check_count("count", self.count)
         check_seconds("seconds", self.seconds)
+        check_seconds("approach_seconds", self.approach_seconds)
 
     def check(self, ground: FaultGround) -> None:
         """Accept every ground; whether the role is a superuser, only its session can tell."""
@@ -56,16 +62,21 @@ class ConnectionExhaustion:
         UsageError
             If the role is a superuser.
         """
-        with ExitStack() as held, ground.session(self.seconds, "take connections") as watcher:
+        with ExitStack() as held, ground.session(self._session_seconds, "take connections") as watcher:
             _refuse_superuser(watcher)
             room = _Room(ground, held, self)
+            pause_seconds = self.approach_seconds / max(1, min(self.count, _free(watcher)))
             while room.take_one():
-                if spell.was_cut_short:
+                if spell.approach(pause_seconds):
                     break
             spell.begin()
             ended = self._displace(watcher, room, spell)
             spell.wait()
         return ended
+
+    @property
+    def _session_seconds(self) -> float:
+        return self.approach_seconds + self.seconds
 
     def _displace(self, watcher: Connection[TupleRow], room: _Room, spell: Spell) -> int:
         ended, displaced, tries = 0, 0, _TRIES_FOR_EACH_PLACE * self.displaced
@@ -91,7 +102,7 @@ class _Room:
     def __init__(self, ground: FaultGround, held: ExitStack, fault: ConnectionExhaustion) -> None:
         self._ground = ground
         self._held = held
-        self._seconds = fault.seconds
+        self._seconds = fault.approach_seconds + fault.seconds
         self._left = fault.count
 
     @property
@@ -109,6 +120,11 @@ class _Room:
             return False
         self._left -= 1
         return True
+
+
+def _free(connection: Connection[TupleRow]) -> int:
+    row = connection.execute(query("session/free_connections")).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _refuse_superuser(connection: Connection[TupleRow]) -> None:

@@ -36,9 +36,9 @@ class LineCut:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. Returns how many connections were ended."""
         line = ground.own_line
-        spell.begin()
         try:
             reached = line.cut()
+            spell.begin()
             spell.wait()
         finally:
             line.let_through()
@@ -67,9 +67,9 @@ class LineSilence:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. Returns how many connections there were at the end."""
         line = ground.own_line
-        spell.begin()
         try:
             line.fall_silent()
+            spell.begin()
             spell.wait()
             return line.connections
         finally:
@@ -106,9 +106,9 @@ class LineDelay:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. Returns how many connections there were at the end."""
         line = ground.own_line
-        spell.begin()
         try:
             line.delay(self.delay_seconds)
+            spell.begin()
             spell.wait()
             return line.connections
         finally:
@@ -151,8 +151,8 @@ class LostCommits:
         """Do it; see `Fault`. Returns how many connections were cut."""
         line = ground.own_line
         before = sum(line.cuts.values())
-        spell.begin()
         with line.cutting_commits(self.ratio, *self.ways, most=self.count):
+            spell.begin()
             while sum(line.cuts.values()) - before < self.count:
                 if spell.wait(_LOOK_SECONDS):
                     break

@@ -28,7 +28,7 @@ class ServerRestart:
     Parameters
     ----------
     seconds : float
-        How long it stays down.
+        How long it stays down, once it is: how long a shutdown takes is the server's affair.
     """
 
     kind: ClassVar[FaultKind] = FaultKind.RESTART
@@ -44,9 +44,9 @@ class ServerRestart:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. The server is up when it returns."""
         server = ground.own_server
-        spell.begin()
         try:
             server.halt("fast")
+            spell.begin()
             spell.wait()
         finally:
             server.restart()
@@ -74,7 +74,7 @@ class ServerCrash:
     ----------
     way : CrashWay
     seconds : float
-        How long it stays down; nothing for `CrashWay.BACKEND`, in which the postmaster does not wait.
+        How long it stays down, once it is; nothing for `CrashWay.BACKEND`, in which the postmaster does not wait.
     """
 
     kind: ClassVar[FaultKind] = FaultKind.CRASH
@@ -93,9 +93,9 @@ class ServerCrash:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. The server is up when it returns."""
         server = ground.own_server
-        spell.begin()
         if self.way is CrashWay.BACKEND:
             _kill_own_backend(server)
+            spell.begin()
             _await_recovery(server)
             return 1
         try:
@@ -103,6 +103,7 @@ class ServerCrash:
                 server.halt("immediate")
             else:
                 server.kill()
+            spell.begin()
             spell.wait()
         finally:
             server.restart()

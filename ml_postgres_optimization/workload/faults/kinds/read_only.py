@@ -52,9 +52,9 @@ class StandbyRefusal:
     def happen(self, ground: FaultGround, spell: Spell) -> int:
         """Do it; see `Fault`. Returns how many connections were cut at the beginning."""
         line = ground.own_line
-        spell.begin()
         try:
             cut = line.lead_to(ground.standby_dsn)
+            spell.begin()
             spell.wait()
         finally:
             line.lead_to(None)

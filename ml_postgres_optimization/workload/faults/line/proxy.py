@@ -84,6 +84,12 @@ class FaultProxy:
         """How many connections it carries."""
         return len(self._lines)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether it carries everything at once, new connections too, to the server that it is a line to."""
+        is_open = self._flows.is_set() and not self._is_cut and self._destination is self._home
+        return is_open and not self._delay_seconds and not self._commit_cut_ratio
+
     def cut(self) -> int:
         """End every connection, let no new one through, and return how many there were."""
         self._is_cut = True

@@ -1,11 +1,11 @@
 -- A forest, in place of the one of its kind.
 INSERT INTO /* genesis-pg */ genesis.forests (
-    kind, model_id, trained_at, data_digest, beats_naive, score, feature_names, roots, feature, threshold, left_node,
-    right_node, missing_goes_left, samples, value, level, factor, floor, usual_log_seconds, calibrations
+    kind, server, model_id, trained_at, data_digest, beats_naive, score, feature_names, roots, feature, threshold,
+    left_node, right_node, missing_goes_left, samples, value, level, factor, floor, usual_log_seconds, calibrations
 )
 VALUES (
-    %(kind)s, %(model_id)s, %(trained_at)s, %(data_digest)s, %(beats_naive)s, %(score)s, %(feature_names)s::text[],
-    %(roots)s::integer[], %(feature)s::integer[], %(threshold)s::double precision[], %(left)s::integer[],
+    %(kind)s, %(server)s, %(model_id)s, %(trained_at)s, %(data_digest)s, %(beats_naive)s, %(score)s,
+    %(feature_names)s::text[], %(roots)s::integer[], %(feature)s::integer[], %(threshold)s::double precision[], %(left)s::integer[],
     %(right)s::integer[], %(missing_goes_left)s::boolean[], %(samples)s::integer[], %(value)s::double precision[],
     %(level)s, %(factor)s, %(floor)s, %(usual_log_seconds)s::double precision[],
     CASE WHEN %(calibrations)s::jsonb IS NOT NULL THEN array(
@@ -16,6 +16,7 @@ VALUES (
     ) END
 )
 ON CONFLICT (kind) DO UPDATE SET
+    server = excluded.server,
     model_id = excluded.model_id,
     trained_at = excluded.trained_at,
     data_digest = excluded.data_digest,

@@ -1,20 +1,21 @@
 -- A window and its kinds of operations; nothing happens where it is there already.
 WITH /* genesis-pg */ whole AS (
     INSERT INTO genesis.metric_windows (
-        id, started_at, ended_at, configuration_id,
+        id, started_at, ended_at, configuration_id, server,
         operations_total, failed_total, skipped_total, throughput_per_second,
         mean_response_seconds, p50_response_seconds, p95_response_seconds, p99_response_seconds,
         p999_response_seconds, mean_service_seconds, p99_lag_seconds,
         statement_calls_total, mean_statement_seconds, active_sessions,
-        labels, rates, gauges, waits, errors, error_classes, statements, unseen, lag
+        labels, rates, gauges, waits, errors, error_classes, retried, ambiguous_total, statements, unseen, lag
     )
     VALUES (
-        %(id)s, %(started_at)s, %(ended_at)s, %(configuration_id)s,
+        %(id)s, %(started_at)s, %(ended_at)s, %(configuration_id)s, %(server)s,
         %(operations_total)s, %(failed_total)s, %(skipped_total)s, %(throughput_per_second)s,
         %(mean_response_seconds)s, %(p50_response_seconds)s, %(p95_response_seconds)s, %(p99_response_seconds)s,
         %(p999_response_seconds)s, %(mean_service_seconds)s, %(p99_lag_seconds)s,
         %(statement_calls_total)s, %(mean_statement_seconds)s, %(active_sessions)s,
-        %(labels)s, %(rates)s, %(gauges)s, %(waits)s, %(errors)s, %(error_classes)s, %(statements)s, %(unseen)s,
+        %(labels)s, %(rates)s, %(gauges)s, %(waits)s, %(errors)s, %(error_classes)s, %(retried)s,
+        %(ambiguous_total)s, %(statements)s, %(unseen)s,
         jsonb_populate_record(NULL::genesis.histogram, %(lag)s)
     )
     ON CONFLICT DO NOTHING

@@ -81,13 +81,14 @@ AS $$
     ),
     whole AS (
         INSERT INTO genesis.metric_windows (
-            started_at, ended_at, configuration_id, labels, operations_total, failed_total, throughput_per_second,
-            mean_response_seconds, mean_service_seconds, p50_response_seconds, p95_response_seconds,
+            started_at, ended_at, configuration_id, server, labels, operations_total, failed_total,
+            throughput_per_second, mean_response_seconds, mean_service_seconds, p50_response_seconds, p95_response_seconds,
             p99_response_seconds, p999_response_seconds, errors)
         SELECT
             from_time,
             until_time,
             configuration_id,
+            genesis.own_server(),
             labels,
             coalesce(sum(operations_total), 0),
             coalesce(sum(failed_total), 0),

@@ -261,12 +261,13 @@ BEGIN
         grown.unseen := grown.unseen || '{"configuration": "it changed in the course of the window"}';
     END IF;
     INSERT INTO genesis.metric_windows (
-        started_at, ended_at, configuration_id, labels, rates, gauges, waits, unseen,
+        started_at, ended_at, configuration_id, server, labels, rates, gauges, waits, unseen,
         active_sessions, statement_calls_total, mean_statement_seconds)
     VALUES (
         before.taken_at,
         after.taken_at,
         after.configuration_id,
+        genesis.own_server(),
         all_labels,
         grown.rates,
         activity.gauges || jsonb_build_object('database.backends', after.server_values -> 'database.backends'),

@@ -28,7 +28,10 @@ SELECT
     round(active_sessions::numeric, 2) AS active_sessions,
     waits,
     errors,
-    unseen
+    unseen,
+    retried,
+    ambiguous_total AS ambiguous,
+    server
 FROM genesis.metric_windows
 WHERE ended_at > now() - interval '1 hour'
     AND started_at > now() - interval '2 days'  -- for the planner: only partitions that can matter

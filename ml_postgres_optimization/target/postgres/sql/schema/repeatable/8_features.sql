@@ -79,15 +79,43 @@ COMMENT ON FUNCTION genesis.telemetry_features()
 
 CREATE OR REPLACE FUNCTION genesis.window_features(from_time timestamptz, until_time timestamptz)
 RETURNS TABLE (
-    window_id bigint, started_at timestamptz, ended_at timestamptz, run text, configuration_id text, features jsonb)
+    window_id bigint, started_at timestamptz, ended_at timestamptz, run text, configuration_id text, features jsonb,
+    server text)
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 SET jit = off
 AS $$
-    WITH needed AS (
-        -- the first of them may have an adjacent window before it
-        SELECT coalesce(min(before.started_at), from_time) AS since
-        FROM genesis.metric_windows AS before
-        WHERE before.started_at < from_time
-            AND before.ended_at + (before.ended_at - before.started_at) * 0.1 >= from_time
+    WITH met AS (
+        SELECT DISTINCT within.server, within.run
+        FROM genesis.metric_windows AS within
+        WHERE within.started_at >= from_time AND within.started_at < until_time
+    ),
+    -- the first of each run may have an adjacent window before it, which the index finds
+    chosen AS (
+        SELECT within.*
+        FROM genesis.metric_windows AS within
+        WHERE within.started_at >= from_time AND within.started_at < until_time
+        UNION ALL
+        SELECT last.*
+        FROM met
+        CROSS JOIN LATERAL (
+            SELECT before.*
+            FROM genesis.metric_windows AS before
+            WHERE before.run = met.run AND before.started_at < from_time
+                AND before.server IS NOT DISTINCT FROM met.server
+            ORDER BY before.started_at DESC, before.id DESC
+            LIMIT 1
+        ) AS last
+        UNION ALL
+        SELECT last.*
+        FROM met
+        CROSS JOIN LATERAL (
+            SELECT before.*
+            FROM genesis.metric_windows AS before
+            WHERE before.run IS NULL AND before.started_at < from_time
+                AND before.server IS NOT DISTINCT FROM met.server
+            ORDER BY before.started_at DESC, before.id DESC
+            LIMIT 1
+        ) AS last
+        WHERE met.run IS NULL
     ),
     knobs AS MATERIALIZED (
         SELECT
@@ -117,10 +145,14 @@ AS $$
                 THEN (measured.rates ->> 'database.commits_per_second')::double precision END AS commits,
             CASE WHEN jsonb_typeof(measured.rates -> 'database.rollbacks_per_second') = 'number'
                 THEN (measured.rates ->> 'database.rollbacks_per_second')::double precision END AS rollbacks,
+            CASE WHEN jsonb_typeof(measured.rates -> 'statements.calls_per_second') = 'number'
+                AND jsonb_typeof(measured.rates -> 'statements.execution_seconds_per_second') = 'number'
+                THEN (measured.rates ->> 'statements.execution_seconds_per_second')::double precision
+                    / nullif((measured.rates ->> 'statements.calls_per_second')::double precision, 0)
+            END AS mean_of_all_statements,
             CASE WHEN measured.waits <> '{}' AND abs(measured.active_sessions) < 'Infinity'
                 THEN measured.active_sessions END AS sessions
-        FROM genesis.metric_windows AS measured
-        WHERE measured.started_at >= (SELECT needed.since FROM needed) AND measured.started_at < until_time
+        FROM chosen AS measured
     ),
     summary AS (
         SELECT
@@ -134,9 +166,10 @@ AS $$
             END AS offered,
             CASE
                 WHEN is_timed THEN ln(greatest(mean_response_seconds, 1e-6))
-                -- of record_window() there is a mean without statements, which Python does not read
-                WHEN statements <> '[]' AND mean_statement_seconds >= 0
-                    THEN ln(greatest(mean_statement_seconds, 1e-6))
+                WHEN statements <> '[]' THEN
+                    CASE WHEN mean_statement_seconds >= 0 THEN ln(greatest(mean_statement_seconds, 1e-6)) END
+                -- record_window() knows all statements together only
+                WHEN mean_of_all_statements >= 0 THEN ln(greatest(mean_of_all_statements, 1e-6))
             END AS log_mean,
             CASE WHEN is_timed THEN ln(greatest(p95_response_seconds, 1e-6)) END AS log_p95,
             CASE WHEN is_timed THEN ln(greatest(p99_response_seconds, 1e-6)) END AS log_p99,
@@ -155,7 +188,7 @@ AS $$
             lag(offered) OVER before AS offered_before,
             lag(sessions) OVER before AS sessions_before
         FROM summary
-        WINDOW before AS (PARTITION BY summary.run ORDER BY summary.started_at, summary.id)
+        WINDOW before AS (PARTITION BY summary.server, summary.run ORDER BY summary.started_at, summary.id)
     )
     SELECT
         seen.id,
@@ -219,7 +252,8 @@ AS $$
             SELECT jsonb_object_agg(every.name, told.values -> every.name)
             FROM unnest(genesis.telemetry_features()) AS every (name)
         )
-        || knobs.features
+        || knobs.features,
+        seen.server
     FROM ordered AS seen
     JOIN knobs ON knobs.id = seen.configuration_id
     -- by the index, one window after the other: a join would not know how many there are

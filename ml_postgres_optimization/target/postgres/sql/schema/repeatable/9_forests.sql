@@ -176,6 +176,7 @@ DECLARE
     samples_of integer[];
     node_values double precision[];
     outputs integer;
+    are_asked_for boolean[];
     given jsonb;
     seen double precision[];
     leaves integer[];
@@ -185,10 +186,14 @@ BEGIN
         coalesce(cardinality(calibrations), 1)
     INTO STRICT names, first_nodes, asked, thresholds, lefts, rights, missing_left, samples_of, node_values, outputs
     FROM genesis.forests WHERE kind = of_kind;
+    -- what no node asks for does no harm, as where the trees are written out
+    are_asked_for := array(
+        SELECT place IN (SELECT unnest(asked)) FROM generate_subscripts(names, 1) AS place ORDER BY place);
     FOREACH given IN ARRAY features LOOP
         seen := array(
-            SELECT genesis.feature_value(named.name, given -> named.name)
-            FROM unnest(names) WITH ORDINALITY AS named (name, place) ORDER BY named.place);
+            SELECT CASE WHEN named.is_asked_for THEN genesis.feature_value(named.name, given -> named.name) END
+            FROM unnest(names, are_asked_for) WITH ORDINALITY AS named (name, is_asked_for, place)
+            ORDER BY named.place);
         leaves := first_nodes;
         FOR tree IN 1..cardinality(leaves) LOOP
             node := leaves[tree];
@@ -226,12 +231,19 @@ DECLARE
     node_values double precision[];
     samples_of integer[];
     outputs integer;
+    is_careful boolean;
 BEGIN
     SELECT value, samples, coalesce(cardinality(calibrations), 1) INTO node_values, samples_of, outputs
     FROM genesis.forests WHERE kind = of_kind;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'no forest of kind % is stored in schema genesis of database %', of_kind, current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Train one: genesis-pg train.';
+    ELSIF cardinality(names) > 0 AND (
+        array_dims(names) <> format('[1:%s]', cardinality(names))
+        OR (SELECT count(DISTINCT named) <> cardinality(names) FROM (SELECT unnest(names) AS named OFFSET 0) AS each)
+    ) THEN
+        RAISE EXCEPTION 'names are not a plain array of names, each given once'
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Write ARRAY[''latency.log_mean'', ''locks.waiting''].';
     ELSIF array_dims(matrix) <> format('[1:%s][1:%s]', rows_total, cardinality(names)) THEN
         RAISE EXCEPTION 'the matrix has dimensions %, and there are % names', array_dims(matrix), cardinality(names)
             USING ERRCODE = 'array_subscript_error', HINT = 'Give a row for each window, and a column for each name.';
@@ -256,8 +268,11 @@ BEGIN
     END IF;
     -- both mean that it was not seen; in an array with a NULL every cell is looked for from the first one on
     matrix := array_replace(matrix, NULL, 'NaN');
+    -- the cast would take a text that reads like a number; where there is any text, each value is looked at
+    is_careful := coalesce(
+        (SELECT bool_or(given @? '$.* ? (@ >= "")') FROM (SELECT unnest(features) AS given OFFSET 0) AS each), false);
     BEGIN
-        EXECUTE genesis.written_forest(of_kind, names, false)
+        EXECUTE genesis.written_forest(of_kind, names, is_careful)
         INTO log_means, means, deviations, windows USING features, matrix, node_values, samples_of;
     EXCEPTION
         WHEN numeric_value_out_of_range OR invalid_text_representation THEN
@@ -429,13 +444,14 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$
 DECLARE
-    windows_at_once constant integer := 10000;  -- of some 4 kB each
+    windows_at_once constant integer := 1500;  -- of some 4 kB each
     portion record;
-BEGIN
-    FOR portion IN
+    -- a FOR loop would fetch ten portions at a time, and then fifty
+    portions CURSOR FOR
         SELECT
             array_agg(pair.after_started_at ORDER BY pair.number) AS starts,
             array_agg(pair.after_ended_at ORDER BY pair.number) AS ends,
+            array_agg(pair.server ORDER BY pair.number) AS servers,
             array_agg(pair.run ORDER BY pair.number) AS runs,
             array_agg(pair.configuration_id ORDER BY pair.number) AS configurations,
             array_agg(pair.features ORDER BY pair.number) AS befores,
@@ -450,7 +466,7 @@ BEGIN
                     lead(recorded.configuration_id) OVER after AS after_configuration_id,
                     lead(recorded.features) OVER after AS after_features
                 FROM genesis.window_features(from_time, until_time) AS recorded
-                WINDOW after AS (PARTITION BY recorded.run ORDER BY recorded.started_at, recorded.window_id)
+                WINDOW after AS (PARTITION BY recorded.server, recorded.run ORDER BY recorded.started_at, recorded.window_id)
             ) AS seen
             -- what comes after a gap, or under another configuration, is not what was forecast
             WHERE seen.after_configuration_id = seen.configuration_id
@@ -458,8 +474,12 @@ BEGIN
                     <= 0.1 * date_part('epoch', seen.ended_at - seen.started_at)
         ) AS pair
         GROUP BY pair.number / windows_at_once
-        ORDER BY pair.number / windows_at_once
+        ORDER BY pair.number / windows_at_once;
+BEGIN
+    OPEN portions;
     LOOP
+        FETCH portions INTO portion;
+        EXIT WHEN NOT FOUND;
         IF EXISTS (SELECT FROM genesis.forests AS forest WHERE forest.kind = 'latency') THEN
             RETURN QUERY
             SELECT
@@ -470,11 +490,14 @@ BEGIN
                 forest.model_id, forest.beats_naive
             FROM genesis.predict_latencies(portion.befores) AS said
             JOIN unnest(
-                portion.starts, portion.ends, portion.runs, portion.configurations, portion.befores, portion.afters)
-                WITH ORDINALITY AS pair (started_at, ended_at, run, configuration_id, before, after, place)
+                portion.starts, portion.ends, portion.servers, portion.runs, portion.configurations, portion.befores,
+                portion.afters)
+                WITH ORDINALITY AS pair (started_at, ended_at, server, run, configuration_id, before, after, place)
                 USING (place)
             CROSS JOIN genesis.forests AS forest
-            WHERE forest.kind = 'latency' AND pair.after ->> 'latency.log_mean' IS NOT NULL;
+            WHERE forest.kind = 'latency' AND pair.after ->> 'latency.log_mean' IS NOT NULL
+                -- of another server's windows it knows nothing
+                AND coalesce(forest.server = pair.server, true);
         END IF;
         IF EXISTS (SELECT FROM genesis.forests AS forest WHERE forest.kind = 'errors') THEN
             RETURN QUERY
@@ -485,8 +508,9 @@ BEGIN
                 NULL::double precision, happened.actual, forest.model_id, curve.beats_naive
             FROM genesis.predict_errors(portion.befores) AS said
             JOIN unnest(
-                portion.starts, portion.ends, portion.runs, portion.configurations, portion.befores, portion.afters)
-                WITH ORDINALITY AS pair (started_at, ended_at, run, configuration_id, before, after, place)
+                portion.starts, portion.ends, portion.servers, portion.runs, portion.configurations, portion.befores,
+                portion.afters)
+                WITH ORDINALITY AS pair (started_at, ended_at, server, run, configuration_id, before, after, place)
                 USING (place)
             CROSS JOIN LATERAL (
                 SELECT CASE
@@ -500,9 +524,11 @@ BEGIN
             ) AS happened
             CROSS JOIN genesis.forests AS forest
             JOIN LATERAL unnest(forest.calibrations) AS curve ON curve.error_class = said.error_class
-            WHERE forest.kind = 'errors' AND happened.actual IS NOT NULL;
+            WHERE forest.kind = 'errors' AND happened.actual IS NOT NULL
+                AND coalesce(forest.server = pair.server, true);
         END IF;
     END LOOP;
+    CLOSE portions;
 END
 $$;
 COMMENT ON FUNCTION genesis.forecast_windows(timestamptz, timestamptz)
