@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '8', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '9', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -24,7 +24,8 @@ SELECT
     :genesis_version < 5 AS genesis_lacks_5,
     :genesis_version < 6 AS genesis_lacks_6,
     :genesis_version < 7 AS genesis_lacks_7,
-    :genesis_version < 8 AS genesis_lacks_8
+    :genesis_version < 8 AS genesis_lacks_8,
+    :genesis_version < 9 AS genesis_lacks_9
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql
@@ -49,6 +50,9 @@ SELECT
 \endif
 \if :genesis_lacks_8
     \ir schema/0008_forests.sql
+\endif
+\if :genesis_lacks_9
+    \ir schema/0009_prevention.sql
 \endif
 
 \ir schema/repeatable/1_partitions.sql
