@@ -12,6 +12,7 @@ from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
+from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import SYMPTOM, Danger, Means, Occasion, Preventer
 from ml_postgres_optimization.tuning.preventing.levers import (
@@ -35,7 +36,7 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
         means = Means(
             _levers(may_terminate=settings.prevent_terminate),
             workbench.observer.foresight,
-            partial(_symptoms, session),
+            partial(symptoms_on, session.target),
             session.target,
             only_advises=settings.prevent == "advise",
         )
@@ -60,13 +61,13 @@ def _levers(*, may_terminate: bool) -> Sequence[Lever]:
     )
 
 
-def _symptoms(session: Session, window: Window) -> Sequence[Danger]:
+def symptoms_on(target: PostgresTarget, window: Window) -> Sequence[Danger]:
     """Look for who keeps others waiting, where the window shows that somebody may."""
     waits = window.gauges.get("activity.blocked_sessions", 0.0)
     idle = window.gauges.get("activity.idle_in_transaction_sessions", 0.0)
     if not (waits > 0 and idle > 0):
         return ()
-    blocker = session.target.blocker()
+    blocker = target.blocker()
     return () if blocker is None else (Danger(ErrorClass.TIMEOUT, _CERTAIN, SYMPTOM, blocker),)
 
 

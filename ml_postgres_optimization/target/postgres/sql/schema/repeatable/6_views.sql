@@ -251,6 +251,8 @@ WITH tally AS (
 share AS (
     SELECT
         *,
+        nullif(acted, 0)::double precision AS m,
+        nullif(held_out, 0)::double precision AS n,
         acted_with_errors / nullif(acted, 0)::double precision AS p,
         held_out_with_errors / nullif(held_out, 0)::double precision AS q,
         3.841459::double precision AS z2
@@ -259,10 +261,10 @@ share AS (
 wilson AS (
     SELECT
         *,
-        (p + z2 / (2 * acted)) / (1 + z2 / acted) AS p_center,
-        sqrt(z2 * p * (1 - p) / acted + z2 * z2 / (4.0 * acted * acted)) / (1 + z2 / acted) AS p_half,
-        (q + z2 / (2 * held_out)) / (1 + z2 / held_out) AS q_center,
-        sqrt(z2 * q * (1 - q) / held_out + z2 * z2 / (4.0 * held_out * held_out)) / (1 + z2 / held_out) AS q_half
+        (p + z2 / (2 * m)) / (1 + z2 / m) AS p_center,
+        sqrt(z2 * p * (1 - p) / m + z2 * z2 / (4 * m * m)) / (1 + z2 / m) AS p_half,
+        (q + z2 / (2 * n)) / (1 + z2 / n) AS q_center,
+        sqrt(z2 * q * (1 - q) / n + z2 * z2 / (4 * n * n)) / (1 + z2 / n) AS q_half
     FROM share
 ),
 difference AS (
