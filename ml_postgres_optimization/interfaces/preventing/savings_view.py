@@ -26,17 +26,8 @@ def prevention_tables(records: Sequence[PreventionRecord]) -> list[Table]:
     found = {saving.error_class: saving for saving in savings(records)}
     empty = (Saving(name, Tally(), Tally()) for name in sorted({record.error_class for record in records}))
     rows = [_row(found.get(saving.error_class, saving), records) for saving in empty]
-    columns = (
-        "errors",
-        "acted on",
-        "held out",
-        "advised",
-        "with errors",
-        "errors per 1,000",
-        "saved (95 %)",
-        "shown",
-    )
-    return [Table("What prevention saved: occasions acted on against those held out at random", columns, rows)]
+    columns = ("errors", "acted", "held out", "advised", "came in", "per 1,000", "saved", "shown")
+    return [Table("What prevention saved: occasions acted on / held out at random", columns, rows)]
 
 
 def _row(saving: Saving, records: Sequence[PreventionRecord]) -> tuple[str, ...]:

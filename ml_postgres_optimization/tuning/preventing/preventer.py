@@ -77,8 +77,8 @@ class Preventer:
     -----
     Not thread safe. As a context it puts back what it has done, however it is left; of a run that dies, the journal
     knows, and those who stand by for every trial do it (`safety.guard`). While an occasion is open nobody else may
-    change the server: the one who asks `see` holds no trial then. Occasions that are held out take as long and are
-    left by the same rule, so that they can be compared with those that are acted on.
+    change the server: the one who asks `see` holds no trial then. What is compared is the same for both kinds: the
+    first windows of an occasion, `Patience.horizon`; one that is held out is over then.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Preventer:
             self._let_go(error)
         finally:
             # as long as it took, so that levers are pulled for half of the time at most
-            self._rested_windows = self._seen_windows
+            self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
             self._alarm.forget()
             ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
             self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}")
@@ -270,7 +270,10 @@ class Preventer:
             self._keep(self._guarded)
         if self._seen_windows < self._patience.horizon:
             return
-        if self._alarm.is_past(occasion.danger.error_class):
+        if occasion.choice is Choice.HELD_OUT:
+            # what comes later tells nothing more, and who is in danger should not wait for help any longer
+            self.end("its horizon is over")
+        elif self._alarm.is_past(occasion.danger.error_class):
             self.end("the danger is past")
         elif self._seen_windows >= self._patience.longest:
             self.end("it has lasted long enough")

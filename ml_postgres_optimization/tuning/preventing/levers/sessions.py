@@ -30,11 +30,11 @@ class EndBlocker:
         if blocker is None:
             return None
         if self._is_permitted:
-            return Offer(self.name, f"end {blocker}", blocker=blocker)
+            return Offer(self.name, f"end session {blocker.pid} of role {blocker.role}", blocker=blocker)
         return Offer(
             self.name,
-            f"commit or roll back in {blocker}, or SELECT pg_terminate_backend({blocker.pid}); --prevent-terminate "
-            "lets us do so",
+            f"have it commit or roll back, or SELECT pg_terminate_backend({blocker.pid}); "
+            "--prevent-terminate lets us do so",
         )
 
 
