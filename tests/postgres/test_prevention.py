@@ -2,6 +2,7 @@
 
 import random
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -15,14 +16,15 @@ from ml_postgres_optimization.interfaces.preventing.opening import symptoms_on
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.features import observations
-from ml_postgres_optimization.models.observation import Observation
+from ml_postgres_optimization.models.observation import Observation, Prediction
 from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.safety.undo import undo_unfinished
 from ml_postgres_optimization.target.postgres.collector import blockers
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
 from ml_postgres_optimization.target.postgres.schema import install_schema
-from ml_postgres_optimization.tuning.preventing import Choice, Foresight, Means, Patience, Preventer, savings
-from ml_postgres_optimization.tuning.preventing.levers import EndBlocker, FewerAtOnce
+from ml_postgres_optimization.tuning.preventing import Choice, Danger, Foresight, Means, Patience, Preventer, savings
+from ml_postgres_optimization.tuning.preventing.levers import EndBlocker, FewerAtOnce, LessMemory
 from ml_postgres_optimization.workload import OperationKind, OperationMix
 from ml_postgres_optimization.workload.faults import FaultGround, LockStall, Spell
 
@@ -187,6 +189,38 @@ def test_an_idle_blocker_is_ended_by_permission_only(own_server, tmp_path, monke
         assert told[-1][0].errors == 0
         assert told[-1][0].operations > 10
         idle.close()
+
+
+def foretold(_window):
+    return [Danger(ErrorClass.RESOURCES, Prediction(0.9, 0.8, 1.0), "errors-1")]
+
+
+class HalfOfMemory(LessMemory):
+    """The lever as it is where memory is short."""
+
+    def offer(self, danger, sight):
+        return super().offer(danger, replace(sight, window=replace(sight.window, errors={"53200": 1})))
+
+
+def test_what_a_killed_run_left_in_force_is_put_back_by_the_next_start(own_server, tmp_path):
+    told = []
+
+    def work_mem():
+        with psycopg.connect(own_server.dsn) as fresh:
+            return fresh.execute("SHOW work_mem").fetchone()[0]
+
+    with ground_on(own_server.dsn, tmp_path) as ground:
+        usual = work_mem()
+        preventer = preventer_on(ground, Means([HalfOfMemory()], symptoms=foretold), told)
+        pass_window(ground, preventer, 0.3, anew=True)
+        assert told[0][0].choice is Choice.ACTED
+        assert (usual, work_mem()) == ("4MB", "2MB")
+        assert ground.in_force() == preventer.standing(ground.initial) == told[0][0].after
+        # killed here: nobody leaves the context
+        (undone,) = undo_unfinished(ground.target, ground.journal)
+        assert undone.trial_id == told[0][0].id
+        assert work_mem() == usual
+        assert not ground.journal.state.unfinished
 
 
 class Stalls:

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 from dataclasses import dataclass, replace
+from datetime import UTC, timedelta
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry import Prior
 from ml_postgres_optimization.retry.classification import ErrorClass
-from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile
+from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile, parse_windows
 from ml_postgres_optimization.tuning.preventing import (
     Choice,
     Costs,
@@ -205,14 +206,19 @@ def test_a_pause_puts_it_back_and_the_occasion_counts_all_the_same(tmp_path):
     assert "it is over, for Changes are paused" in message
 
 
-@pytest.mark.parametrize("why", ["paused", "approve", "only advice", "no lever"])
+@pytest.mark.parametrize("why", ["paused", "window closes", "approve", "only advice", "harmed", "no lever"])
 def test_where_nothing_may_or_can_be_done_it_advises_once(tmp_path, why):
-    scene = Scene(tmp_path, only_advises=why == "only advice")
+    scene = Scene(tmp_path, only_advises=why == "only advice", harmed=[DEADLOCK] if why == "harmed" else ())
     clock = scene.bench.clock
     if why == "paused":
         pause = PauseFile(tmp_path)
         pause.pause(scene.bench.clock, "a release")
         scene.bench.laboratory.guard.consent = Consent(clock, pause=pause)
+    elif why == "window closes":
+        # within the minute that an occasion takes at least
+        closes = clock.now().astimezone(UTC) + timedelta(seconds=90)
+        windows = parse_windows(f"{clock.now().astimezone(UTC):%H:%M}-{closes:%H:%M} UTC", lambda: UTC)
+        scene.bench.laboratory.guard.consent = Consent(clock, windows=windows)
     elif why == "approve":
         scene.bench.laboratory.guard.consent = Consent(clock, approvals=Approvals(tmp_path, clock))
     elif why == "no lever":

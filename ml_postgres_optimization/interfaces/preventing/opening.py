@@ -14,7 +14,7 @@ from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Window
-from ml_postgres_optimization.tuning.preventing import SYMPTOM, Danger, Means, Occasion, Preventer
+from ml_postgres_optimization.tuning.preventing import HARMED, SYMPTOM, Danger, Means, Occasion, Preventer, savings
 from ml_postgres_optimization.tuning.preventing.levers import (
     Autovacuum,
     EndBlocker,
@@ -33,12 +33,14 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
     settings = session.settings
     means = Means()
     if settings.prevent != "off":
+        shown = savings(session.repository().preventions())
         means = Means(
             _levers(may_terminate=settings.prevent_terminate),
             workbench.observer.foresight,
             partial(symptoms_on, session.target),
             session.target,
             only_advises=settings.prevent == "advise",
+            harmed=[ErrorClass(one.error_class) for one in shown if one.verdict == HARMED],
         )
     return Preventer(
         workbench.laboratory,

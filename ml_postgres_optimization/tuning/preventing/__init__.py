@@ -4,9 +4,10 @@ from ml_postgres_optimization.tuning.preventing.danger import SYMPTOM, Costs, Da
 from ml_postgres_optimization.tuning.preventing.foresight import Foresight
 from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion
 from ml_postgres_optimization.tuning.preventing.preventer import Means, Preventer, Sessions
-from ml_postgres_optimization.tuning.preventing.savings import Difference, Saving, Tally, savings
+from ml_postgres_optimization.tuning.preventing.savings import HARMED, Difference, Saving, Tally, savings
 
 __all__ = [
+    "HARMED",
     "SYMPTOM",
     "Choice",
     "Costs",

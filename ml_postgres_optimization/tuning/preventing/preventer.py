@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -48,6 +48,8 @@ class Means:
     sessions : Sessions or None
     only_advises : bool
         Whether the owner wants to be told only.
+    harmed : collection of ErrorClass
+        Of which acting was shown to bring more errors than holding out: these are only told too.
     """
 
     levers: Sequence[Lever] = ()
@@ -55,6 +57,7 @@ class Means:
     symptoms: FindSymptoms = lambda _window: ()
     sessions: Sessions | None = None
     only_advises: bool = False
+    harmed: Collection[ErrorClass] = ()
 
 
 class Preventer:
@@ -175,7 +178,7 @@ class Preventer:
         """Do what the first lever can that the guard lets pass; advise where none can or may."""
         offers = [offer for lever in self._means.levers if (offer := lever.offer(danger, sight))]
         acting = next((offer for offer in offers if not offer.is_advice and self._passes(offer, sight)), None)
-        hindrance = self._hindrance()
+        hindrance = self._hindrance(danger, sight)
         if acting is None or hindrance:
             self._advise(danger, offers, sight, hindrance)
             return
@@ -188,16 +191,18 @@ class Preventer:
         if choice is Choice.ACTED:
             self._act(occasion)
 
-    def _hindrance(self) -> str | None:
+    def _hindrance(self, danger: Danger, sight: Sight) -> str | None:
         """Return why nothing may be done now; None where it may."""
         consent = self._laboratory.guard.consent
         if self._means.only_advises:
             return "as its owner wants it"
+        if danger.error_class in self._means.harmed:
+            return "what was done before brought more errors than doing nothing: genesis-pg history"
         if consent is None:
             return None
         if consent.approvals is not None:
             return "every change needs a word, for which a danger leaves no time"
-        found = consent.hindrance()
+        found = consent.hindrance(needed_seconds=self._patience.horizon * sight.window.duration_seconds)
         return found.reason if found else None
 
     def _passes(self, offer: Offer, sight: Sight) -> bool:
@@ -267,7 +272,7 @@ class Preventer:
         self._seen_windows += 1
         self._open = occasion = self._counted(occasion, window)
         if self._guarded is not None:
-            self._keep(self._guarded)
+            self._keep(self._guarded, window.duration_seconds)
         if self._seen_windows < self._patience.horizon:
             return
         if occasion.choice is Choice.HELD_OUT:
@@ -278,11 +283,11 @@ class Preventer:
         elif self._seen_windows >= self._patience.longest:
             self.end("it has lasted long enough")
 
-    def _keep(self, guarded: GuardedChange) -> None:
-        """See that those who stand by still do, and that the owner lets it stay; else put it back, and look on."""
+    def _keep(self, guarded: GuardedChange, seconds: float) -> None:
+        """See that those who stand by still do, and the owner lets it stay so long; else put it back, and look on."""
         try:
             self._laboratory.guard.require_protection()
-            guarded.look()
+            guarded.look(seconds)
         except NotNow as refusal:
             self._let_go()
             if self._open is not None:

@@ -10,6 +10,8 @@ from typing import NamedTuple, Protocol
 from ml_postgres_optimization.tuning.preventing.occasion import Choice
 
 _Z = 1.959964  # normal quantile of a two-sided 95 % interval
+HARMED = "harmed"
+"""The verdict on a class of which acting brought more errors than holding out."""
 FEWEST = 5
 """Occasions of either kind without which nothing is decided."""
 
@@ -132,7 +134,7 @@ class Saving:
             return "not decidable yet"
         if self.difference.high < 0:
             return "saved"
-        return "harmed" if self.difference.low > 0 else "no difference shown"
+        return HARMED if self.difference.low > 0 else "no difference shown"
 
 
 def savings(results: Iterable[Result]) -> list[Saving]:
