@@ -26,6 +26,7 @@ _OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-ti
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
 Objective = Literal["mean", "p95", "p99", "throughput"]
 Action = Literal["auto", "approve", "advise"]
+Prevention = Literal["act", "advise", "off"]
 
 
 def _positive(value: float) -> float:
@@ -127,6 +128,10 @@ class Settings(BaseSettings):
     window_seconds : float
     minimum_success_ratio : float
     maximum_mean_milliseconds : float
+    prevent : str
+        Whether a continuous run meets dangers that are foretold: by levers, by advice, or not at all.
+    prevent_terminate : bool
+        Whether a session of others may be ended that is idle in a transaction and keeps others waiting.
     memory_limit_bytes : int or None
         What the server may use, where we cannot see it.
     maximum_recovery_seconds : float
@@ -171,6 +176,8 @@ class Settings(BaseSettings):
     window_seconds: Positive = 10.0
     minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
     maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
+    prevent: Prevention = "act"
+    prevent_terminate: bool = False
     memory_limit_bytes: Bytes | None = None
     maximum_recovery_seconds: Positive = 300.0
     allow_knob: Names = ()

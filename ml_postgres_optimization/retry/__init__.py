@@ -3,7 +3,7 @@
 Usable alone, with psycopg 3, psycopg 2, asyncpg or SQLAlchemy, none of which is imported here.
 """
 
-from ml_postgres_optimization.retry.admission import ConcurrencyLimit, ConcurrencyLimiter, pgbouncer_lines
+from ml_postgres_optimization.retry.admission import ConcurrencyLimit, ConcurrencyLimiter, Prior, pgbouncer_lines
 from ml_postgres_optimization.retry.breaker import Circuit, CircuitBreaker
 from ml_postgres_optimization.retry.budget import RetryBudget
 from ml_postgres_optimization.retry.calling import (
@@ -32,6 +32,7 @@ __all__ = [
     "Pause",
     "Permission",
     "Phase",
+    "Prior",
     "Remedy",
     "RetryBudget",
     "RetryCounters",

@@ -239,6 +239,25 @@ class Guard:
         if self._protection is not None:
             self._protection.remain()
 
+    def do_for_good(self, deed: Callable[[], bool]) -> bool:
+        """Let something be done that nobody can take back, by a permission of the owner's that the caller has.
+
+        The journal says nothing of it, since it could not be put back.
+
+        Raises
+        ------
+        NotNow
+            If the owner has called a halt, or the time for changes is over.
+        AlreadyRunning
+            If the optimiser's lock was lost.
+        TargetError
+            As the deed does.
+        """
+        if self.consent is not None:
+            self.consent.look()
+        self.require_sole()
+        return deed()
+
     def look(self, configuration: Configuration, needed_seconds: float = 0.0) -> None:
         """See that `configuration` may be in force, for so long at least.
 

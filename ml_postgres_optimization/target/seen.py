@@ -43,3 +43,33 @@ class ConfigurationSeen:
     loaded_at: datetime
     settings: tuple[SettingSeen, ...] = ()
     is_standby: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Blocker:
+    """A session that is idle in a transaction while others wait for its locks.
+
+    Parameters
+    ----------
+    pid : int
+    backend_start, idle_since : datetime
+        By the server's clock; with the process they tell this very idleness from any other.
+    role, application : str
+    idle_seconds : float
+    blocked : int
+        Sessions that wait for it.
+    """
+
+    pid: int
+    backend_start: datetime
+    idle_since: datetime
+    role: str
+    application: str
+    idle_seconds: float
+    blocked: int
+
+    def __str__(self) -> str:
+        return (
+            f"session {self.pid} of role {self.role}, idle in a transaction for {self.idle_seconds:.0f} s while "
+            f"{self.blocked} wait for it"
+        )

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
+from typing import Self
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.retry import CircuitBreaker, ConcurrencyLimit, RetryBudget, RetryPolicy
+from ml_postgres_optimization.retry import CircuitBreaker, ConcurrencyLimit, Prior, RetryBudget, RetryPolicy
 from ml_postgres_optimization.workload.mix import Mix
 
 RateShape = Callable[[float], float]
@@ -86,6 +87,15 @@ class LoadLimiter:
 
     def __post_init__(self) -> None:
         self.limit()
+
+    @classmethod
+    def of(cls, prior: Prior) -> Self:
+        """Return a limiter that begins as a forecast says, and stays below what it allows.
+
+        Of several processes each has a limit of its own: give each its part.
+        """
+        most = cls().most if prior.ceiling is None else prior.ceiling
+        return cls(initial=prior.begin, most=max(prior.begin, most))
 
     def limit(self, seed: int = 0) -> ConcurrencyLimit:
         """Return a limit that has learnt nothing yet."""

@@ -78,9 +78,9 @@ class Ground:
 
 
 @contextmanager
-def ground_on(dsn, folder, *, scale=0.01, mix=LEVELS["MEDIUM"].mix):
+def ground_on(dsn, folder, *, scale=0.01, mix=LEVELS["MEDIUM"].mix, **more):
     create_tables(dsn, scale)
-    plan = LoadPlan(mix, rate_per_second=RATE, connections=CONNECTIONS, seed=1, processes=1)
+    plan = LoadPlan(mix, rate_per_second=RATE, connections=CONNECTIONS, seed=1, processes=1, **more)
     with (
         PostgresTarget.open(resolve_connection(dsn, {})) as target,
         Journal(folder) as journal,

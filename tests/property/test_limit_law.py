@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.retry.admission import ConcurrencyLimit, Outcome
 
 
@@ -138,3 +139,27 @@ def test_whatever_happens_it_stays_within_its_bounds(first, least, most, calls):
         limit.take(concurrency, outcome)
         assert least <= limit.settled <= most
         assert least <= limit.limit <= most
+
+
+@settings(max_examples=30)
+@given(seed=st.integers(0, 999), ceiling=st.integers(1, 30), first=st.integers(1, 60))
+def test_under_a_ceiling_no_more_are_let_in_and_what_was_learnt_before_comes_back(seed, ceiling, first):
+    load = Load(Server(cores=8), first, seed).run(2_000)
+    learnt = load.limit.settled
+    load.limit.hold_below(ceiling)
+    assert load.limit.limit <= ceiling
+    while load.at_work > ceiling:
+        load._until_one_ends()
+    for _ in range(2_000):
+        load.run(1)
+        assert load.at_work <= ceiling
+    under = load.limit.settled
+    load.limit.hold_below(None)
+    assert load.limit.settled == under
+    if ceiling < load.limit._low:
+        assert under == learnt, "blocks that the ceiling cut short teach nothing"
+
+
+def test_a_ceiling_below_the_least_is_refused():
+    with pytest.raises(UsageError, match="below the least"):
+        ConcurrencyLimit(4, least=2).hold_below(1)

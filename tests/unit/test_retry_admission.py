@@ -240,3 +240,23 @@ def test_who_is_sent_away_is_no_probe():
 def test_what_is_no_limit_is_refused(wrong):
     with pytest.raises(UsageError):
         wrong()
+
+
+def test_a_ceiling_that_is_lifted_lets_in_who_waits():
+    limiter = ConcurrencyLimiter(ConcurrencyLimit(4))
+    limiter.hold_below(1)
+    let_in = threading.Event()
+
+    def come():
+        with limiter.acquire():
+            let_in.set()
+
+    with limiter.acquire():
+        thread = threading.Thread(target=come)
+        thread.start()
+        while not limiter.waiting:
+            pass
+        assert not let_in.is_set()
+        limiter.hold_below(None)
+        assert let_in.wait(10)
+        thread.join()

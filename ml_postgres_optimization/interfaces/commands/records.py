@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.lineage import Line, Proof, lines, proofs
+from ml_postgres_optimization.interfaces.preventing.savings_view import prevention_json, prevention_tables
 from ml_postgres_optimization.interfaces.reporter import Result, Table
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -24,7 +25,7 @@ from ml_postgres_optimization.trials import Outcome
 
 
 def history(session: Session, *, limit: int = 20) -> Result:
-    """Show the trials, newest first, what each brought up to then, what all bring now, and the proofs of it.
+    """Show the trials, newest first, what each and all brought, the proofs of it, and what prevention saved.
 
     Notes
     -----
@@ -36,6 +37,7 @@ def history(session: Session, *, limit: int = 20) -> Result:
     in_force = {trial.intent.trial_id for trial in read_journal(session.home.of_server(session.server)).confirmed}
     newest = list(zip(reversed(trials), reversed(stood), strict=True))[:limit]
     promoted = sum(trial.outcome == Outcome.PROMOTED and trial.origin != PROOF for trial in trials)
+    preventions = session.repository().preventions()
     document = {
         "trials": [
             _trial_json(trial) | {"so_far": line.brought._asdict(), "in_force": trial.id in in_force}
@@ -45,11 +47,13 @@ def history(session: Session, *, limit: int = 20) -> Result:
         "promoted": promoted,
         "brought": _brought_json(stood[-1]) if stood else None,
         "proofs": [_proof_json(proof) for proof in proven],
+        "prevention": prevention_json(preventions, limit=limit),
     }
     columns = ("trial", "outcome", "change", "response time", "so far", "pairs", "by")
     table = Table("Trials, newest first", columns, [_trial_row(*one) for one in newest], unbroken=2)
     counted = f"Trials: {len(trials)}; promoted: {promoted}; proofs: {len(proven)}."
-    return Result(document, [table, *_proofs_table(proven)], [counted, *_brought_lines(stood, in_force)])
+    tables = [table, *_proofs_table(proven), *prevention_tables(preventions)]
+    return Result(document, tables, [counted, *_brought_lines(stood, in_force)])
 
 
 def _trial_row(trial: TrialRecord, line: Line) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
 from ml_postgres_optimization.target.postgres.repository import PredictionRecord, PredictionScore
 from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.tuning.preventing import Foresight
 
 
 def forecasts_table(scores: Sequence[PredictionScore]) -> Table:
@@ -51,6 +52,7 @@ class Forecaster:
         self._errors = load_forest(session, ErrorForest)
         self._previous: Window | None = None
         self._next: tuple[Window, Prediction] | None = None
+        self._seen: tuple[Window, Observation] | None = None
 
     def next_mean(self, window: Window) -> Prediction | None:
         """Return what was predicted after `window`, by a model that beats the naive forecast; None without one."""
@@ -58,9 +60,16 @@ class Forecaster:
             return None
         return self._next[1] if self._latency.model.score.beats_naive else None
 
+    def foresight(self, window: Window) -> Foresight | None:
+        """Return what the error forest says after `window`; None where none was trained, or it was not seen."""
+        if self._seen is None or self._seen[0] is not window or self._errors is None:
+            return None
+        return Foresight(self._errors.model, self._errors.path.stem, self._seen[1])
+
     def predictions(self, window: Window, configuration: Configuration) -> Iterator[PredictionRecord]:
         """Yield what is to be expected of the window after `window`, if the configuration stays."""
         observation = self._observed(window, configuration)
+        self._seen = window, observation
         if self._latency and window.operations_total:
             predicted = self._latency.model.predict(observation)
             self._next = window, predicted

@@ -18,6 +18,7 @@ from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.target.postgres.repository import PredictionScore, Repository
 from ml_postgres_optimization.telemetry import StatementKey, Window
 from ml_postgres_optimization.telemetry.export import WindowRows, write_csv
+from ml_postgres_optimization.tuning.preventing import Foresight
 
 _MOST_UNSTORED = 200
 # A full disk or a missing grant is mended within minutes, or not at all.
@@ -78,6 +79,10 @@ class Observer:
     def next_mean(self, window: Window) -> Prediction | None:
         """Return the mean response that is forecast after `window`; None where no model beats the naive forecast."""
         return self._forecaster.next_mean(window)
+
+    def foresight(self, window: Window) -> Foresight | None:
+        """Return what the error forest says after `window`; None where none was trained."""
+        return self._forecaster.foresight(window)
 
     def learn_anew(self) -> None:
         """Forecast by the models that are stored now."""

@@ -65,7 +65,7 @@ class ConcurrencyLimit:
     Parameters
     ----------
     initial : int
-        Where to begin: what a forecast says, or the number of cores.
+        Where to begin: what a forecast says (`Prior.begin`), or the number of cores.
     least, most : int
         What it stays within.
     seed : int
@@ -113,6 +113,7 @@ class ConcurrencyLimit:
                 "Give 1 <= least <= initial <= most.",
             )
         self._least, self._most = least, most
+        self._ceiling: int | None = None
         self._center = float(initial)
         self._now = monotonic_seconds
         self._random = random.Random(seed)
@@ -132,6 +133,25 @@ class ConcurrencyLimit:
     def elasticity(self) -> float | None:
         """By how many percent a call becomes slower where one percent more are let in; None where not known yet."""
         return statistics.fmean(self._elasticities) if self._elasticities else None
+
+    def hold_below(self, ceiling: int | None) -> None:
+        """Let in no more than `ceiling` from now on, while a forecast warns, say; None lifts it.
+
+        What was learnt before is kept, and counts again when it is lifted.
+
+        Raises
+        ------
+        UsageError
+            If it is less than `least`.
+        """
+        if ceiling is not None and ceiling < self._least:
+            raise UsageError(f"A ceiling of {ceiling!r} is below the least, {self._least}.", "Give more, or None.")
+        if ceiling == self._ceiling:
+            return
+        self._ceiling = ceiling
+        self._done.clear()
+        self._order = self._drawn()
+        self._begin()
 
     def take(self, concurrency: int, outcome: Outcome = Outcome.SUCCESS, *, epoch: int | None = None) -> None:
         """Learn from a call that is over.
@@ -162,7 +182,8 @@ class ConcurrencyLimit:
 
     def _begin(self) -> None:
         # kept, since it is asked for more often than it changes
-        self.limit = self._high if self._order[0] else self._low
+        limit = self._high if self._order[0] else self._low
+        self.limit = limit if self._ceiling is None else min(limit, self._ceiling)
         self._calls = self._successes = self._concurrency_total = 0
         self._began_seconds = self._now()
 

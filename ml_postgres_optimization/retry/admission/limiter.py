@@ -82,6 +82,15 @@ class ConcurrencyLimiter:
         """How many are let in, and what has been learnt of it."""
         return self._limit
 
+    def hold_below(self, ceiling: int | None) -> None:
+        """Let in no more than `ceiling` from now on, `Prior.ceiling` for one; None lifts it.
+
+        Who is in stays in. Raises as `ConcurrencyLimit.hold_below` does.
+        """
+        with self._state:
+            self._limit.hold_below(ceiling)
+            self._let_in()
+
     def acquire(self, within_seconds: float = math.inf) -> Slot:
         """Wait to be let in; the slot is a context, and learns from what happens inside.
 

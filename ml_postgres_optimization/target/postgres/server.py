@@ -25,7 +25,7 @@ from ml_postgres_optimization.target.host import (
 )
 from ml_postgres_optimization.target.postgres.actuator import PostgresActuator
 from ml_postgres_optimization.target.postgres.capabilities import read_capabilities, read_system_identifier
-from ml_postgres_optimization.target.postgres.collector import StatisticsCollector
+from ml_postgres_optimization.target.postgres.collector import StatisticsCollector, end_session_of, find_blocker
 from ml_postgres_optimization.target.postgres.connection import (
     ConnectionSettings,
     LastingConnection,
@@ -35,7 +35,7 @@ from ml_postgres_optimization.target.postgres.connection import (
 from ml_postgres_optimization.target.postgres.lock import Holder, holder
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
-from ml_postgres_optimization.target.seen import ConfigurationSeen, SettingSeen
+from ml_postgres_optimization.target.seen import Blocker, ConfigurationSeen, SettingSeen
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
@@ -154,6 +154,28 @@ class PostgresTarget:
             If the server is gone.
         """
         return self._observing.run(lambda connection: self._collector_on(connection).memory(), _OBSERVING)
+
+    def blocker(self) -> Blocker | None:
+        """Return the session that is idle in a transaction while most others wait for it; None without any.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(find_blocker, "look for who keeps others waiting")
+
+    def end_blocker(self, blocker: Blocker) -> bool:
+        """End that session if it is still as it was seen, and return whether it was; for `safety.guard` to ask.
+
+        Raises
+        ------
+        PrivilegeMissing
+            If our role may not end sessions of that one.
+        ServerUnreachable
+            If the session that holds the optimiser's lock was lost.
+        """
+        return self._changing.run_bound(lambda connection: end_session_of(connection, blocker), "end a session")
 
     def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
         """Return the normalised text of queries; those that are gone or may not be read are absent.

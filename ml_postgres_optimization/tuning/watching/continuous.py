@@ -6,7 +6,6 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import takewhile
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.models.observation import Prediction
@@ -16,11 +15,12 @@ from ml_postgres_optimization.trials import Measure, TrialPlan
 from ml_postgres_optimization.tuning.controller import Controller
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.ledger import Budget, Ledger
+from ml_postgres_optimization.tuning.preventing import Preventer
 from ml_postgres_optimization.tuning.progress import Progress, Stage, Subscriber
 from ml_postgres_optimization.tuning.proposing.drafting import Draft
 from ml_postgres_optimization.tuning.watching.change import ChangeDetector, Departure, LastingChange
 from ml_postgres_optimization.tuning.watching.chronicle import Chronicle
-from ml_postgres_optimization.tuning.watching.era import Era, Pace
+from ml_postgres_optimization.tuning.watching.era import Era, Pace, expected_seconds, refused_in, tried_in
 from ml_postgres_optimization.tuning.watching.forecast import TREND_WINDOWS, LimitWatch, Outlook, Threat, trend
 from ml_postgres_optimization.tuning.watching.memory import KnownLoad, LoadMemory
 from ml_postgres_optimization.tuning.watching.reading import Reading
@@ -64,6 +64,8 @@ class ContinuousController:
         From the configuration in force to what the owner has approved meanwhile: tried first.
     advice : str
         What only the owner can do, for when no proposal is left.
+    preventer : Preventer, optional
+        Meets dangers between trials; no trial is held, and nothing is learned of what is usual, meanwhile.
     subscribers : sequence of callables
         Each receives every `Progress`.
 
@@ -85,6 +87,7 @@ class ContinuousController:
         forecast: NextWindow | None = None,
         approved: DraftsFor = _none_approved,
         advice: str = "",
+        preventer: Preventer | None = None,
         subscribers: Sequence[Subscriber] = (),
     ) -> None:
         self._laboratory = laboratory
@@ -97,6 +100,7 @@ class ContinuousController:
         self._forecast = forecast if plan.measure is Measure.MEAN else None
         self._approved = approved
         self._advice = advice
+        self._preventer = preventer or Preventer(laboratory)
         self._subscribers = tuple(subscribers)
         self._recent: deque[Reading] = deque(maxlen=TREND_WINDOWS)
         self._memory = LoadMemory()
@@ -104,7 +108,7 @@ class ContinuousController:
         self._era: Era | None = None
         self._loads = 0
         self._cut_short: str | None = None
-        self._is_idle = False
+        self._is_idle = self._is_preventing = False
         self._held_by: Hindrance | None = None
         self._begins_anew = True
         self._end_seconds = self._rested_seconds = self._next_trial_seconds = -math.inf
@@ -129,20 +133,27 @@ class ContinuousController:
             If the server or the journal fails; the incumbent is in force, or will be at the next start.
         """
         self._end_seconds = self._now() + seconds
-        while self._left_seconds() >= self._pace.window_seconds:
-            window = self._watch()
-            reading = Reading.of(window, self._plan.measure)
-            if not self._rests(reading):
-                self._recent.append(reading)
-                self._decide(reading, window)
+        with self._preventer:
+            while self._left_seconds() >= self._pace.window_seconds:
+                window = self._watch()
+                reading = Reading.of(window, self._plan.measure)
+                if not self._preventer.see(window, self._chronicle.incumbent) and not self._rests(reading):
+                    self._recent.append(reading)
+                    self._decide(reading, window)
         return self._chronicle.whole
 
     def _watch(self) -> Window:
-        self._take_over()
+        in_force = self._preventer.standing(self._chronicle.incumbent)
+        if in_force == self._chronicle.incumbent and self._take_over():
+            self._preventer.end("somebody else has changed what is in force")
+            in_force = self._chronicle.incumbent
+        if self._preventer.is_open != self._is_preventing:
+            self._is_preventing = self._preventer.is_open
+            self._settle()
         # windows that follow each other without a gap are what a forecast has learned from
         anew, self._begins_anew = self._begins_anew, False
         labels = {"state": self._state}
-        return self._laboratory.watch(self._pace.window_seconds, self._chronicle.incumbent, anew=anew, labels=labels)
+        return self._laboratory.watch(self._pace.window_seconds, in_force, anew=anew, labels=labels)
 
     def _take_over(self) -> bool:
         """Take what somebody else has put in force for what is in force; what is usual is learned anew under it."""
@@ -160,6 +171,8 @@ class ContinuousController:
 
     @property
     def _state(self) -> str:
+        if self._preventer.is_open:
+            return "preventing"
         if self._is_idle:
             return "idle"
         return "quiet" if self._era is not None and self._era.detector is not None else "learning"
@@ -274,7 +287,7 @@ class ContinuousController:
             self._cut_short = name if controller.was_held else None
             return  # another one begins from there
         self._rested_seconds = self._now() + self._pace.rest_seconds
-        self._begin_era(Era(name, controller, before, tried=_tried(ledger)), ledger)
+        self._begin_era(Era(name, controller, before, tried=tried_in(ledger)), ledger)
 
     def _name_of_load(self) -> str:
         """Return a new name, or that of a campaign which its owner did not let go on: its study is gone on with."""
@@ -345,7 +358,7 @@ class ContinuousController:
         if era.controller.was_held:
             self._settle()
             return  # neither tried nor failed
-        era.tried |= _tried(ledger) | _refused(drafts, incumbent, ledger)
+        era.tried |= tried_in(ledger) | refused_in(ledger, drafts, incumbent)
         if ledger.promoted:
             self._begin_era(Era(era.load, era.controller, (), tried=era.tried), ledger)
             return
@@ -354,17 +367,11 @@ class ContinuousController:
 
     def _begin_era(self, era: Era, ledger: Ledger) -> None:
         if ledger.incumbent != ledger.initial:
-            era = replace(era, previous=ledger.initial, expected_seconds=self._expected_seconds(ledger))
+            # on sessions that are not ours a trial weights queries in its own way: no figure for a whole window
+            seconds = expected_seconds(ledger, self._plan.measure) if self._laboratory.load else math.inf
+            era = replace(era, previous=ledger.initial, expected_seconds=seconds)
         self._era = era
         self._settle()
-
-    def _expected_seconds(self, ledger: Ledger) -> float:
-        """Return the longest response that the proof, or the trial, lets one expect of what is in force."""
-        comparison, measure = ledger.comparison, self._plan.measure
-        # on sessions that are not ours a trial weights queries in its own way: no figure for a whole window
-        if self._laboratory.load is None or comparison is None or measure not in comparison.initial_seconds:
-            return math.inf
-        return comparison.initial_seconds[measure] * comparison.ratios[measure].high
 
     def _settle(self) -> None:
         """Begin the next window afresh: what a trial's last moments left belongs to nobody."""
@@ -382,14 +389,3 @@ class ContinuousController:
         progress = Progress(stage, self._laboratory.clock.now(), message, self._left_seconds(), window=window)
         for subscriber in self._subscribers:
             subscriber(progress)
-
-
-def _refused(drafts: Sequence[Draft], incumbent: Configuration, ledger: Ledger) -> set[Configuration]:
-    """Return the drafts that came before the one that was tried: a guard refused them."""
-    wanted = (incumbent.replaced(draft.values(incumbent)) for draft in drafts)
-    tried = _tried(ledger)
-    return set(takewhile(lambda configuration: configuration not in tried, wanted))
-
-
-def _tried(ledger: Ledger) -> set[Configuration]:
-    return {trial.proposal.configuration for trial in ledger.trials}

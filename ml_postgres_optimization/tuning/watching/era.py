@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.trials import Measure
 from ml_postgres_optimization.tuning.controller import Controller
+from ml_postgres_optimization.tuning.ledger import Ledger
+from ml_postgres_optimization.tuning.proposing.drafting import Draft
 from ml_postgres_optimization.tuning.watching.change import ChangeDetector, LastingChange, Patience
 from ml_postgres_optimization.tuning.watching.reading import Reading
 
@@ -83,3 +87,23 @@ class Era:
     readings: list[Reading] = field(default_factory=list)
     detector: ChangeDetector | None = None
     missed: LastingChange | None = None
+
+
+def tried_in(ledger: Ledger) -> set[Configuration]:
+    """Return what was on trial."""
+    return {trial.proposal.configuration for trial in ledger.trials}
+
+
+def refused_in(ledger: Ledger, drafts: Sequence[Draft], incumbent: Configuration) -> set[Configuration]:
+    """Return the drafts that came before the one that was tried: a guard refused them."""
+    wanted = (incumbent.replaced(draft.values(incumbent)) for draft in drafts)
+    tried = tried_in(ledger)
+    return set(takewhile(lambda configuration: configuration not in tried, wanted))
+
+
+def expected_seconds(ledger: Ledger, measure: Measure) -> float:
+    """Return the longest response that the proof, or the trial, lets one expect of what is in force."""
+    comparison = ledger.comparison
+    if comparison is None or measure not in comparison.initial_seconds:
+        return math.inf
+    return comparison.initial_seconds[measure] * comparison.ratios[measure].high

@@ -75,6 +75,19 @@ def optimize(
             help="A response that must not be exceeded: acted on before it is, if so forecast.", metavar="MS"
         ),
     ] = None,
+    prevent: Annotated[
+        str | None,
+        typer.Option(
+            help="Errors that are foretold, in a continuous run: act, advise or off; act by default.", metavar="HOW"
+        ),
+    ] = None,
+    prevent_terminate: Annotated[
+        bool,
+        typer.Option(
+            "--prevent-terminate",
+            help="Let a session be ended that is idle in a transaction and keeps others waiting.",
+        ),
+    ] = False,
     allow_knob: Annotated[
         list[str] | None,
         typer.Option(

@@ -11,6 +11,7 @@ from ml_postgres_optimization.interfaces.commands.online.advice import advise, r
 from ml_postgres_optimization.interfaces.commands.online.elsewhere import is_left_to_others, told_elsewhere
 from ml_postgres_optimization.interfaces.commands.online.listening import Listener
 from ml_postgres_optimization.interfaces.commands.online.proposing import propose
+from ml_postgres_optimization.interfaces.preventing.opening import preventer_of
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
@@ -103,6 +104,11 @@ def _check(settings: Settings) -> None:
             "--trials counts what one campaign may hold, and a continuous run begins one whenever the load changes.",
             "Leave one of the two away; --duration ends a continuous run.",
         )
+    if settings.prevent_terminate and (not settings.continuous or settings.prevent != "act"):
+        raise UsageError(
+            "--prevent-terminate is acted on by a continuous run that prevents only.",
+            "Add --continuous, with --prevent act, or leave --prevent-terminate away.",
+        )
     if settings.action == "advise" and settings.continuous:
         raise UsageError(
             "--action advise tells what it sees once, and --continuous goes on.",
@@ -172,6 +178,7 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
         forecast=workbench.observer.next_mean,
         approved=lambda incumbent: _approved(session, incumbent),
         advice=restart_advice_text(workbench.ground),
+        preventer=preventer_of(session, workbench),
         subscribers=subscribers,
     )
     try:

@@ -1,5 +1,6 @@
 """What PostgreSQL says of itself, read from its statistics views."""
 
+from ml_postgres_optimization.target.postgres.collector.blockers import end_session_of, find_blocker
 from ml_postgres_optimization.target.postgres.collector.statistics_collector import StatisticsCollector
 
-__all__ = ["StatisticsCollector"]
+__all__ = ["StatisticsCollector", "end_session_of", "find_blocker"]

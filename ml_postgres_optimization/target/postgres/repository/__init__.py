@@ -10,6 +10,7 @@ from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
     PredictionRecord,
     PredictionScore,
+    PreventionRecord,
     SlowerPart,
     TrialRecord,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "Period",
     "PredictionRecord",
     "PredictionScore",
+    "PreventionRecord",
     "Repository",
     "SettingChange",
     "SlowerPart",

@@ -149,6 +149,61 @@ class PredictionScore:
 
 
 @dataclass(frozen=True, slots=True)
+class PreventionRecord:
+    """A danger that was foretold, what was done about it, and what happened then.
+
+    Parameters
+    ----------
+    id : str
+        Sorts by time; unique for the server.
+    run : str or None
+    began_at : datetime
+        Aware.
+    ended_at : datetime or None
+        None while it lasts, or where the run died.
+    error_class : str
+    probability, low, high, level : float
+        That an error of the class comes in the next window, as it was foretold.
+    threshold : float
+    source : str
+        The model, or ``symptom``.
+    choice : str
+        ``acted``, ``held out`` or ``advised``.
+    lever, deed, ending : str
+    before, after : Configuration or None
+    windows, operations, errors : int
+        Seen in the horizon.
+    response_seconds : float
+        Sum over these operations.
+    is_whole : bool
+        Whether the horizon was seen to its end.
+    """
+
+    id: str
+    run: str | None
+    began_at: datetime
+    ended_at: datetime | None
+    error_class: str
+    probability: float
+    low: float
+    high: float
+    level: float
+    threshold: float
+    source: str
+    choice: str
+    lever: str
+    deed: str
+    ending: str
+    before: Configuration
+    after: Configuration | None
+    windows: int = 0
+    operations: int = 0
+    errors: int = 0
+    response_seconds: float = 0.0
+    is_whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """A record of the journal on disk, as mirrored in the database.
 

@@ -36,6 +36,7 @@ from ml_postgres_optimization.target.postgres.repository.records import (
     JournalEntry,
     PredictionRecord,
     PredictionScore,
+    PreventionRecord,
     TrialRecord,
 )
 from ml_postgres_optimization.target.postgres.schema import require_schema, settings_of
@@ -185,6 +186,23 @@ class Repository:
         """Return every trial, oldest first."""
         return [_trial_of(row) for row in self._rows("trials", {}, "read trials")]
 
+    def add_prevention(self, prevention: PreventionRecord) -> None:
+        """Keep an occasion of prevention and its configurations; of one that is known, what has come of it."""
+        before, after = prevention.before, prevention.after
+        parameters = {name: getattr(prevention, name) for name in prevention.__slots__}
+        del parameters["before"], parameters["after"]
+        parameters |= {"before_id": before.id, "after_id": after and after.id}
+        with self._working("record a prevention"):
+            for configuration in filter(None, (before, after)):
+                self._connection.execute(
+                    read_query("repository/add_configuration"), _configuration_parameters(configuration, "prevention")
+                )
+            self._connection.execute(read_query("repository/add_prevention"), parameters)
+
+    def preventions(self) -> list[PreventionRecord]:
+        """Return every occasion of prevention, oldest first."""
+        return [_prevention_of(row) for row in self._rows("preventions", {}, "read preventions")]
+
     def add_prediction(self, prediction: PredictionRecord) -> None:
         """Keep a prediction, to be scored when its window is there."""
         self._maintain(in_utc(prediction.made_at).date())
@@ -295,6 +313,12 @@ def _configuration_parameters(configuration: Configuration, origin: str) -> dict
 
 def _in_utc(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: in_utc(value) if isinstance(value, datetime) else value for name, value in row.items()}
+
+
+def _prevention_of(row: Mapping[str, Any]) -> PreventionRecord:
+    plain = {name: row[name] for name in PreventionRecord.__slots__ if name in row}
+    after = None if row["after_values"] is None else Configuration(row["after_values"])
+    return PreventionRecord(**_in_utc(plain), before=Configuration(row["before_values"]), after=after)
 
 
 def _trial_of(row: Mapping[str, Any]) -> TrialRecord:

@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '9', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '10', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -25,7 +25,8 @@ SELECT
     :genesis_version < 6 AS genesis_lacks_6,
     :genesis_version < 7 AS genesis_lacks_7,
     :genesis_version < 8 AS genesis_lacks_8,
-    :genesis_version < 9 AS genesis_lacks_9
+    :genesis_version < 9 AS genesis_lacks_9,
+    :genesis_version < 10 AS genesis_lacks_10
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql
@@ -53,6 +54,9 @@ SELECT
 \endif
 \if :genesis_lacks_9
     \ir schema/0009_window_origin.sql
+\endif
+\if :genesis_lacks_10
+    \ir schema/0010_prevention.sql
 \endif
 
 \ir schema/repeatable/1_partitions.sql

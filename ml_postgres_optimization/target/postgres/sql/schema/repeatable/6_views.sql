@@ -233,3 +233,68 @@ FROM genesis.metric_windows AS whole
 CROSS JOIN LATERAL jsonb_array_elements(whole.statements) AS growth (item)
 LEFT JOIN genesis.statement_texts AS known ON known.queryid = (growth.item ->> 0)::bigint;
 COMMENT ON VIEW genesis.statement_windows IS 'Growth of each statement''s counters in each window, with its text';
+
+-- Newcombe's method 10: the interval of a difference from Wilson's of each share. The unit is the occasion.
+CREATE OR REPLACE VIEW genesis.prevention_savings AS
+WITH tally AS (
+    SELECT
+        error_class,
+        count(*) FILTER (WHERE choice = 'acted') AS acted,
+        count(*) FILTER (WHERE choice = 'acted' AND errors > 0) AS acted_with_errors,
+        count(*) FILTER (WHERE choice = 'held out') AS held_out,
+        count(*) FILTER (WHERE choice = 'held out' AND errors > 0) AS held_out_with_errors,
+        1000.0 * sum(errors) FILTER (WHERE choice = 'acted')
+            / nullif(sum(operations) FILTER (WHERE choice = 'acted'), 0) AS acted_errors_per_1000,
+        1000.0 * sum(errors) FILTER (WHERE choice = 'held out')
+            / nullif(sum(operations) FILTER (WHERE choice = 'held out'), 0) AS held_out_errors_per_1000
+    FROM genesis.preventions
+    WHERE is_whole AND choice IN ('acted', 'held out')
+    GROUP BY error_class
+),
+share AS (
+    SELECT
+        *,
+        nullif(acted, 0)::double precision AS m,
+        nullif(held_out, 0)::double precision AS n,
+        acted_with_errors / nullif(acted, 0)::double precision AS p,
+        held_out_with_errors / nullif(held_out, 0)::double precision AS q,
+        3.841459::double precision AS z2
+    FROM tally
+),
+wilson AS (
+    SELECT
+        *,
+        (p + z2 / (2 * m)) / (1 + z2 / m) AS p_center,
+        sqrt(z2 * p * (1 - p) / m + z2 * z2 / (4 * m * m)) / (1 + z2 / m) AS p_half,
+        (q + z2 / (2 * n)) / (1 + z2 / n) AS q_center,
+        sqrt(z2 * q * (1 - q) / n + z2 * z2 / (4 * n * n)) / (1 + z2 / n) AS q_half
+    FROM share
+),
+difference AS (
+    SELECT
+        *,
+        p - q - sqrt((p - p_center + p_half) ^ 2 + (q_center + q_half - q) ^ 2) AS low,
+        p - q + sqrt((p_center + p_half - p) ^ 2 + (q - q_center + q_half) ^ 2) AS high
+    FROM wilson
+)
+SELECT
+    error_class,
+    acted,
+    held_out,
+    round((100 * p)::numeric, 1) AS acted_error_percent,
+    round((100 * q)::numeric, 1) AS held_out_error_percent,
+    p - q AS difference,
+    low,
+    high,
+    CASE
+        WHEN least(acted, held_out) < 5 THEN 'not decidable yet'
+        WHEN high < 0 THEN 'saved'
+        WHEN low > 0 THEN 'harmed'
+        ELSE 'no difference shown'
+    END AS verdict,
+    round(acted_errors_per_1000::numeric, 3) AS acted_errors_per_1000,
+    round(held_out_errors_per_1000::numeric, 3) AS held_out_errors_per_1000
+FROM difference
+ORDER BY error_class;
+COMMENT ON VIEW genesis.prevention_savings
+    IS 'Share of occasions with errors, acted on less held out, with its 95 % interval: below 0 is saved';

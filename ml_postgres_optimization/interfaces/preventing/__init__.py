@@ -1,0 +1,1 @@
+"""Prevention on the session's server, and what it has saved."""

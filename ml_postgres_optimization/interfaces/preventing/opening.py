@@ -1,0 +1,121 @@
+"""Prevention on the session's server: its levers, what it sees, and who hears of it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import partial
+
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench.bench import Workbench
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.models.observation import Prediction
+from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
+from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.tuning.preventing import HARMED, SYMPTOM, Danger, Means, Occasion, Preventer, savings
+from ml_postgres_optimization.tuning.preventing.levers import (
+    Autovacuum,
+    EndBlocker,
+    FewerAtOnce,
+    LargerWal,
+    LessMemory,
+    Lever,
+    RoleTimeouts,
+)
+
+_CERTAIN = Prediction(1.0, 1.0, 1.0)
+
+
+def preventer_of(session: Session, workbench: Workbench) -> Preventer:
+    """Return who meets dangers in a continuous run, as far as the owner lets it."""
+    settings = session.settings
+    means = Means()
+    if settings.prevent != "off":
+        shown = savings(session.repository().preventions())
+        means = Means(
+            _levers(may_terminate=settings.prevent_terminate),
+            workbench.observer.foresight,
+            partial(symptoms_on, session.target),
+            session.target,
+            only_advises=settings.prevent == "advise",
+            harmed=[ErrorClass(one.error_class) for one in shown if one.verdict == HARMED],
+        )
+    return Preventer(
+        workbench.laboratory,
+        means,
+        # of each run its own, so that not every run begins with the same lot
+        rng=random.Random(f"{settings.seed} {session.run}"),
+        subscribers=[PreventionListener(session, workbench.observer)],
+    )
+
+
+def _levers(*, may_terminate: bool) -> Sequence[Lever]:
+    """Return every lever, what is the most narrow first."""
+    return (
+        EndBlocker(is_permitted=may_terminate),
+        LessMemory(),
+        LargerWal(),
+        FewerAtOnce(),
+        RoleTimeouts(),
+        Autovacuum(),
+    )
+
+
+def symptoms_on(target: PostgresTarget, window: Window) -> Sequence[Danger]:
+    """Look for who keeps others waiting, where the window shows that somebody may."""
+    waits = window.gauges.get("activity.blocked_sessions", 0.0)
+    idle = window.gauges.get("activity.idle_in_transaction_sessions", 0.0)
+    if not (waits > 0 and idle > 0):
+        return ()
+    blocker = target.blocker()
+    return () if blocker is None else (Danger(ErrorClass.TIMEOUT, _CERTAIN, SYMPTOM, blocker),)
+
+
+class PreventionListener:
+    """Tell the user and the log what is done about dangers, and have the repository keep it."""
+
+    def __init__(self, session: Session, observer: Observer) -> None:
+        self._session = session
+        self._observer = observer
+
+    def __call__(self, occasion: Occasion, message: str) -> None:
+        """Take an occasion when it begins, before anything is done, and when it ends."""
+        self._session.log.info("prevention", occasion=occasion.id, choice=str(occasion.choice), message=message)
+        self._session.reporter.say(f"prevention: {message}")
+        if occasion.after is not None:
+            self._observer.know(occasion.after, "prevention")
+        record = record_of(occasion, self._session.run)
+        self._observer.keep(lambda repository: Repository.add_prevention(repository, record))
+        # what was put in force and back is no change by somebody else
+        self._observer.look()
+
+
+def record_of(occasion: Occasion, run: str) -> PreventionRecord:
+    """Return an occasion as the repository keeps it."""
+    predicted = occasion.danger.probability
+    return PreventionRecord(
+        id=occasion.id,
+        run=run,
+        began_at=occasion.began_at,
+        ended_at=occasion.ended_at,
+        error_class=str(occasion.danger.error_class),
+        probability=predicted.value,
+        low=predicted.low,
+        high=predicted.high,
+        level=predicted.level,
+        threshold=occasion.threshold,
+        source=occasion.danger.source,
+        choice=str(occasion.choice),
+        lever=occasion.lever,
+        deed=occasion.deed,
+        ending=occasion.ending,
+        before=occasion.before,
+        after=occasion.after,
+        windows=occasion.windows,
+        operations=occasion.operations,
+        errors=occasion.errors,
+        response_seconds=occasion.response_seconds,
+        is_whole=occasion.is_whole,
+    )

@@ -1,0 +1,26 @@
+"""Meet errors before they come, and see whether that helped."""
+
+from ml_postgres_optimization.tuning.preventing.danger import SYMPTOM, Costs, Danger, Patience
+from ml_postgres_optimization.tuning.preventing.foresight import Foresight
+from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion
+from ml_postgres_optimization.tuning.preventing.preventer import Means, Preventer, Sessions
+from ml_postgres_optimization.tuning.preventing.savings import HARMED, Difference, Saving, Tally, savings
+
+__all__ = [
+    "HARMED",
+    "SYMPTOM",
+    "Choice",
+    "Costs",
+    "Danger",
+    "Difference",
+    "Foresight",
+    "HoldOut",
+    "Means",
+    "Occasion",
+    "Patience",
+    "Preventer",
+    "Saving",
+    "Sessions",
+    "Tally",
+    "savings",
+]

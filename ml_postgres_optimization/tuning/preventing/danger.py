@@ -1,0 +1,138 @@
+"""What is about to go wrong, and from when on it is worth something to act."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ml_postgres_optimization.models.observation import Prediction
+from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.target.seen import Blocker
+
+SYMPTOM = "symptom"
+"""Source of a danger whose cause is seen, and not foretold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """Errors of a class that are foretold for the next window.
+
+    Parameters
+    ----------
+    error_class : ErrorClass
+    probability : Prediction
+        That one occurs at all.
+    source : str
+        Identifier of the model that says so, or `SYMPTOM`.
+    blocker : Blocker or None
+        The session that is its cause, where one is.
+    """
+
+    error_class: ErrorClass
+    probability: Prediction
+    source: str
+    blocker: Blocker | None = None
+
+    def __str__(self) -> str:
+        if self.blocker is not None:
+            return f"{self.error_class} errors: {self.blocker}"
+        low, high = self.probability.low, self.probability.high
+        return f"{self.error_class} errors: {self.probability.value:.0%} probable ({low:.0%} to {high:.0%})"
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What acting costs and brings, in one unit: the cost of holding a lever for a window.
+
+    Parameters
+    ----------
+    error : float
+        Of a window with errors.
+    effect : float
+        Share of the windows with errors that a lever is taken to spare, 0 to 1.
+
+    References
+    ----------
+    C. Elkan, The foundations of cost-sensitive learning, IJCAI 2001: act from the probability on at which the
+    expected cost of doing nothing exceeds that of acting. It supposes a calibrated probability. The figures
+    are our own judgement: what is held out shows what the effect is.
+    """
+
+    error: float = 4.0
+    effect: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.error > 0 and 0 < self.effect <= 1 and self.threshold <= 1):
+            raise ValueError("at these costs no error is worth a prevention")
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on acting is expected to cost less than not acting."""
+        return 1.0 / (self.error * self.effect)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a danger must last, and be over; in windows.
+
+    Parameters
+    ----------
+    rising : int
+        At the threshold or above, one after the other, before anything is done.
+    horizon : int
+        After the beginning of an occasion in which errors count, whether it is acted on or held out; a lever is held
+        for so long at least.
+    calm : int
+        Below `calm_ratio` of the threshold, one after the other, before a lever is let go.
+    longest : int
+        That an occasion lasts at most.
+    calm_ratio : float
+    """
+
+    rising: int = 2
+    horizon: int = 6
+    calm: int = 3
+    longest: int = 60
+    calm_ratio: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (self.rising >= 1 and self.calm >= 1 and 1 <= self.horizon <= self.longest):
+            raise ValueError("a patience has 1 window or more of each, and no horizon beyond the longest occasion")
+
+
+class Alarm:
+    """Say which danger has risen, and which is past: with a gap between the two, so that nothing flutters.
+
+    Parameters
+    ----------
+    threshold : float
+    patience : Patience
+    """
+
+    def __init__(self, threshold: float, patience: Patience) -> None:
+        self._threshold = threshold
+        self._patience = patience
+        self._above: Counter[ErrorClass] = Counter()
+        self._below: Counter[ErrorClass] = Counter()
+
+    def see(self, dangers: Sequence[Danger]) -> Danger | None:
+        """Take what is foretold after a window, and return the most probable danger that has risen."""
+        worst = {danger.error_class: danger for danger in sorted(dangers, key=lambda one: one.probability.value)}
+        for error_class in ErrorClass:
+            danger = worst.get(error_class)
+            probability = danger.probability.value if danger else 0.0
+            self._above[error_class] = self._above[error_class] + 1 if probability >= self._threshold else 0
+            is_below = probability < self._patience.calm_ratio * self._threshold
+            self._below[error_class] = self._below[error_class] + 1 if is_below else 0
+        risen = (one for one in worst.values() if self._above[one.error_class] >= self._patience.rising)
+        return max(risen, key=lambda one: one.probability.value, default=None)
+
+    def is_past(self, error_class: ErrorClass) -> bool:
+        """Tell whether the danger of a class has been low for long enough."""
+        return self._below[error_class] >= self._patience.calm
+
+    def forget(self) -> None:
+        """Begin afresh: what was seen before says nothing of what comes now."""
+        self._above.clear()
+        self._below.clear()

@@ -1,0 +1,327 @@
+"""Meet one danger at a time: act, hold out or advise; watch what happens; and put back what was done."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from ml_postgres_optimization.errors import ChangeRefused, NotNow, PrivilegeMissing
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.models.features.summary import summarise
+from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.safety.guarded_change import GuardedChange
+from ml_postgres_optimization.target.seen import Blocker
+from ml_postgres_optimization.telemetry import Window
+from ml_postgres_optimization.tuning.laboratory import Laboratory
+from ml_postgres_optimization.tuning.preventing.danger import Alarm, Costs, Danger, Patience
+from ml_postgres_optimization.tuning.preventing.foresight import Foresight
+from ml_postgres_optimization.tuning.preventing.levers import Lever, Offer, Sight
+from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion, Subscriber
+
+Foresee = Callable[[Window], Foresight | None]
+FindSymptoms = Callable[[Window], Sequence[Danger]]
+
+
+class Sessions(Protocol):
+    """Sessions of others, as far as a lever may end one."""
+
+    def end_blocker(self, blocker: Blocker) -> bool:
+        """End it, if it is still as it was seen; return whether it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a prevention can see and do.
+
+    Parameters
+    ----------
+    levers : sequence of Lever
+        The first that can do something about a danger is pulled.
+    foresee : callable
+        From a window to what the error forest says after it; None where none was trained.
+    symptoms : callable
+        From a window to the dangers whose cause is seen.
+    sessions : Sessions or None
+    only_advises : bool
+        Whether the owner wants to be told only.
+    harmed : collection of ErrorClass
+        Of which acting was shown to bring more errors than holding out: these are only told too.
+    """
+
+    levers: Sequence[Lever] = ()
+    foresee: Foresee = lambda _window: None
+    symptoms: FindSymptoms = lambda _window: ()
+    sessions: Sessions | None = None
+    only_advises: bool = False
+    harmed: Collection[ErrorClass] = ()
+
+
+class Preventer:
+    """Watch for dangers between trials, and meet one at a time.
+
+    Parameters
+    ----------
+    laboratory : Laboratory
+        Whose guard lets a change into force and puts it back.
+    means : Means, optional
+        Without any it does nothing.
+    rng : random.Random, optional
+        The lot that holds out one occasion of five.
+    costs : Costs
+    patience : Patience
+    subscribers : sequence of callables
+        Each receives every occasion when it begins and when it ends, with a sentence for the user.
+
+    Notes
+    -----
+    Not thread safe. As a context it puts back what it has done, however it is left; of a run that dies, the journal
+    knows, and those who stand by for every trial do it (`safety.guard`). While an occasion is open nobody else may
+    change the server: the one who asks `see` holds no trial then. What is compared is the same for both kinds: the
+    first windows of an occasion, `Patience.horizon`; one that is held out is over then.
+    """
+
+    def __init__(
+        self,
+        laboratory: Laboratory,
+        means: Means | None = None,
+        *,
+        rng: random.Random | None = None,
+        costs: Costs | None = None,
+        patience: Patience | None = None,
+        subscribers: Sequence[Subscriber] = (),
+    ) -> None:
+        self._laboratory = laboratory
+        self._means = means or Means()
+        self._threshold = (costs or Costs()).threshold
+        self._patience = patience or Patience()
+        self._subscribers = tuple(subscribers)
+        self._hold_out = HoldOut(rng or random.Random(0))
+        self._alarm = Alarm(self._threshold, self._patience)
+        self._advised: set[ErrorClass] = set()
+        self._open: Occasion | None = None
+        self._held = ExitStack()
+        self._guarded: GuardedChange | None = None
+        self._seen_windows = 0
+        self._rested_windows = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an occasion is under way, acted on or held out."""
+        return self._open is not None
+
+    def standing(self, incumbent: Configuration) -> Configuration:
+        """Return what is in force over `incumbent`; where somebody else has changed it, the occasion ends first.
+
+        Raises
+        ------
+        TargetError, JournalError
+            If the server or the journal fails.
+        """
+        occasion = self._open
+        if occasion is None or self._guarded is None or occasion.after is None:
+            return incumbent
+        if self._laboratory.in_force(occasion.after) == occasion.after:
+            return occasion.after
+        self.end("somebody else has changed what is in force")
+        return incumbent
+
+    def see(self, window: Window, incumbent: Configuration) -> bool:
+        """Take the window that has just ended; return whether it belongs to an occasion, or one begins now.
+
+        Raises
+        ------
+        TargetError, JournalError
+            If the server or the journal fails; what was done is put back, or will be at the next start.
+        """
+        foresight = self._means.foresee(window)
+        dangers = [*(foresight.dangers() if foresight else ()), *self._means.symptoms(window)]
+        risen = self._alarm.see(dangers)
+        self._advised = {name for name in self._advised if not self._alarm.is_past(name)}
+        if self._open is not None:
+            self._go_on(self._open, window)
+            return True
+        self._rested_windows -= 1
+        if risen is None or self._rested_windows > 0:
+            return False
+        guard = self._laboratory.guard
+        sight = Sight(window, incumbent, guard.catalogue, guard.machine, self._threshold, foresight)
+        self._meet(risen, sight)
+        return self.is_open
+
+    def end(self, why: str, error: BaseException | None = None) -> None:
+        """Put back what was done, and close the occasion that is open, if one is; `error` is what ends the run."""
+        occasion, self._open = self._open, None
+        if occasion is None:
+            return
+        try:
+            self._let_go(error)
+        finally:
+            # as long as it took, so that levers are pulled for half of the time at most
+            self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
+            self._alarm.forget()
+            ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
+            self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.end("the run ended" if error is None else "the run was stopped", error)
+
+    def _meet(self, danger: Danger, sight: Sight) -> None:
+        """Do what the first lever can that the guard lets pass; advise where none can or may."""
+        offers = [offer for lever in self._means.levers if (offer := lever.offer(danger, sight))]
+        acting = next((offer for offer in offers if not offer.is_advice and self._passes(offer, sight)), None)
+        hindrance = self._hindrance(danger, sight)
+        if acting is None or hindrance:
+            self._advise(danger, offers, sight, hindrance)
+            return
+        choice = self._hold_out.draw(danger.error_class)
+        after = sight.in_force.replaced(acting.values) if acting.values else None
+        occasion = self._occasion(danger, acting, sight, choice=choice, after=after)
+        self._open, self._seen_windows = occasion, 0
+        held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
+        self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
+        if choice is Choice.ACTED:
+            self._act(occasion)
+
+    def _hindrance(self, danger: Danger, sight: Sight) -> str | None:
+        """Return why nothing may be done now; None where it may."""
+        consent = self._laboratory.guard.consent
+        if self._means.only_advises:
+            return "as its owner wants it"
+        if danger.error_class in self._means.harmed:
+            return "what was done before brought more errors than doing nothing: genesis-pg history"
+        if consent is None:
+            return None
+        if consent.approvals is not None:
+            return "every change needs a word, for which a danger leaves no time"
+        found = consent.hindrance(needed_seconds=self._patience.horizon * sight.window.duration_seconds)
+        return found.reason if found else None
+
+    def _passes(self, offer: Offer, sight: Sight) -> bool:
+        if offer.blocker is not None:
+            return self._means.sessions is not None
+        return self._laboratory.allows(sight.in_force.replaced(offer.values), sight.in_force)
+
+    def _advise(self, danger: Danger, offers: Sequence[Offer], sight: Sight, hindrance: str | None) -> None:
+        """Say once what the owner could do, until the danger is past."""
+        if danger.error_class in self._advised or not offers:
+            return
+        self._advised.add(danger.error_class)
+        deed = "; or ".join(offer.deed for offer in offers)
+        offer = replace(offers[0], deed=deed)
+        occasion = self._occasion(danger, offer, sight, choice=Choice.ADVISED)
+        now = self._laboratory.clock.now()
+        why = f" ({hindrance})" if hindrance else ""
+        self._tell(replace(occasion, ended_at=now, ending=hindrance or ""), f"{danger}: advised{why}: {deed}")
+
+    def _occasion(
+        self, danger: Danger, offer: Offer, sight: Sight, *, choice: Choice, after: Configuration | None = None
+    ) -> Occasion:
+        return Occasion(
+            id=f"{self._laboratory.new_trial_id()}-prevention",
+            began_at=self._laboratory.clock.now(),
+            danger=danger,
+            threshold=self._threshold,
+            choice=choice,
+            lever=offer.lever,
+            deed=offer.deed,
+            before=sight.in_force,
+            after=after,
+        )
+
+    def _act(self, occasion: Occasion) -> None:
+        """Pull the lever; one that is refused now was drawn all the same, and stays among those acted on."""
+        try:
+            if occasion.after is None:
+                self._end_blocker(occasion)
+            else:
+                self._put_in_force(Change(occasion.before, occasion.after), occasion.id)
+        except (ChangeRefused, NotNow, PrivilegeMissing) as refusal:
+            self._let_go()
+            self._open = replace(occasion, ending=refusal.what.rstrip("."))
+
+    def _put_in_force(self, change: Change, occasion_id: str) -> None:
+        laboratory = self._laboratory
+        self._guarded = self._held.enter_context(laboratory.guard.trial(change, occasion_id))
+        self._held.callback(self._forget_guarded)
+        self._guarded.apply()
+        if laboratory.load and CONCURRENCY in change.knobs:
+            laboratory.load.set_connections(int(change.after[CONCURRENCY]))
+            self._held.callback(laboratory.load.set_connections, int(change.before[CONCURRENCY]))
+
+    def _forget_guarded(self) -> None:
+        self._guarded = None
+
+    def _end_blocker(self, occasion: Occasion) -> None:
+        blocker, sessions = occasion.danger.blocker, self._means.sessions
+        if blocker is None or sessions is None:
+            return
+        is_ended = self._laboratory.guard.do_for_good(lambda: sessions.end_blocker(blocker))
+        if not is_ended:
+            self._open = replace(occasion, ending="the session had gone on by itself")
+
+    def _go_on(self, occasion: Occasion, window: Window) -> None:
+        self._seen_windows += 1
+        self._open = occasion = self._counted(occasion, window)
+        if self._guarded is not None:
+            self._keep(self._guarded, window.duration_seconds)
+        if self._seen_windows < self._patience.horizon:
+            return
+        if occasion.choice is Choice.HELD_OUT:
+            # what comes later tells nothing more, and who is in danger should not wait for help any longer
+            self.end("its horizon is over")
+        elif self._alarm.is_past(occasion.danger.error_class):
+            self.end("the danger is past")
+        elif self._seen_windows >= self._patience.longest:
+            self.end("it has lasted long enough")
+
+    def _keep(self, guarded: GuardedChange, seconds: float) -> None:
+        """See that those who stand by still do, and the owner lets it stay so long; else put it back, and look on."""
+        try:
+            self._laboratory.guard.require_protection()
+            guarded.look(seconds)
+        except NotNow as refusal:
+            self._let_go()
+            if self._open is not None:
+                self._open = replace(self._open, ending=refusal.what.rstrip("."))
+
+    def _counted(self, occasion: Occasion, window: Window) -> Occasion:
+        """Count what counts in the horizon; a class that is not seen here makes the occasion tell nothing."""
+        if occasion.windows >= self._patience.horizon:
+            return occasion
+        summary = summarise(window)
+        errors = summary.failures.get(occasion.danger.error_class)
+        if errors is None:
+            return occasion
+        windows = occasion.windows + 1
+        return replace(
+            occasion,
+            windows=windows,
+            operations=occasion.operations + window.operations_total,
+            errors=occasion.errors + errors,
+            response_seconds=occasion.response_seconds + window.response.sum_seconds,
+            is_whole=windows == self._patience.horizon,
+        )
+
+    def _let_go(self, error: BaseException | None = None) -> None:
+        """Put back what was done; raises, or notes on `error`, as `GuardedChange` does where it cannot be."""
+        held, self._held = self._held, ExitStack()
+        held.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+
+    def _tell(self, occasion: Occasion, message: str) -> None:
+        for subscriber in self._subscribers:
+            subscriber(occasion, message)
+
+
+def _came_of(occasion: Occasion) -> str:
+    if not occasion.is_whole:
+        return "what came of it was not seen to the end"
+    return f"{occasion.errors} of {occasion.operations:,} operations failed so in {occasion.windows} windows"
