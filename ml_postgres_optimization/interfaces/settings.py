@@ -22,8 +22,13 @@ LARGEST_SCALE = 10_000
 # PostgreSQL takes whole milliseconds, and 0 for none at all.
 _LEAST_TIMEOUT_SECONDS, _LONGEST_TIMEOUT_SECONDS = 0.001, 86_400.0
 # Options that are not called as their setting.
-_OPTIONS = {"duration_hours": "--duration", "query_timeout_seconds": "--query-timeout"}
+_OPTIONS = {
+    "duration_hours": "--duration",
+    "query_timeout_seconds": "--query-timeout",
+    "block_seconds": "--seconds",
+}
 LevelName = Literal["BASIC", "MEDIUM", "HIGH", "EXTREME"]
+_LONGEST_BLOCK_SECONDS = 3_600.0
 Objective = Literal["mean", "p95", "p99", "throughput"]
 Action = Literal["auto", "approve", "advise"]
 Prevention = Literal["act", "advise", "off"]
@@ -50,6 +55,22 @@ def _ratio(value: float) -> float:
 def _timeout(value: float) -> float:
     if not _LEAST_TIMEOUT_SECONDS <= _positive(value) <= _LONGEST_TIMEOUT_SECONDS:
         raise ValueError(f"must be from {_LEAST_TIMEOUT_SECONDS:g} to {_LONGEST_TIMEOUT_SECONDS:,.0f} seconds, a day")
+    return value
+
+
+def _minutes(value: float) -> float:
+    return _hours(value / 60) * 60
+
+
+def _block(value: float) -> float:
+    if _positive(value) > _LONGEST_BLOCK_SECONDS:
+        raise ValueError(f"must be at most {_LONGEST_BLOCK_SECONDS:,.0f} seconds, an hour")
+    return value
+
+
+def _once_each(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or len(set(value)) < len(value):
+        raise ValueError("must name at least one, each once")
     return value
 
 
@@ -87,12 +108,16 @@ Ratio = Annotated[float, AfterValidator(_ratio)]
 Days = Annotated[int, Field(ge=1, le=36_500)]
 Clients = Annotated[int, Field(ge=1, le=10_000)]
 Trials = Annotated[int, Field(ge=1, le=1_000_000)]
+Blocks = Annotated[int, Field(ge=1, le=1_000)]
+BlockSeconds = Annotated[float, AfterValidator(_block)]
+Minutes = Annotated[float, AfterValidator(_minutes)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Bytes = Annotated[int, Field(gt=0)]
 # in the environment: separated by semicolons
 Windows = Annotated[str, NoDecode, BeforeValidator(_windows)]
 # in the environment: separated by commas
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_separated)]
+Levels = Annotated[tuple[LevelName, ...], NoDecode, BeforeValidator(_separated), AfterValidator(_once_each)]
 
 
 class Settings(BaseSettings):
@@ -153,6 +178,18 @@ class Settings(BaseSettings):
         they learn; None where each has its own.
     output : Path or None
         Where `tune` writes its files; the log folder where None.
+    levels : tuple of str
+        What `benchmark` measures.
+    blocks : int
+        Of each arm at each level.
+    block_seconds : float
+        What counts of each, at least.
+    configuration : Path or None
+        The optimised configuration of `benchmark`, a file that `tune` wrote; what was promoted where None.
+    tune_minutes : float
+        How long `benchmark` tunes first, where nothing has been promoted on the embedded server.
+    skip_ablation : bool
+        Whether `benchmark` leaves out the parts of what is optimised, one by one.
     retention_days : int or None
         How long windows are kept; None leaves it as it is, 30 days at first.
     seed : int
@@ -188,6 +225,12 @@ class Settings(BaseSettings):
     query_timeout_seconds: Timeout = 60.0
     study: str | None = None
     output: Path | None = None
+    levels: Levels = ("BASIC", "MEDIUM", "HIGH", "EXTREME")
+    blocks: Blocks = 5
+    block_seconds: BlockSeconds = 20.0
+    configuration: Path | None = None
+    tune_minutes: Minutes = 10.0
+    skip_ablation: bool = False
     retention_days: Days | None = None
     seed: Seed = 1
 

@@ -172,6 +172,29 @@ def create_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLE
         connection.execute(sql.SQL(query("tables/settle")).format(tables=_named(table_set)))
 
 
+def renew_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLES) -> bool:
+    """Make the tables anew, with the same rows as every time, and leave nothing of it to be written later.
+
+    Returns
+    -------
+    bool
+        Whether there was a checkpoint, which takes a superuser, or membership in pg_checkpoint (PostgreSQL 15).
+
+    Raises
+    ------
+    UsageError, SchemaForeign, ServerUnreachable, AuthenticationFailed, PrivilegeMissing, ReadOnlyServer, TargetError
+        As `create_tables` does.
+    """
+    drop_tables(dsn, table_set)
+    create_tables(dsn, scale, table_set)
+    with _session(dsn, "write what the tables are") as connection:
+        try:
+            connection.execute(query("tables/checkpoint"))
+        except psycopg.errors.InsufficientPrivilege:
+            return False
+    return True
+
+
 def drop_tables(dsn: str, table_set: TableSet = LOAD_TABLES) -> None:
     """Drop the tables, if they are there.
 

@@ -39,6 +39,7 @@ COMMANDS = (
     ("optimize", "--simulate", *SHORT),
     ("tune", "--simulate", "--clients", "2", *SHORT),
     ("simulate", "--dry-run", *SHORT),
+    ("benchmark", "--simulate", "--dry-run"),
     ("train",),
     ("status",),
     ("history",),
@@ -51,7 +52,7 @@ COMMANDS = (
     ("doctor",),
     ("uninstall",),
 )
-CHANGING = ("setup", "simulate", "optimize", "tune", "test", "rollback", "uninstall")
+CHANGING = ("setup", "simulate", "optimize", "tune", "test", "benchmark", "rollback", "uninstall")
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def state_of(dsn):
 @pytest.mark.parametrize("command", CHANGING)
 def test_a_dry_run_changes_nothing(here, database, command):
     before = state_of(database)
-    simulate = ("--simulate",) if command in {"test", "optimize"} else ()
+    simulate = ("--simulate",) if command in {"test", "optimize", "benchmark"} else ()
     ended = here(command, *simulate, "--dry-run").done()
     assert ended.out.strip()
     assert state_of(database) == before

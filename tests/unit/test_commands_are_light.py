@@ -16,6 +16,7 @@ HEAVY = {"pandas", "sklearn", "scipy", "skops", "matplotlib"}
         *(f"{COMMANDS}.{name}" for name in ("state", "records", "installation", "diagnosis", "extended_test")),
         *(f"{COMMANDS}.online.{name}" for name in ("consent", "rollback", "optimization")),
         f"{COMMANDS}.offline.tune",
+        f"{COMMANDS}.benchmarking.benchmark",
     ],
 )
 def test_a_command_imports_no_science(module):

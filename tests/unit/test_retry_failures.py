@@ -241,3 +241,12 @@ def test_a_circle_of_causes_ends():
     first, second = of_code("40001"), of_code("57P01")
     first.__cause__, second.__cause__ = second, first
     assert failure_of(first).sqlstate == "40001"
+
+
+def test_what_a_pooler_refuses_is_no_lost_connection_because_asyncpg_calls_it_one():
+    """As a real PgBouncer has it: tests/postgres/test_pgbouncer.py."""
+    gone = asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+    gone.__cause__ = asyncpg.ProtocolViolationError("query_wait_timeout")
+    found = rule(gone, Phase.UNKNOWN)
+    assert failure_of(gone).sqlstate == "08P01"
+    assert (found.remedy, found.pace, found.is_before_anything) == (Remedy.RECONNECT, Pace.SHORTAGE, True)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ml_postgres_optimization import __version__
-from ml_postgres_optimization.interfaces.cli.subcommands import consenting, keeping, looking, running
+from ml_postgres_optimization.interfaces.cli.subcommands import consenting, keeping, looking, measuring, running
 
 app = typer.Typer(
     name="genesis-pg",
@@ -40,6 +40,7 @@ for _command in (
     running.optimize,
     running.tune,
     running.test,
+    measuring.benchmark,
     looking.status,
     looking.history,
     looking.explain,

@@ -46,7 +46,11 @@ class Invocation:
 
 def chosen_of(parameters: Mapping[str, object]) -> dict[str, object]:
     """Return those of a command's parameters that are settings; None means that it was not chosen."""
-    names = {"duration": "duration_hours", "query_timeout": "query_timeout_seconds"}
+    names = {
+        "duration": "duration_hours",
+        "query_timeout": "query_timeout_seconds",
+        "seconds": "block_seconds",
+    }
     renamed = {names.get(name, name): value for name, value in parameters.items()}
     return {
         name: value

@@ -10,6 +10,8 @@ from enum import StrEnum
 from ml_postgres_optimization.retry.classification import ErrorClass, error_class
 
 _DRIVERS = frozenset({"psycopg", "psycopg_pool", "psycopg2", "asyncpg", "sqlalchemy"})
+# what asyncpg says of every session that has ended
+_GONE = "08003"
 _IN_FAILED_TRANSACTION = "25P02"
 # what DB-API calls the error of a connection; psycopg 2 has a plain DatabaseError for some
 _OPERATIONAL = frozenset({"OperationalError"})
@@ -95,14 +97,14 @@ def failure_of(error: BaseException) -> Failure | None:
     Notes
     -----
     The outermost SQLSTATE counts, unless it only says that the connection is gone: asyncpg reports 08003 for a
-    session that was terminated, and keeps the server's 57P01 in ``__cause__``. 25P02 says that something had failed
-    before, so the first error of the transaction counts where it is still known.
+    session that was terminated, and keeps the server's 57P01, or a pooler's 08P01, in ``__cause__``. 25P02 says that
+    something had failed before, so the first error of the transaction counts where it is still known.
     """
     of_database = [each for each in causes(error) if _is_of_database(each)]
     if not of_database:
         return None
     codes = [code for each in of_database if (code := _sqlstate(each))]
-    telling = [code for code in codes if not code.startswith("08")]
+    telling = [code for code in codes if not code.startswith("08")] or [code for code in codes if code != _GONE]
     sqlstate = next(iter(telling or codes), None)
     # around a driver's error SQLAlchemy's shows the statement and its parameters
     drivers_own = [each for each in of_database if getattr(each, "orig", None) is None]

@@ -1,0 +1,130 @@
+"""Measure one block: the load of an arm, with the faults of its level beside it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from ml_postgres_optimization.comparison.arm import Arm, Part
+from ml_postgres_optimization.comparison.measuring.faulting import LOCK_TIMEOUT, NO_FAULTS, FaultRates
+from ml_postgres_optimization.comparison.measuring.figures import BlockFigures, figures_of
+from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.telemetry import Clock
+from ml_postgres_optimization.workload import (
+    Level,
+    LoadGenerator,
+    LoadLimiter,
+    LoadPlan,
+    LoadRetries,
+    usable_cores,
+)
+from ml_postgres_optimization.workload.faults import FaultGround, FaultInjector
+
+# What is still under way when a block ends is waited for: it came due in it.
+_LONGEST_DRAIN_SECONDS = 10.0
+_DRAIN_LOOK_SECONDS = 0.1
+# within which a change takes effect in every client process, and is reported
+_CHANGE_SECONDS = 0.7
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockPlan:
+    """What one block offers.
+
+    Parameters
+    ----------
+    level : Level
+    arm : Arm
+    seed : int
+    rate_per_second : float
+    connections : int
+        Of the pool.
+    warm_up_seconds, seconds : float
+        Before it counts, and while it does.
+    faults : FaultRates
+    """
+
+    level: Level
+    arm: Arm
+    seed: int
+    rate_per_second: float
+    connections: int
+    warm_up_seconds: float
+    seconds: float
+    faults: FaultRates = NO_FAULTS
+
+
+def load_plan(block: BlockPlan) -> LoadPlan:
+    """Return the load of a block: what is due and when hangs on seed, rate and level, not on the arm.
+
+    Several client processes have equal shares of the load where the connections can be divided evenly, so that they
+    are cut to that.
+    """
+    plan = LoadPlan(
+        block.level.mix,
+        rate_per_second=block.rate_per_second,
+        connections=block.connections,
+        clients=block.level.clients,
+        seed=block.seed,
+        session_settings={"lock_timeout": LOCK_TIMEOUT},
+        retries=LoadRetries() if Part.RETRIES in block.arm.parts else None,
+        limiter=LoadLimiter(most=max(1000, block.connections)) if Part.LIMITER in block.arm.parts else None,
+    )
+    processes = plan.active_count(plan.process_count(usable_cores()))
+    even = max(processes, block.connections - block.connections % processes)
+    return replace(plan, processes=processes, connections=even)
+
+
+def measure_block(dsn: str, block: BlockPlan, clock: Clock) -> BlockFigures:
+    """Offer the load, let it warm up, count it, and wait for what came due until its end.
+
+    Raises
+    ------
+    TargetError
+        If a client process died, so that nobody knows what it had done; or of the kind that fits, where the server is
+        away or refuses the load.
+    UsageError
+        If the server has too few connections, or faults may not strike there.
+    """
+    plan = load_plan(block)
+    with LoadGenerator(dsn, plan) as load:
+        since_seconds = load.started_at_seconds + block.warm_up_seconds
+        until_seconds = since_seconds + block.seconds
+        clock.sleep(since_seconds - clock.monotonic_seconds())
+        with _faults(dsn, plan, block) as faults:
+            clock.sleep(until_seconds - clock.monotonic_seconds())
+        cpu_ratio = load.cpu_ratio_since(since_seconds)
+        _drain(load, clock)
+    if load.failed:
+        raise TargetError(
+            f"A client process of the load died: {load.last_failure}.",
+            "The same command goes on with this block; where it happens again, offer less or look for memory.",
+        )
+    return figures_of(load.samples(), since_seconds, until_seconds, faults=faults, cpu_ratio=cpu_ratio)
+
+
+@contextmanager
+def _faults(dsn: str, plan: LoadPlan, block: BlockPlan) -> Iterator[dict[str, int]]:
+    """Have the block's faults strike, and count those that were in force, by kind, when it is over."""
+    counts: dict[str, int] = {}
+    if block.faults.is_none:
+        yield counts
+        return
+    schedule = block.faults.schedule(block.seconds, block.seed)
+    with FaultInjector(schedule, FaultGround(dsn, plan)) as injector:
+        yield counts
+    counts |= Counter(record.kind for record in injector.records if record.began_seconds is not None)
+
+
+def _drain(load: LoadGenerator, clock: Clock) -> None:
+    """Offer nothing more, and wait until everything is done that came due."""
+    load.set_rate(0.0)
+    deadline_seconds = clock.monotonic_seconds() + _LONGEST_DRAIN_SECONDS
+    clock.sleep(_CHANGE_SECONDS)
+    while clock.monotonic_seconds() < deadline_seconds:
+        counters = load.counters
+        if counters.due_total <= counters.succeeded_total + counters.failed_total + counters.skipped_total:
+            return
+        clock.sleep(_DRAIN_LOOK_SECONDS)

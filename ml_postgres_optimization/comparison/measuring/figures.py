@@ -1,0 +1,160 @@
+"""What one block came to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_postgres_optimization.telemetry import Histogram, SampleBatch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockFigures:
+    """One block, or several of one arm at one level.
+
+    Parameters
+    ----------
+    response, service : Histogram
+        Of every operation that was begun, those that failed too: from when it was due, and from when it was first
+        sent, to its end, repetitions included.
+    errors : mapping of str to int
+        Operations that failed in the end, by SQLSTATE.
+    retried : mapping of str to int
+        Attempts that failed and were followed by another one, by SQLSTATE.
+    skipped_total : int
+        Operations that came due and were never begun: they were not served either.
+    ambiguous_total : int
+        Of those that failed, those that may have been committed all the same.
+    faults : mapping of str to int
+        Faults that were in force, by kind.
+    seconds : float
+        That were counted.
+    cpu_ratio : float
+        Share of a core that the busiest client process used.
+    """
+
+    response: Histogram = field(default_factory=Histogram.empty)
+    service: Histogram = field(default_factory=Histogram.empty)
+    errors: Mapping[str, int] = field(default_factory=dict)
+    retried: Mapping[str, int] = field(default_factory=dict)
+    skipped_total: int = 0
+    ambiguous_total: int = 0
+    faults: Mapping[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_ratio: float = 0.0
+
+    @property
+    def operations_total(self) -> int:
+        """Operations that came due."""
+        return self.response.total + self.skipped_total
+
+    @property
+    def failed_total(self) -> int:
+        """Operations that were not served: failed in the end, or never begun."""
+        return sum(self.errors.values()) + self.skipped_total
+
+    @property
+    def error_ratio(self) -> float:
+        """The share that was not served; NaN where nothing came due."""
+        return self.failed_total / self.operations_total if self.operations_total else math.nan
+
+    @property
+    def errors_before_retries(self) -> Mapping[str, int]:
+        """Attempts that failed, whether others followed or not, by SQLSTATE."""
+        return dict(Counter(self.errors) + Counter(self.retried))
+
+    def __add__(self, other: BlockFigures) -> BlockFigures:
+        return BlockFigures(
+            response=self.response + other.response,
+            service=self.service + other.service,
+            errors=dict(Counter(self.errors) + Counter(other.errors)),
+            retried=dict(Counter(self.retried) + Counter(other.retried)),
+            skipped_total=self.skipped_total + other.skipped_total,
+            ambiguous_total=self.ambiguous_total + other.ambiguous_total,
+            faults=dict(Counter(self.faults) + Counter(other.faults)),
+            seconds=self.seconds + other.seconds,
+            cpu_ratio=max(self.cpu_ratio, other.cpu_ratio),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Return a JSON-ready form, from which `from_json` makes the same again."""
+        return {
+            "response": self.response.to_json(),
+            "service": self.service.to_json(),
+            "errors": dict(self.errors),
+            "retried": dict(self.retried),
+            "skipped_total": self.skipped_total,
+            "ambiguous_total": self.ambiguous_total,
+            "faults": dict(self.faults),
+            "seconds": self.seconds,
+            "cpu_ratio": self.cpu_ratio,
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> BlockFigures:
+        """Rebuild what `to_json` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If it is something else.
+        """
+        rebuilt: dict[str, Any] = dict(stored)
+        for name in ("response", "service"):
+            rebuilt[name] = Histogram.from_json(stored[name])
+        return cls(**rebuilt)
+
+
+def figures_of(
+    batches: Sequence[SampleBatch],
+    since_seconds: float,
+    until_seconds: float,
+    *,
+    faults: Mapping[str, int],
+    cpu_ratio: float,
+) -> BlockFigures:
+    """Count what came due from one monotonic time to another, whenever it ended.
+
+    What was skipped, or tried again, is not timed one by one: it is counted where it was reported after the first of
+    the two, so that a little of what comes due after the second may be in it.
+    """
+    rows = [_Due.of(batch, since_seconds, until_seconds) for batch in batches]
+    later = [batch.split(since_seconds)[1] for batch in batches]
+    return BlockFigures(
+        response=sum((Histogram.of(one.response_seconds) for one in rows), Histogram.empty()),
+        service=sum((Histogram.of(one.service_seconds) for one in rows), Histogram.empty()),
+        errors=dict(Counter(code for one in rows for code in one.failures)),
+        retried=dict(sum((Counter(batch.retried) for batch in later), Counter())),
+        skipped_total=sum(batch.skipped_total for batch in later),
+        ambiguous_total=sum(one.ambiguous_total for one in rows),
+        faults=faults,
+        seconds=until_seconds - since_seconds,
+        cpu_ratio=cpu_ratio,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """Of one batch, what came due in a stretch of time."""
+
+    response_seconds: NDArray[np.float64]
+    service_seconds: NDArray[np.float64]
+    failures: Sequence[str]
+    ambiguous_total: int
+
+    @classmethod
+    def of(cls, batch: SampleBatch, since_seconds: float, until_seconds: float) -> _Due:
+        due, ended = batch.intended_start_seconds, batch.end_seconds
+        chosen = (due >= since_seconds) & (due < until_seconds)
+        return cls(
+            (ended - due)[chosen],
+            (ended - batch.start_seconds)[chosen],
+            [code.decode() for code in batch.sqlstate[chosen].tolist() if code],
+            int(np.count_nonzero(batch.ambiguous[chosen])) if batch.ambiguous.size else 0,
+        )

@@ -1,0 +1,1 @@
+"""``benchmark``: the specification's tables, measured."""

@@ -1,0 +1,163 @@
+"""The server on which a benchmark measures: who changes its configuration, and what base comes to on it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from ml_postgres_optimization.comparison.arm import BASE, Arm
+from ml_postgres_optimization.comparison.measuring.block import BlockPlan, measure_block
+from ml_postgres_optimization.comparison.measuring.faulting import (
+    LOCK_TIMEOUT,
+    WANTED_ERROR_RATIOS,
+    FaultRates,
+    calibrated,
+    first_guess,
+)
+from ml_postgres_optimization.comparison.measuring.figures import BlockFigures
+from ml_postgres_optimization.comparison.plan import Cell, ComparisonPlan
+from ml_postgres_optimization.comparison.terms import Terms
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.interfaces.commands.benchmarking.configurations import Configurations
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.interfaces.workbench.ground import Ground
+from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.safety.guard import Guard
+from ml_postgres_optimization.workload import Level, LoadPlan, free_connections, measure_capacity, renew_tables
+from ml_postgres_optimization.workload.faults import FaultGround
+
+# an odd number, so that the median is one of them
+_CAPACITY_RUNS = 3
+
+
+@dataclass(slots=True)
+class ServerStage:
+    """The session's server as `comparison.runner.Stage`.
+
+    Parameters
+    ----------
+    session : Session
+    guard : Guard
+    compared : Configurations
+    plan : ComparisonPlan
+    """
+
+    session: Session
+    guard: Guard
+    compared: Configurations
+    plan: ComparisonPlan
+    _changes: int = 0
+
+    @contextmanager
+    def in_force(self, is_configured: bool) -> Iterator[None]:
+        """Have one of the two configurations in force, by the guard; what was in force before comes back.
+
+        Raises
+        ------
+        ChangeRefused, NotNow, TargetError, AlreadyRunning
+        """
+        wanted = self.compared.optimised if is_configured else self.compared.base
+        if wanted == self.compared.initial:
+            yield
+            return
+        self._changes += 1
+        change = Change(self.compared.initial, wanted)
+        with self.guard.trial(change, f"{self.session.run}-benchmark-{self._changes}") as guarded:
+            guarded.apply()
+            yield
+
+    def measure(self, cell: Cell, arm: Arm, terms: Terms) -> BlockFigures:
+        """Make the tables anew, and measure one block; raises what `renew_tables` and `measure_block` do."""
+        return self._measure(cell.level, arm, terms, seed=cell.seed, faults=terms.faults_of(cell.level))
+
+    def _measure(self, level: Level, arm: Arm, terms: Terms, *, seed: int, faults: FaultRates) -> BlockFigures:
+        self.renew()
+        rate = terms.rate_of(level)
+        block = BlockPlan(
+            level=level,
+            arm=arm,
+            seed=seed,
+            rate_per_second=rate,
+            connections=terms.configured_connections if arm.is_configured else terms.connections,
+            warm_up_seconds=self.plan.warm_up_seconds,
+            seconds=self.plan.seconds_of(level, rate),
+            faults=faults,
+        )
+        return measure_block(self._dsn, block, self.session.clock)
+
+    def renew(self) -> None:
+        """Make the tables anew, so that every block begins with the same rows."""
+        renew_tables(self._dsn, self.session.settings.table_scale)
+
+    def find_terms(self, ground: Ground) -> Terms:
+        """Measure, on base, its capacity, and how often each fault makes it fail."""
+        with self.in_force(False):
+            self.renew()
+            terms = self._capacity(ground)
+            self.session.reporter.say(
+                f"Base, a plain pool of {terms.connections} connections, does {terms.capacity_per_second:,.0f} "
+                "operations/s in a closed loop."
+            )
+            if not may_strike(self._dsn):
+                self.session.reporter.say("This server is not on this machine: no faults are injected.")
+                return terms
+            for level in self.plan.levels:
+                if level.name in WANTED_ERROR_RATIOS:
+                    terms = self._calibrate(level, terms)
+        return terms
+
+    def _capacity(self, ground: Ground) -> Terms:
+        pool = plain_pool(self.session)
+        plan = LoadPlan(
+            self.plan.levels[-1].mix,
+            connections=pool,
+            clients=self.plan.levels[-1].clients,
+            seed=self.plan.seed,
+            session_settings={"lock_timeout": LOCK_TIMEOUT},
+        )
+        capacities = tuple(measure_capacity(self._dsn, plan, load.CAPACITY_SECONDS) for _ in range(_CAPACITY_RUNS))
+        base, optimised = self.compared.differing(ground)
+        return Terms(
+            capacities_per_second=capacities,
+            capacity_per_second=statistics.median(capacities),
+            connections=pool,
+            configured_connections=min(pool, self.compared.concurrency or pool),
+            base=base,
+            optimised=optimised,
+            origin=self.compared.origin,
+        )
+
+    def _calibrate(self, level: Level, terms: Terms) -> Terms:
+        """See what faults do to base, twice: the second time at the rates that the first one gave."""
+        wanted, rate = WANTED_ERROR_RATIOS[level.name], terms.rate_of(level)
+        rates, seen, ratio = first_guess(rate, wanted), BlockFigures(), 0.0
+        for attempt in range(2):
+            self.session.reporter.say(f"Calibrating the faults at {level.name} on base, {attempt + 1} of 2 …")
+            block = self._measure(level, BASE, terms, seed=self.plan.seed + attempt, faults=rates)
+            seen, ratio = seen + block, block.error_ratio
+            rates = calibrated(seen, rate, wanted)
+        return replace(
+            terms,
+            faults={**terms.faults, level.name: rates},
+            calibrated_error_ratios={**terms.calibrated_error_ratios, level.name: ratio},
+        )
+
+    @property
+    def _dsn(self) -> str:
+        return self.session.connection.dsn_for_driver()
+
+
+def plain_pool(session: Session) -> int:
+    """Return the connections of a plain pool: all that the server has, less those for whoever looks at it."""
+    return max(1, free_connections(session.connection.dsn_for_driver()) - load.CONNECTIONS_KEPT_FREE)
+
+
+def may_strike(dsn: str) -> bool:
+    """Tell whether faults may strike the load on a server: it says itself that it is on this machine."""
+    try:
+        return FaultGround(dsn).dsn == dsn
+    except UsageError:
+        return False

@@ -1,0 +1,2 @@
+-- What the filling has left to write is written now, not while something is measured.
+CHECKPOINT

@@ -1,0 +1,158 @@
+"""``benchmark`` on a real server: blocks, both configurations, interruption, refusals."""
+
+import json
+
+import numpy as np
+import pytest
+from command_line import CommandLine, clean_environment, rows, written_settings
+
+from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED, Part
+from ml_postgres_optimization.comparison.measuring import block as measuring
+from ml_postgres_optimization.comparison.measuring.block import BlockPlan, measure_block
+from ml_postgres_optimization.comparison.measuring.faulting import FaultRates
+from ml_postgres_optimization.interfaces.commands.benchmarking import benchmark, stage
+from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.telemetry import SystemClock
+from ml_postgres_optimization.workload import LEVELS, Level, LoadGenerator, renew_tables
+
+SCALE = 0.01
+SHORT = ("--simulate", "--scale", str(SCALE), "--seconds", "0.4", "--seed", "3")
+
+CALIBRATIONS = 2
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path, database):
+    clean_environment(monkeypatch, tmp_path / "home")
+    monkeypatch.setattr(load, "CAPACITY_SECONDS", 0.2)
+    # to open ninety sessions for each block is most of a short one
+    monkeypatch.setattr(stage, "plain_pool", lambda _session: 4)
+    monkeypatch.setattr(stage, "_CAPACITY_RUNS", 1)
+    monkeypatch.setattr(measuring, "_CHANGE_SECONDS", 0.3)
+    few = {name: Level(name, 20, 10, 0.2, level.mix) for name, level in LEVELS.items()}
+    monkeypatch.setattr(benchmark, "LEVELS", few)
+    return CommandLine(capsys, tmp_path / "home", database)
+
+
+@pytest.fixture
+def conf(tmp_path):
+    path = tmp_path / "tuned.conf"
+    path.write_text("# of tune\nwork_mem = '8MB'  # was 4MB\nrandom_page_cost = 1.5\n")
+    return path
+
+
+def test_every_arm_meets_the_same_operations_and_faults(database, monkeypatch):
+    renew_tables(database, SCALE)
+    loads = []
+
+    class Kept(LoadGenerator):
+        def samples(self):
+            batches = super().samples()
+            loads.append((self, batches))
+            return batches
+
+    monkeypatch.setattr(measuring, "LoadGenerator", Kept)
+    seen = [
+        measure_block(
+            database,
+            BlockPlan(
+                level=LEVELS["HIGH"],
+                arm=arm,
+                seed=5,
+                rate_per_second=150.0,
+                connections=connections,
+                warm_up_seconds=0.2,
+                seconds=1.5,
+                faults=FaultRates(120.0, 200.0),
+            ),
+            SystemClock(),
+        )
+        for arm, connections in ((BASE, 8), (OPTIMISED, 4))
+    ]
+    assert seen[0].operations_total == seen[1].operations_total > 100
+    due = [
+        np.sort(np.concatenate([batch.intended_start_seconds for batch in batches]) - one.started_at_seconds)
+        for one, batches in loads
+    ]
+    until = [times[(times > 0.2) & (times < 1.7)] for times in due]
+    assert np.allclose(*until, atol=1e-6)
+    assert seen[0].faults == seen[1].faults
+    assert seen[0].faults["lock_stall"] > 0 and seen[0].faults["termination"] > 0
+    assert seen[0].errors and not seen[0].retried
+    assert seen[1].retried
+
+
+def test_renewed_tables_have_the_same_rows(database):
+    query = "SELECT count(*), sum(balance), sum(updates_total) FROM genesis_load.accounts"
+    assert renew_tables(database, SCALE)
+    before = rows(database, query)
+    rows(database, "UPDATE genesis_load.accounts SET balance = 0, updates_total = 7 RETURNING 1")
+    renew_tables(database, SCALE)
+    assert rows(database, query) == before
+
+
+@pytest.mark.slow
+def test_an_interrupted_benchmark_puts_back_and_goes_on_to_both_tables(cli, conf, monkeypatch, database):
+    before = written_settings(database)
+    measure, calls, settings = stage.measure_block, [], set()
+
+    def interrupted(dsn, block, clock):
+        calls.append(block.arm.name)
+        settings.add((block.arm.name, rows(dsn, "SHOW work_mem")[0][0], rows(dsn, "SHOW random_page_cost")[0][0]))
+        if len(calls) == CALIBRATIONS + 4:
+            raise KeyboardInterrupt
+        return measure(dsn, block, clock)
+
+    words = ("benchmark", *SHORT, "--levels", "HIGH", "--blocks", "2", "--skip-ablation", "--configuration", conf)
+    monkeypatch.setattr(stage, "measure_block", interrupted)
+    cli(*words).is_refused(130, "Interrupted")
+    assert calls[CALIBRATIONS:] == ["base", "optimised", "optimised", "base"]
+    assert settings == {("optimised", "8MB", "1.5"), ("base", "4MB", "4")}
+    assert written_settings(database) == before
+    ended = cli(*words, "--json").done(0, 1)
+    assert "Going on with an interrupted benchmark: 3 blocks are there." in ended.err
+    assert calls[CALIBRATIONS + 4 :] == ["optimised", "base"], "the whole second round, and nothing of the first"
+    assert written_settings(database) == before
+    check_document(ended, cli.home)
+
+
+def check_document(ended, home):
+    document = ended.document
+    assert document["terms"]["optimised"] == {"random_page_cost": "1.5", "work_mem": "8MB"}
+    assert set(document["terms"]["faults"]) == {"HIGH"}
+    (level,) = document["levels"]
+    assert level["level"] == "HIGH"
+    totals = {arm["operations_total"] for arm in level["arms"].values()}
+    assert len(totals) == 1 and totals.pop() > 20
+    assert ended.code == (0 if document["is_met"] else 1)
+    assert "<img" in (home / "logs" / document["files"]["html"].rpartition("/")[2]).read_text()
+    assert not list((home / "servers").glob("*/benchmark.jsonl")), "a finished one is out of the way"
+
+
+@pytest.mark.long
+def test_the_parts_are_measured_one_by_one(cli, conf):
+    ended = cli("benchmark", *SHORT, "--levels", "HIGH", "--blocks", "1", "--configuration", conf, "--json").done(
+        0, 1
+    )
+    check_document(ended, cli.home)
+    arms = ended.document["levels"][0]["arms"]
+    assert list(arms) == ["base", *(f"{part} only" for part in Part), "optimised"]
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_measured(cli, tmp_path, database):
+    cli("setup").done()
+    cli("benchmark", *SHORT).is_refused(2, "Nothing has been promoted", "--configuration")
+    cli("benchmark").is_refused(2, "--simulate")
+    cli("benchmark", *SHORT, "--levels", "HIGH,LOW").is_refused(2, "--levels", "LOW")
+    cli("benchmark", *SHORT, "--levels", "HIGH,HIGH").is_refused(2, "--levels", "each once")
+    restart, unknown, broken = (tmp_path / name for name in ("restart.conf", "unknown.json", "broken.conf"))
+    restart.write_text("shared_buffers = '256MB'\n")
+    unknown.write_text(json.dumps({"best": {"values": {"fsync": False}}}))
+    broken.write_text("work_mem '8MB' 'and more'\n")
+    for path, said in (
+        (restart, "shared_buffers"),
+        (unknown, "fsync"),
+        (broken, "line 1"),
+        (tmp_path / "no", "No such"),
+    ):
+        cli("benchmark", *SHORT, "--configuration", path).is_refused(2, said, str(path))
