@@ -37,6 +37,14 @@ class Home:
         """Return the folder of one server's journal, models and studies."""
         return self.state / "servers" / system_identifier
 
+    def runs_of(self, system_identifier: str) -> Path:
+        """Return the folder of one server's extended tests, each in a folder of its own."""
+        return self.of_server(system_identifier) / "soaks"
+
+    def all_runs(self) -> list[Path]:
+        """Return the folders of the extended tests of every server that we have tested."""
+        return sorted((self.state / "servers").glob("*/soaks"))
+
     def studies_of(self, system_identifier: str) -> Path:
         """Return the folder of one server's studies."""
         return self.of_server(system_identifier) / "studies"

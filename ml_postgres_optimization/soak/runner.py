@@ -1,41 +1,18 @@
-"""Run the soak, a window at a time."""
+"""Run the soak, an interval at a time, and say what it found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from ml_postgres_optimization.errors import ServerUnreachable
-from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.soak.criteria import Criteria, Criterion
-from ml_postgres_optimization.telemetry import Clock, Recorder, Window, merge
-from ml_postgres_optimization.workload import LoadCounters
+from ml_postgres_optimization.soak.interval import Interval
+from ml_postgres_optimization.soak.journal import Ending, RunJournal, RunState
+from ml_postgres_optimization.soak.running import Course
+from ml_postgres_optimization.telemetry import Window
 
-# How long a server may be away before the soak gives up: longer than a crash recovery or a restart usually takes.
-MAXIMUM_OUTAGE_SECONDS = 60.0
 # "Running large tests", k6's documentation: keep the generator's CPU below 80 %, else its latencies are doubtful.
 BELIEVABLE_CPU_RATIO = 0.8
-
-
-@dataclass(frozen=True, slots=True)
-class SoakPlan:
-    """How long to soak, and by what to judge it.
-
-    Parameters
-    ----------
-    duration_seconds : float
-        Positive; the last window may be shorter than the others.
-    window_seconds : float
-    criteria : Criteria
-    labels : mapping of str to str
-        Put on every window.
-    """
-
-    duration_seconds: float
-    window_seconds: float = 10.0
-    criteria: Criteria = field(default_factory=Criteria)
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +24,7 @@ class SoakResult:
     whole : Window or None
         All windows merged, with what the load handed over after its end; None when nothing was seen.
     windows_total, lost_windows_total : int
-        Finished windows, and those that an outage of the server took; a lost one is never filled in, but its
+        Windows of a server that was there, and intervals in which it was away; such a one has no rates, and its
         operations count.
     criteria : tuple of Criterion
     interrupted : bool
@@ -65,6 +42,19 @@ class SoakResult:
     interrupted: bool = False
     clients_died_total: int = 0
     client_cpu_ratio: float = 0.0
+
+    @classmethod
+    def of(cls, state: RunState, criteria: Criteria) -> SoakResult:
+        """Judge what a run has recorded."""
+        return cls(
+            whole=state.whole,
+            windows_total=state.windows_total,
+            lost_windows_total=state.server_down_total,
+            criteria=criteria.judge(state.whole) if state.whole else (),
+            interrupted=state.ending is Ending.STOPPED,
+            clients_died_total=state.died_total,
+            client_cpu_ratio=state.client_cpu_ratio,
+        )
 
     @property
     def met(self) -> bool:
@@ -85,129 +75,28 @@ class SoakResult:
         return tuple(doubts)
 
 
-class Load(Protocol):
-    """Load of our own, as far as a soak needs it."""
-
-    @property
-    def counters(self) -> LoadCounters:
-        """What it has done so far."""
-
-    def cpu_ratio_since(self, monotonic_seconds: float) -> float:
-        """Return the largest share of a core that one of its client processes used since then."""
-
-    def stop(self) -> None:
-        """End it, and hand over what it has left."""
-
-
 def run_soak(
-    recorder: Recorder,
-    plan: SoakPlan,
-    *,
-    configuration_id: str,
-    clock: Clock,
-    on_window: Callable[[Window, float], None],
-    load: Load | None = None,
+    journal: RunJournal, course: Course, criteria: Criteria, *, on_interval: Callable[[Interval, float], None]
 ) -> SoakResult:
-    """Record windows for the plan's duration, stop the load, and judge all that was due together.
+    """Go through what is left of a run, stop its load, and judge all that was due since its beginning together.
 
     What is due and unanswered at the end is taken from the load once it has stopped: as failed where it was running,
     as skipped where it had not begun.
 
     Parameters
     ----------
-    recorder : Recorder
-        Fed by `load`.
-    on_window : callable
-        Receives each finished window and the share of the duration that is over (0 to 1).
-    load : Load, optional
-        Running; it is stopped at the end of the duration, or at Ctrl-C. Without one the samples are judged as they
-        come.
+    journal : RunJournal
+        Where `course` writes.
+    on_interval : callable
+        Receives each interval and the share of the duration that is over (0 to 1).
 
     Raises
     ------
-    ServerUnreachable
-        If the server stays away for more than `MAXIMUM_OUTAGE_SECONDS`.
+    GenesisError
+        What the course's watch raises; then the journal ends as if the runner had been killed.
+    OSError
+        If the journal can be neither begun nor ended.
     """
-    course = _Course(recorder, plan, configuration_id, clock, load)
-    interrupted = False
-    try:
-        course.run(on_window)
-    except KeyboardInterrupt:
-        interrupted = True
-    course.finish()
-    return SoakResult(
-        whole=course.whole,
-        windows_total=course.windows_total,
-        lost_windows_total=course.lost_windows_total,
-        criteria=plan.criteria.judge(course.whole) if course.whole else (),
-        interrupted=interrupted,
-        clients_died_total=load.counters.died_total if load else 0,
-        client_cpu_ratio=course.client_cpu_ratio,
-    )
-
-
-class _Course:
-    """One soak's way from its first window to the end of its load."""
-
-    def __init__(
-        self, recorder: Recorder, plan: SoakPlan, configuration_id: str, clock: Clock, load: Load | None
-    ) -> None:
-        self._recorder = recorder
-        self._plan = plan
-        self._configuration_id = configuration_id
-        self._clock = clock
-        self._load = load
-        self.whole: Window | None = None
-        self.windows_total = self.lost_windows_total = 0
-        self.client_cpu_ratio = 0.0
-
-    def run(self, on_window: Callable[[Window, float], None]) -> None:
-        plan, clock = self._plan, self._clock
-        started = clock.monotonic_seconds()
-        while (left := started + plan.duration_seconds - clock.monotonic_seconds()) > 0.05:
-            began = clock.monotonic_seconds()
-            window = _window_or_outage(
-                self._recorder, min(plan.window_seconds, left), self._configuration_id, plan.labels, clock
-            )
-            self._look_at_clients(began)
-            if window is None:
-                self.lost_windows_total += 1
-                continue
-            self._add(window)
-            self.windows_total += 1
-            on_window(window, min(1.0, (clock.monotonic_seconds() - started) / plan.duration_seconds))
-
-    def finish(self) -> None:
-        """Stop the load, and count what it still hands over."""
-        if self._load:
-            self._load.stop()
-        last = self._recorder.finish(configuration_id=self._configuration_id, labels=self._plan.labels)
-        if last:
-            self._add(last)
-
-    def _add(self, window: Window) -> None:
-        # merged at once: a window takes some 300 kB, and there are 26,000 of them in three days
-        self.whole = merge(self.whole, window) if self.whole else window
-
-    def _look_at_clients(self, since_seconds: float) -> None:
-        if self._load:
-            self.client_cpu_ratio = max(self.client_cpu_ratio, self._load.cpu_ratio_since(since_seconds))
-
-
-def _window_or_outage(
-    recorder: Recorder, seconds: float, configuration_id: str, labels: Mapping[str, str], clock: Clock
-) -> Window | None:
-    """Record a window; where the server is away, wait until it answers again and return None."""
-    gave_up_at = clock.monotonic_seconds() + MAXIMUM_OUTAGE_SECONDS
-    attempt = 0
-    while True:
-        try:
-            if attempt:
-                recorder.begin()
-                return None
-            return recorder.record(seconds, configuration_id=configuration_id, labels=labels)
-        except ServerUnreachable:
-            if clock.monotonic_seconds() > gave_up_at:
-                raise
-            attempt += 1
-            clock.sleep(full_jitter_seconds(attempt, base_seconds=0.2, cap_seconds=5.0))
+    ending = course.run(on_interval)
+    course.leave(ending, "The run was stopped." if ending is Ending.STOPPED else "")
+    return SoakResult.of(journal.state, criteria)

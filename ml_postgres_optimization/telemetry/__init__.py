@@ -1,6 +1,6 @@
 """Samples, snapshots and windows: what a server did, as values."""
 
-from ml_postgres_optimization.telemetry.clock import Clock, SystemClock, VirtualClock
+from ml_postgres_optimization.telemetry.clock import BootClock, Clock, SystemClock, VirtualClock
 from ml_postgres_optimization.telemetry.histogram import Histogram
 from ml_postgres_optimization.telemetry.recorder import Recorder
 from ml_postgres_optimization.telemetry.sample import LatencySample, SampleBatch
@@ -17,6 +17,7 @@ from ml_postgres_optimization.telemetry.window import OperationWindow, Window, b
 
 __all__ = [
     "ActivitySample",
+    "BootClock",
     "Clock",
     "Collector",
     "Histogram",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import reduce
 
 from ml_postgres_optimization.errors import ServerUnreachable
@@ -123,6 +124,45 @@ class Recorder:
             the next one.
         """
         return self.trace(duration_seconds, 1, configuration_id=configuration_id, labels=labels)[0]
+
+    def record_until(
+        self, until_seconds: float, *, configuration_id: str, labels: Mapping[str, str] | None = None
+    ) -> Window:
+        """Record as `record` does, up to a monotonic time: windows on a grid do not drift from it.
+
+        Raises
+        ------
+        ServerUnreachable
+            As `record` does.
+        """
+        self._last = self._last or self._first_snapshot()
+        window = self._observed(until_seconds, _nothing).window(configuration_id, labels)
+        self._publish([window])
+        return window
+
+    def record_unseen(
+        self,
+        since_seconds: float,
+        until_seconds: float,
+        *,
+        reason: str,
+        configuration_id: str,
+        labels: Mapping[str, str],
+    ) -> Window:
+        """Wait until a monotonic time, and return what became of the operations while the server is away.
+
+        It has no rates but the load's own, and no subscriber receives it. The next window begins with a new snapshot.
+        """
+        self._last = None
+        while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
+            self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
+            self._take()
+        self._wait_for_reports(until_seconds)
+        now, now_seconds = self._clock.now(), self._clock.monotonic_seconds()
+        before = Snapshot(now - timedelta(seconds=now_seconds - since_seconds), since_seconds, {})
+        after = Snapshot(now, now_seconds, {}, unseen={"server": reason})
+        batches = self._told_until(until_seconds)
+        return between(before, after, configuration_id=configuration_id, labels=labels, batches=batches)
 
     def trace(
         self,

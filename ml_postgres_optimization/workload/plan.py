@@ -147,6 +147,9 @@ class LoadPlan:
     limiter : LoadLimiter or None
         Where given, no more operations run at once than the server answers best, however many `connections` there
         are; the others wait in the queue.
+    elapsed_seconds : float
+        How far the schedule has come when the load begins: for one that goes on where another has ended. What came
+        due before is nobody's.
 
     Raises
     ------
@@ -174,6 +177,7 @@ class LoadPlan:
     drain_seconds: float = 5.0
     retries: LoadRetries | None = None
     limiter: LoadLimiter | None = None
+    elapsed_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         if self.rate_per_second is not None:
@@ -188,6 +192,7 @@ class LoadPlan:
             _check_whole("key_count", self.key_count, 1, 2**31)
         _check_whole("queue_limit", self.queue_limit, 1, 10_000_000)
         _check("drain_seconds", self.drain_seconds, 0, 3600)
+        _check("elapsed_seconds", self.elapsed_seconds, 0, math.inf)
         _check("rate_shape at the start", self.rate_shape(0.0), 0, math.inf)
 
     @property

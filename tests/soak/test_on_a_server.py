@@ -3,7 +3,10 @@
 import threading
 import time
 
-from ml_postgres_optimization.soak.runner import SoakPlan, run_soak
+from ml_postgres_optimization.soak.criteria import Criteria
+from ml_postgres_optimization.soak.journal import RunDescription, RunJournal
+from ml_postgres_optimization.soak.runner import run_soak
+from ml_postgres_optimization.soak.running import Course, Timeline, nobody_watches
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
@@ -13,7 +16,7 @@ from ml_postgres_optimization.workload.faults import hold_table_lock
 RATE = 200.0
 
 
-def test_a_server_that_hangs_at_the_end_does_not_pass(database):
+def test_a_server_that_hangs_at_the_end_does_not_pass(database, tmp_path):
     create_tables(database, 0.005)
     plan = LoadPlan(SOAK_MIX, rate_per_second=RATE, connections=4, processes=1, seed=3, drain_seconds=0.3)
     clock = SystemClock()
@@ -24,19 +27,17 @@ def test_a_server_that_hangs_at_the_end_does_not_pass(database):
     ):
         recorder = Recorder(target, clock, samples=load.samples)
 
-        def hang(_window, _share):
+        def hang(_interval, _share):
             if not lock.ident:
                 lock.start()
 
         began = time.monotonic()
-        result = run_soak(
-            recorder,
-            SoakPlan(3.0, window_seconds=1.0),
-            configuration_id="stock",
-            clock=clock,
-            on_window=hang,
-            load=load,
-        )
+        description = RunDescription("run", "1", "db", "here", "17", clock.now(), 3.0, 1.0, 3)
+        with RunJournal(tmp_path / "run", description) as journal:
+            course = Course(
+                journal, recorder, Timeline(clock, description), clock, watch=nobody_watches("stock"), load=load
+            )
+            result = run_soak(journal, course, Criteria(), on_interval=hang)
         assert time.monotonic() - began < 4.0, "the table was locked until after the end"
     lock.join()
     counters = load.counters

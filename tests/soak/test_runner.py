@@ -9,8 +9,11 @@ import pytest
 from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.interfaces.commands.extended_test import client_lines
 from ml_postgres_optimization.soak.criteria import Criteria
+from ml_postgres_optimization.soak.interval import Interval, IntervalState
+from ml_postgres_optimization.soak.journal import RunDescription, RunJournal, read_run
 from ml_postgres_optimization.soak.report import soak_json
-from ml_postgres_optimization.soak.runner import MAXIMUM_OUTAGE_SECONDS, SoakPlan, SoakResult, run_soak
+from ml_postgres_optimization.soak.runner import SoakResult, run_soak
+from ml_postgres_optimization.soak.running import Course, Timeline, nobody_watches
 from ml_postgres_optimization.telemetry import (
     ActivitySample,
     LatencySample,
@@ -18,7 +21,6 @@ from ml_postgres_optimization.telemetry import (
     SampleBatch,
     Snapshot,
     VirtualClock,
-    Window,
 )
 from ml_postgres_optimization.workload import LoadCounters
 
@@ -46,14 +48,23 @@ class FlakyServer:
 class Load:
     """Ten operations a second; each takes `seconds` and one in `fail_each` fails."""
 
-    def __init__(self, clock: VirtualClock, seconds: float = 0.002, fail_each: int = 10**9, skipped: int = 0) -> None:
+    def __init__(
+        self,
+        clock: VirtualClock,
+        seconds: float = 0.002,
+        fail_each: int = 10**9,
+        skipped: int = 0,
+        *,
+        per_second: float = 10,
+    ) -> None:
+        self._per_second = per_second
         self._clock, self._seconds, self._fail_each, self._skipped = clock, seconds, fail_each, skipped
         self.produced = 0
         self._until = 0.0
 
     def samples(self) -> Sequence[SampleBatch]:
         now = self._clock.monotonic_seconds()
-        due = int((now - self._until) * 10 + 1e-9)
+        due = int((now - self._until) * self._per_second + 1e-9)
         self._until = now
         samples = []
         for number in range(self.produced, self.produced + due):
@@ -100,33 +111,46 @@ class HangingLoad:
         return [replace(SampleBatch.of(samples, skipped_total=skipped), due_total=due)]
 
 
-def soak(
-    clock: VirtualClock, server: FlakyServer, load: Load | HangingLoad, seconds: float = 35.0
-) -> tuple[SoakResult, list[Window]]:
-    windows: list[Window] = []
-    recorder = Recorder(server, clock, samples=load.samples)
-    result = run_soak(
-        recorder,
-        SoakPlan(seconds, window_seconds=10.0),
-        configuration_id="stock",
-        clock=clock,
-        on_window=lambda window, _share: windows.append(window),
-        load=load if isinstance(load, HangingLoad) else None,
-    )
-    return result, windows
+@pytest.fixture
+def soak(tmp_path):
+    """Run a soak of 10-second intervals to its end, and return its result and its intervals."""
+
+    def run(
+        clock: VirtualClock,
+        server: FlakyServer,
+        load: Load | HangingLoad,
+        seconds: float = 35.0,
+        on_interval=lambda _interval, _share: None,
+    ) -> tuple[SoakResult, list[Interval]]:
+        at = clock.now()
+        description = RunDescription("run", "1", "db", "here", "17", at, seconds, 10.0, 1, labels={"run": "run"})
+        folder = tmp_path / "run"
+        with RunJournal(folder, description) as journal:
+            course = Course(
+                journal,
+                Recorder(server, clock, samples=load.samples),
+                Timeline(clock, description),
+                clock,
+                watch=nobody_watches("stock"),
+                load=load if isinstance(load, HangingLoad) else None,
+            )
+            result = run_soak(journal, course, Criteria(), on_interval=on_interval)
+        return result, [*read_run(folder).intervals]
+
+    return run
 
 
-def test_windows_cover_the_whole_duration_and_the_last_one_is_shorter():
+def test_windows_cover_the_whole_duration_and_the_last_one_is_shorter(soak):
     clock = VirtualClock()
     result, windows = soak(clock, FlakyServer(clock), Load(clock))
-    assert [round(window.duration_seconds) for window in windows] == [10, 10, 10, 5]
+    assert [round(interval.seconds) for interval in windows] == [10, 10, 10, 5]
     assert result.met
     assert result.whole is not None
     assert result.whole.operations_total == 350
     assert result.whole.rates["database.commits_per_second"] == pytest.approx(100.0)
 
 
-def test_a_slow_or_failing_run_does_not_meet_its_criteria():
+def test_a_slow_or_failing_run_does_not_meet_its_criteria(soak):
     clock = VirtualClock()
     result, _ = soak(clock, FlakyServer(clock), Load(clock, seconds=0.006, fail_each=100))
     assert [(criterion.name, criterion.met) for criterion in result.criteria] == [
@@ -138,23 +162,32 @@ def test_a_slow_or_failing_run_does_not_meet_its_criteria():
     assert result.whole.errors == {"40001": 3}
 
 
-def test_what_was_skipped_did_not_succeed():
+def test_what_was_skipped_did_not_succeed(soak):
     clock = VirtualClock()
     result, _ = soak(clock, FlakyServer(clock), Load(clock, skipped=5))
     assert result.criteria[0].found < 0.75
 
 
-def test_an_outage_loses_its_window_but_not_its_operations():
+def test_the_operations_of_an_outage_count_in_its_own_interval(soak):
     clock = VirtualClock()
     load = Load(clock)
-    result, windows = soak(clock, FlakyServer(clock, down_from=12.5, down_until=18.0), load)
-    assert result.lost_windows_total == 1
+    result, intervals = soak(clock, FlakyServer(clock, down_from=12.5, down_until=18.0), load)
+    assert [interval.state for interval in intervals][:3] == [
+        IntervalState.MEASURED,
+        IntervalState.SERVER_DOWN,
+        IntervalState.MEASURED,
+    ]
+    assert (result.windows_total, result.lost_windows_total) == (3, 1)
+    assert [interval.window.operations_total for interval in intervals] == [100, 100, 100, 50]
     assert result.whole is not None
-    assert result.whole.operations_total == load.produced
-    assert sum(window.duration_seconds for window in windows) < 35.0, "a lost window is never filled in"
+    assert result.whole.operations_total == load.produced == 350
+    assert "database.commits_per_second" not in intervals[1].window.rates, "what nobody saw is not filled in"
+    away, back = (event for interval in intervals for event in interval.events)
+    assert "away" in away.text
+    assert (back.until - back.at).total_seconds() == pytest.approx(17.0), "seen at the next snapshot only"
 
 
-def test_what_is_unanswered_at_the_end_did_not_succeed():
+def test_what_is_unanswered_at_the_end_did_not_succeed(soak):
     clock = VirtualClock()
     load = HangingLoad(clock, hangs_at=12.0)
     result, windows = soak(clock, FlakyServer(clock), load, seconds=24.0)
@@ -170,10 +203,12 @@ def test_what_is_unanswered_at_the_end_did_not_succeed():
     assert (document["whole"]["due_total"], document["whole"]["skipped_total"]) == (240, 118)
 
 
-def test_what_is_unanswered_counts_after_an_outage_that_lasts_to_the_end():
+def test_what_is_unanswered_counts_after_an_outage_that_lasts_to_the_end(soak):
     clock = VirtualClock()
-    result, windows = soak(clock, FlakyServer(clock, down_from=15.0, down_until=27.0), HangingLoad(clock, 15.0), 24.0)
-    assert (result.windows_total, result.lost_windows_total) == (1, 1) == (len(windows), 1)
+    result, _windows = soak(
+        clock, FlakyServer(clock, down_from=15.0, down_until=27.0), HangingLoad(clock, 15.0), 24.0
+    )
+    assert (result.windows_total, result.lost_windows_total) == (1, 2)
     assert result.whole is not None
     # it came due until the load was stopped, at the end of the outage
     assert result.whole.due_total == result.whole.operations_total + result.whole.skipped_total >= 240
@@ -181,7 +216,7 @@ def test_what_is_unanswered_counts_after_an_outage_that_lasts_to_the_end():
     assert not result.met
 
 
-def test_what_is_unanswered_counts_when_the_server_is_away_at_the_end():
+def test_what_is_unanswered_counts_when_the_server_is_away_at_the_end(soak):
     clock = VirtualClock()
     load = HangingLoad(clock, hangs_at=12.0)
     result, _ = soak(clock, FlakyServer(clock, down_from=24.5), load, seconds=24.0)
@@ -191,7 +226,7 @@ def test_what_is_unanswered_counts_when_the_server_is_away_at_the_end():
     assert not result.met
 
 
-def test_what_is_unanswered_counts_after_an_interruption():
+def test_what_is_unanswered_counts_after_an_interruption(soak):
     clock = VirtualClock()
     load = HangingLoad(clock, hangs_at=12.0)
 
@@ -210,7 +245,7 @@ def test_what_is_unanswered_counts_after_an_interruption():
     assert result.whole.duration_seconds == 21.0, "the open window is closed when the load has ended"
 
 
-def test_a_soak_says_whether_its_clients_were_fit_to_measure():
+def test_a_soak_says_whether_its_clients_were_fit_to_measure(soak):
     clock = VirtualClock()
     result, _ = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0))
     assert result.met
@@ -224,44 +259,35 @@ def test_a_soak_says_whether_its_clients_were_fit_to_measure():
     assert "93%" in busy
 
 
-def test_a_server_that_stays_away_ends_the_soak():
+def test_a_server_that_stays_away_counts_to_the_end(soak):
     clock = VirtualClock()
-    with pytest.raises(ServerUnreachable):
-        soak(clock, FlakyServer(clock, down_from=12.5, down_until=1e9), Load(clock), seconds=1000.0)
-    assert clock.monotonic_seconds() < 12.5 + MAXIMUM_OUTAGE_SECONDS + 20.0
+    result, intervals = soak(clock, FlakyServer(clock, down_from=12.5), HangingLoad(clock, hangs_at=12.5), 1000.0)
+    assert clock.monotonic_seconds() == pytest.approx(1005.0), "the load takes five seconds to stop"
+    assert [interval.state for interval in intervals].count(IntervalState.SERVER_DOWN) == 99
+    assert result.criteria[0].found < 0.02
+    assert not result.met
 
 
-def test_a_run_without_operations_meets_nothing():
+def test_a_run_without_operations_meets_nothing(soak):
     clock = VirtualClock()
-    result = run_soak(
-        Recorder(FlakyServer(clock), clock),
-        SoakPlan(10.0, criteria=Criteria()),
-        configuration_id="stock",
-        clock=clock,
-        on_window=lambda _window, _share: None,
-    )
+    result, _ = soak(clock, FlakyServer(clock), Load(clock, per_second=0))
     assert not result.met
     assert not any(criterion.met for criterion in result.criteria)
 
 
-def test_an_interruption_keeps_what_was_measured():
+def test_an_interruption_keeps_what_was_measured(soak):
     clock = VirtualClock()
-    load = Load(clock)
 
-    def stop_after_two(_window: Window, share: float) -> None:
-        if share > 0.5:
-            raise KeyboardInterrupt
+    class Interrupted(FlakyServer):
+        def activity(self) -> ActivitySample:
+            if clock.monotonic_seconds() == 26.0:
+                raise KeyboardInterrupt
+            return super().activity()
 
-    result = run_soak(
-        Recorder(FlakyServer(clock), clock, samples=load.samples),
-        SoakPlan(35.0),
-        configuration_id="stock",
-        clock=clock,
-        on_window=stop_after_two,
-    )
+    result, intervals = soak(clock, Interrupted(clock), Load(clock))
     assert result.interrupted
-    assert result.windows_total == 2
+    assert [interval.state for interval in intervals][1:] == [IntervalState.MEASURED, IntervalState.DEGRADED]
     document = soak_json(result)
     assert document["interrupted"] is True
-    assert document["whole"]["response"]["operations_total"] == 200
+    assert document["whole"]["response"]["operations_total"] == 260
     assert document["whole"]["response"]["p99_9_seconds"] == pytest.approx(0.002, rel=0.005)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ml_postgres_optimization.interfaces.commands.extended_test import soak_on
+from ml_postgres_optimization.interfaces.commands.extended_test import resume_test, soak_on, unfinished_runs
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
 from ml_postgres_optimization.interfaces.commands.online.advice import restart_tables
@@ -26,13 +26,14 @@ from ml_postgres_optimization.interfaces.workbench.load import require_permissio
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.tuning.ledger import Ledger
-from ml_postgres_optimization.workload import SOAK_MIX
+from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan
 
 # Optimising needs pairs of blocks, testing only windows: three quarters of the time and one quarter.
 OPTIMIZE_SHARE = 3 / 4
 # The simulation is not part of the duration: a tenth of it, and long enough for the forests' least number of windows.
 SIMULATE_SHARE = 0.1
 SIMULATE_SECONDS = (95.0, 1800.0)
+BY = "all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,11 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     if dry_run:
         return prepared
     require_consent(session)
+    if unfinished := unfinished_runs(session, by=BY):
+        session.reporter.say(
+            "The test of an earlier run was not finished; optimising is not begun anew before it is."
+        )
+        return resume_test(session, unfinished[-1].name)
     for line in prepared.lines:
         session.reporter.say(line)
     observer = Observer(session)
@@ -93,7 +99,11 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
             ledger = optimize_on(session, workbench, shares.optimize_seconds)
     connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
     plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
-    return _summary(session, workbench.ground, ledger, lessons, soak_on(session, plan, shares.test_seconds, observer))
+    return _summary(session, workbench.ground, ledger, lessons, _soak(session, plan, shares, observer))
+
+
+def _soak(session: Session, plan: LoadPlan, shares: _Shares, observer: Observer) -> Result:
+    return soak_on(session, plan, shares.test_seconds, observer, by=BY)
 
 
 def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence[Lesson], soak: Result) -> Result:

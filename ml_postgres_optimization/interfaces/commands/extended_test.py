@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ml_postgres_optimization.errors import Interrupted
+from ml_postgres_optimization.errors import Interrupted, StateError, UsageError
+from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
 from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
@@ -12,10 +13,14 @@ from ml_postgres_optimization.interfaces.workbench.ground import promoted_concur
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.soak.criteria import Criteria, Criterion
+from ml_postgres_optimization.soak.interval import Interval
+from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJournal, chosen_run, runs_in
 from ml_postgres_optimization.soak.report import soak_json
-from ml_postgres_optimization.soak.runner import SoakPlan, SoakResult, run_soak
-from ml_postgres_optimization.telemetry import Recorder, Window
-from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan
+from ml_postgres_optimization.soak.runner import SoakResult, run_soak
+from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
+from ml_postgres_optimization.target.host import boot_name
+from ml_postgres_optimization.telemetry import Recorder, SystemClock, Window
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 
 
 def run_test(session: Session, *, dry_run: bool = False) -> Result:
@@ -31,48 +36,146 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
     UsageError
         If load of ours is not allowed on this server.
     Interrupted
-        After Ctrl-C; what was measured until then is in the report.
+        After Ctrl-C; what was measured until then is in the report, and the run can be taken up again.
     """
     require_permission(session)
     seconds = session.settings.duration_seconds
     if dry_run:
         line = f"Would load this server with the soak mix for {seconds:.0f} s; its configuration stays as it is."
         return Result({"would": line}, (), [line])
+    for run in unfinished_runs(session):
+        session.reporter.say(f"Run {run.name} is not finished: test --resume goes on with it, --abandon gives it up.")
     ensure_tables(session)
     offer = offered(session, SOAK_MIX)
     plan = replace(offer.plan, connections=promoted_concurrency(session) or offer.plan.connections)
     return soak_on(session, plan, seconds, Observer(session))
 
 
-def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer) -> Result:
-    """Run `plan` for `seconds`, a window at a time, and write the report."""
-    settings = session.settings
+def resume_test(session: Session, name: str | None, *, dry_run: bool = False) -> Result:
+    """Go on with a run that was stopped or killed, from the interval after the last that it has recorded.
+
+    Parameters
+    ----------
+    name : str or None
+        Of the run, or how it begins; the last one that can go on where None.
+
+    Raises
+    ------
+    UsageError
+        If there is none, it is over, or it is another database's.
+    AlreadyRunning
+        If a runner is at it.
+    JournalError
+        If its journal cannot be read or used.
+    """
+    require_permission(session)
+    run = chosen_run(runs_in(session.home.runs_of(session.server)), name, doing="resume")
+    _check_resumable(session, run)
+    if dry_run:
+        line = f"Would go on with run {run.name} after its interval {run.state.last_number}."
+        return Result({"would": line}, (), [line])
+    with RunJournal(run.folder) as journal:
+        if journal.dropped_bytes or journal.damaged_bytes:
+            session.reporter.say(
+                f"The journal was mended: {journal.dropped_bytes} bytes of a torn record were cut off, and "
+                f"{journal.damaged_bytes} bytes in it are damaged; their intervals are lost."
+            )
+        session.reporter.say(f"Going on with run {run.name} after its interval {journal.state.last_number}.")
+        plan = planned(journal.description.load, journal.description.seed)
+        ensure_tables(session)
+        return _run_on(session, journal, plan, Observer(session))
+
+
+def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:
+    """Return the runs on this server that can go on, of one command where one is named."""
+    runs = [run for run in runs_in(session.home.runs_of(session.server)) if run.can_go_on and run.description]
+    return [run for run in runs if run.description and by in {"", run.description.load.get("by")}]
+
+
+def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer, *, by: str = "test") -> Result:
+    """Run `plan` for `seconds`, an interval at a time, each in the run's journal, and write the report.
+
+    Raises
+    ------
+    StateError
+        If the journal cannot be begun or ended.
+    """
+    configuration_id = _known_configuration(session, plan, observer)
+    with observer.saving(), running(session, plan) as load:
+        # the run begins with its load: what connecting took is no part of it
+        description = described(session, plan, seconds, SystemClock().now(), by=by)
+        with _journal_of(session, description) as journal:
+            result = _gone_through(session, journal, load, observer, configuration_id)
+    return _reported(session, journal, result, observer)
+
+
+def _check_resumable(session: Session, run: KnownRun) -> None:
+    known = run.description
+    if known is None:
+        raise UsageError(
+            f"Run {run.name} cannot be read: {run.trouble}", "Restore its journal, or start another run."
+        )
+    if not (run.can_go_on or run.is_running):
+        raise UsageError(f"Run {run.name} is {run.status}.", "Start another one.")
+    here = session.target.capabilities.database
+    if (known.server, known.database) != (session.server, here):
+        raise UsageError(
+            f"Run {run.name} is of database {known.database} on server {known.server}, and this is {here} on "
+            f"{session.server}.",
+            f"Name that server: {known.display}.",
+        )
+
+
+def _known_configuration(session: Session, plan: LoadPlan, observer: Observer) -> str:
+    """Have the repository know the configuration in force, and return its id."""
     configuration = replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
     observer.know(configuration, "in force")
-    soak_plan = SoakPlan(
-        seconds,
-        window_seconds=settings.window_seconds,
-        criteria=Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000),
-        labels={"run": session.run, "level": settings.level, "phase": "test"},
-    )
+    return configuration.id
 
-    def on_window(_window: Window, share: float) -> None:
+
+def _journal_of(session: Session, description: RunDescription) -> RunJournal:
+    """Begin a run's journal."""
+    return RunJournal(session.home.runs_of(session.server) / description.run, description)
+
+
+def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
+    """Go through what is left of a run, as soon as an interval begins that nobody was in."""
+    clock = SystemClock()
+    configuration_id = _known_configuration(session, plan, observer)
+    timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
+    wait_for_turn(journal.state, timeline, clock)
+    plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds)
+    with observer.saving(), running(session, plan) as load:
+        result = _gone_through(session, journal, load, observer, configuration_id)
+    return _reported(session, journal, result, observer)
+
+
+def _gone_through(
+    session: Session, journal: RunJournal, load: LoadGenerator, observer: Observer, configuration_id: str
+) -> SoakResult:
+    """Record what is left of a run while its load runs, and judge the whole."""
+    settings, clock = session.settings, SystemClock()
+    criteria = Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000)
+    timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
+    recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
+    watch = Watch(lambda: configuration_id, reads=load.plan.mix.read_only)
+    course = Course(journal, recorder, timeline, clock, watch=watch, load=load)
+
+    def on_interval(_interval: Interval, share: float) -> None:
         session.reporter.progress("Testing", share)
 
-    with observer.saving(), running(session, plan) as load:
-        result = run_soak(
-            Recorder(session.target, session.clock, samples=load.samples, subscribers=[observer]),
-            soak_plan,
-            configuration_id=configuration.id,
-            clock=session.clock,
-            on_window=on_window,
-            load=load,
-        )
-    return _reported(session, result, observer)
+    try:
+        return run_soak(journal, course, criteria, on_interval=on_interval)
+    except OSError as error:
+        raise StateError(
+            f"The journal of run {journal.description.run} cannot be written: {error.strerror or error}.",
+            "Make room on that disk, then: genesis-pg test --resume.",
+        ) from error
 
 
-def _reported(session: Session, result: SoakResult, observer: Observer) -> Result:
-    document = soak_json(result)
+def _reported(session: Session, journal: RunJournal, result: SoakResult, observer: Observer) -> Result:
+    run = journal.description.run
+    document = soak_json(result) | {"run": run, "runners_total": journal.state.epoch}
     text = json_text(document)
     report = session.write_result(f"report-{session.run}.json", lambda path: path.write_text(text, encoding="utf-8"))
     csv = observer.write_csv()
@@ -80,7 +183,7 @@ def _reported(session: Session, result: SoakResult, observer: Observer) -> Resul
         where = report or "the repository"
         raise Interrupted(
             f"Interrupted after {result.windows_total} windows; what was measured is in {where}.",
-            "The same command starts a new test.",
+            f"genesis-pg test --resume {run} goes on with it.",
         )
     files = {"Report": report, "Windows as CSV": csv}
     lines = [*client_lines(result), *(f"{what}: {path}" for what, path in files.items() if path)]

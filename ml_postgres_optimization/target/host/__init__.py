@@ -1,5 +1,6 @@
 """The machine that a server runs on, as Linux shows it."""
 
+from ml_postgres_optimization.target.host.boot import boot_name
 from ml_postgres_optimization.target.host.locality import (
     data_directory_if_local,
     postmaster_pid_if_local,
@@ -11,6 +12,7 @@ from ml_postgres_optimization.target.host.probe import HostProbe, HostReading
 __all__ = [
     "HostProbe",
     "HostReading",
+    "boot_name",
     "data_directory_if_local",
     "postmaster_pid_if_local",
     "program_folder",

@@ -13,6 +13,7 @@ from multiprocessing.connection import wait
 from ml_postgres_optimization.errors import ServerUnreachable, TargetError
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.workload.arrival import INTERVAL_SECONDS
 from ml_postgres_optimization.workload.generator.admission import Admission
 from ml_postgres_optimization.workload.generator.child import ChildProcess, failure_at_start
 from ml_postgres_optimization.workload.generator.counters import LoadCounters, lost
@@ -89,6 +90,11 @@ class Crew:
         with self._state:
             return max((child.cpu_ratio(since_seconds) for child in self._children.values()), default=0.0)
 
+    @property
+    def _first_position(self) -> Position:
+        """Where the schedule begins: at the next interval that is whole."""
+        return Position(math.ceil(self._plan.elapsed_seconds / INTERVAL_SECONDS))
+
     def start(self) -> None:
         """Start every process, wait until all have their connections, and let them begin together.
 
@@ -104,11 +110,13 @@ class Crew:
         except BaseException:
             self._dismiss_all()
             raise
-        self.started_at_seconds = time.monotonic()
+        now = time.monotonic()
+        self.started_at_seconds = now - self._plan.elapsed_seconds
         # nothing has happened yet, and whoever asks is told that reports will come
-        self._hand_over([lost(0)], self.started_at_seconds, self.started_at_seconds)
+        self._hand_over([lost(0)], now, now)
         for child in self._children.values():
-            child.send(Start(self.started_at_seconds))
+            child.position = self._first_position
+            child.send(Start(self.started_at_seconds, child.position if self._plan.elapsed_seconds else None))
         self._listener.start()
 
     def change(self, plan: LoadPlan, *, begins_turn: bool = False) -> None:

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.cli import options
-from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
+from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, diagnose, run
 
 
 def simulate(
@@ -162,7 +163,16 @@ def tune(
 
 def test(
     context: typer.Context,
+    run_name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[RUN]", help="A run, for --resume and --abandon; the last that can go on by default."
+        ),
+    ] = None,
     *,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    list_runs: Annotated[bool, typer.Option("--list", help="Show the runs that are recorded here.")] = False,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give a run up for good; its records stay.")] = False,
     duration: options.Duration = None,
     simulate: options.Simulate = False,
     level: options.LevelOption = None,
@@ -184,10 +194,28 @@ def test(
 ) -> None:
     """Run the soak mix for the duration and judge it by success ratio and mean response."""
     from ml_postgres_optimization.interfaces.commands import extended_test
+    from ml_postgres_optimization.interfaces.commands.soaking import runs
 
-    run(
-        context,
-        chosen_of(locals()),
-        lambda session: extended_test.run_test(session, dry_run=dry_run),
-        read_only=dry_run,
-    )
+    chosen = chosen_of(locals())
+    wanted = [
+        name for name, is_wanted in (("--resume", resume), ("--list", list_runs), ("--abandon", abandon)) if is_wanted
+    ]
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(wanted)} are given together.", "Choose one of them.")
+    if run_name is not None and wanted not in (["--resume"], ["--abandon"]):
+        raise UsageError(f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume or --abandon.")
+    if list_runs:
+        diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
+    elif abandon:
+        diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name))
+    else:
+        run(
+            context,
+            chosen,
+            lambda session: (
+                extended_test.resume_test(session, run_name, dry_run=dry_run)
+                if resume
+                else extended_test.run_test(session, dry_run=dry_run)
+            ),
+            read_only=dry_run,
+        )

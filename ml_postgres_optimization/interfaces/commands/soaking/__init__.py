@@ -1,0 +1,1 @@
+"""The extended test's runs: begun, taken up again, listed, abandoned."""

@@ -1,0 +1,71 @@
+"""What a run offers, as its journal keeps it, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from ml_postgres_optimization import __version__
+from ml_postgres_optimization.errors import JournalError
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.soak.journal import RunDescription
+from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix
+
+
+def described(session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str) -> RunDescription:
+    """Return the description of a run that offers `plan`.
+
+    Parameters
+    ----------
+    by : str
+        The command that began it: ``all`` takes up its own runs only.
+    """
+    settings, capabilities = session.settings, session.target.capabilities
+    return RunDescription(
+        run=session.run,
+        server=session.server,
+        database=capabilities.database,
+        display=session.connection.display,
+        version=capabilities.version,
+        started_at=at,
+        duration_seconds=seconds,
+        interval_seconds=min(settings.window_seconds, seconds),
+        seed=settings.seed,
+        load=load_json(plan) | {"by": by, "level": settings.level, "scale": settings.table_scale},
+        labels={"run": session.run, "level": settings.level, "phase": "test"},
+        program=__version__,
+    )
+
+
+def load_json(plan: LoadPlan) -> dict[str, Any]:
+    """Return what is to be offered again when a run is taken up, JSON-ready."""
+    weights = plan.mix.weights if isinstance(plan.mix, OperationMix) else {}
+    return {
+        "rate_per_second": plan.rate_per_second,
+        "connections": plan.connections,
+        "clients": plan.clients,
+        "mix": {kind.value: weight for kind, weight in weights.items()},
+    }
+
+
+def planned(load: Mapping[str, Any], seed: int) -> LoadPlan:
+    """Return the plan that `load_json` was made from.
+
+    Raises
+    ------
+    JournalError
+        If it is none.
+    """
+    try:
+        return LoadPlan(
+            OperationMix({OperationKind(kind): weight for kind, weight in load["mix"].items()}),
+            rate_per_second=load["rate_per_second"],
+            connections=load["connections"],
+            clients=load["clients"],
+            seed=seed,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise JournalError(
+            f"What the run offers cannot be read from its journal: {error}.", "Abandon it, and start another."
+        ) from error

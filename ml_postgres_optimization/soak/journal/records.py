@@ -1,0 +1,140 @@
+"""Intervals, and the coming and going of runners, as payloads of records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
+from ml_postgres_optimization.soak.journal.columns import packed, unpacked, window_columns, window_of
+from ml_postgres_optimization.soak.journal.framing import Framed, RecordKind
+from ml_postgres_optimization.soak.journal.state import ClockMark, Ending, RunState, Totals
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A runner has taken the run over.
+
+    Parameters
+    ----------
+    epoch : int
+    at : datetime
+    """
+
+    epoch: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """An interval, and how the whole stands after it."""
+
+    interval: Interval
+    totals: Totals
+    mark: ClockMark
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A runner has left the run in good order.
+
+    Parameters
+    ----------
+    ending : Ending
+    at : datetime
+    text : str
+        Why, for readers.
+    """
+
+    ending: Ending
+    at: datetime
+    text: str = ""
+
+
+Entry = Begun | Measured | Left
+
+
+def payload_of(entry: Entry) -> tuple[RecordKind, bytes]:
+    """Return the kind and the bytes of an entry."""
+    match entry:
+        case Begun():
+            return RecordKind.EPOCH, packed({"epoch": entry.epoch, "at": entry.at.isoformat()})
+        case Left():
+            content = {"ending": entry.ending.value, "at": entry.at.isoformat(), "text": entry.text}
+            return RecordKind.END, packed(content)
+    return RecordKind.INTERVAL, _measured_payload(entry)
+
+
+def _measured_payload(entry: Measured) -> bytes:
+    interval = entry.interval
+    window, blob = (None, b"") if interval.window is None else window_columns(interval.window)
+    content = {
+        "number": interval.number,
+        "epoch": interval.epoch,
+        "state": interval.state.value,
+        "at": [interval.started_at.isoformat(), interval.ended_at.isoformat()],
+        "window": window,
+        "resources": {name: float(f"{value:.7g}") for name, value in interval.resources.items()},
+        "events": [_event_json(event) for event in interval.events],
+        "totals": asdict(entry.totals),
+        "mark": asdict(entry.mark),
+    }
+    return packed(content, blob)
+
+
+def entry_of(record: Framed) -> Entry:
+    """Rebuild an entry.
+
+    Raises
+    ------
+    ValueError
+        If the payload holds anything else than `payload_of` wrote.
+    """
+    try:
+        content, blob = unpacked(record.payload)
+        if record.kind is RecordKind.EPOCH:
+            return Begun(content["epoch"], datetime.fromisoformat(content["at"]))
+        if record.kind is RecordKind.END:
+            return Left(Ending(content["ending"]), datetime.fromisoformat(content["at"]), content["text"])
+        return _measured(content, blob)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a record lacks something: {error}") from error
+
+
+def state_after(state: RunState, entry: Entry) -> RunState:
+    """Return how far the run has come after an entry."""
+    match entry:
+        case Begun():
+            return state.began(entry.epoch, entry.at)
+        case Measured():
+            return state.after(entry.interval, entry.totals, entry.mark)
+    return state.left(entry.ending, entry.at)
+
+
+def _measured(content: Mapping[str, Any], blob: bytes) -> Measured:
+    started_at, ended_at = map(datetime.fromisoformat, content["at"])
+    interval = Interval(
+        number=content["number"],
+        epoch=content["epoch"],
+        state=IntervalState(content["state"]),
+        started_at=started_at,
+        ended_at=ended_at,
+        window=None if content["window"] is None else window_of(content["window"], blob),
+        resources=content["resources"],
+        events=tuple(_event(event) for event in content["events"]),
+    )
+    return Measured(interval, Totals(**content["totals"]), ClockMark(**content["mark"]))
+
+
+def _event_json(event: Event) -> list[str | None]:
+    until = None if event.until is None else event.until.isoformat()
+    return [event.kind.value, event.text, event.at.isoformat(), until]
+
+
+def _event(content: list[Any]) -> Event:
+    kind, text, at, until = content
+    return Event(
+        EventKind(kind), text, datetime.fromisoformat(at), None if until is None else datetime.fromisoformat(until)
+    )
