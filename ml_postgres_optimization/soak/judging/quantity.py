@@ -124,7 +124,8 @@ def shown_seconds(seconds: float) -> str:
 
 def shown_bytes(count: float) -> str:
     """Return bytes in the unit that gives them three figures."""
+    sign, size = ("−" if count < 0 else ""), abs(count)
     for factor, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(count) >= factor:
-            return f"{count / factor:.3g} {unit}"
-    return f"{count:.0f} B"
+        if size >= factor:
+            return f"{sign}{size / factor:.3g} {unit}"
+    return f"{sign}{size:.0f} B"

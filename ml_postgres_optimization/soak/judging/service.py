@@ -22,7 +22,7 @@ _HOUR_SECONDS = 3600.0
 def success_finding(figures: RunFigures, limit: float) -> Finding:
     """Judge the share of what was due that succeeded."""
     totals = figures.totals
-    title, at_least = "Operations succeed", f"at least {shown(limit, Dimension.RATIO)}"
+    title, at_least = "Operations that succeed", f"at least {shown(limit, Dimension.RATIO)}"
     if not totals.due_total:
         return Finding(
             "success", title, Outcome.UNDECIDED, "–", at_least, "Nothing came due while a runner was there."
@@ -89,7 +89,7 @@ def burn_finding(figures: RunFigures, limits: Limits) -> Iterator[Finding]:
     """
     if limits.hourly_burn_factor is None:
         return
-    title = "No hour uses up the error budget"
+    title = "Use of the error budget, worst hour"
     at_most = f"at most {shown(limits.hourly_burn_factor, Dimension.FACTOR)}"
     budget = 1 - limits.success_ratio
     hours = failed_ratios_by_hour(figures)

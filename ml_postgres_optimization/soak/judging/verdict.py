@@ -82,7 +82,7 @@ def judge(figures: RunFigures, limits: Limits) -> Verdict:
 def _integrity(figures: RunFigures) -> Iterator[Finding]:
     violation = figures.description.violation
     if violation is not None:
-        yield Finding("integrity", "Nothing acknowledged is lost", Outcome.FAILED, "violated", "none", violation)
+        yield Finding("integrity", "Operations lost or doubled", Outcome.FAILED, "violated", "none", violation)
 
 
 def _growth_findings(drifts: Mapping[str, Drift], limits: Limits) -> Iterator[Finding]:
@@ -104,7 +104,7 @@ def _growth_findings(drifts: Mapping[str, Drift], limits: Limits) -> Iterator[Fi
 
 def _growth(name: str, drift: Drift, found: tuple[float, float], limit: float, dimension: Dimension) -> Finding:
     """Fail growth that is beyond its limit, over the run and still in its second half: what fills up ends."""
-    title = f"{drift.metric.title[:1].upper()}{drift.metric.title[1:]} does not grow without end"
+    title = f"Growth of {drift.metric.title}"
     at_most = f"at most {shown(limit, dimension)}"
     if drift.doubt is not None:
         return Finding(name, title, Outcome.UNDECIDED, "–", at_most, drift.doubt)
@@ -124,8 +124,8 @@ def _drift_finding(drifts: Mapping[str, Drift], limits: Limits) -> Iterator[Find
         return
     worse = [drift for drift in judged if drift.is_worse]
     open_ones = [drift for drift in judged if drift.doubt is not None]
-    at_most = f"at most {shown(limits.drift.minimum_ratio, Dimension.RATIO)} over the run"
-    title = "Nothing gets worse over the run"
+    at_most = f"below {shown(limits.drift.minimum_ratio, Dimension.RATIO)} over the run"
+    title = "Change for the worse"
     if worse:
         changes = ", ".join(f"{one.metric.title} {shown(one.change_ratio, Dimension.GROWTH)}" for one in worse)
         evidence = "; ".join(f"{one.metric.title}: by accident {_probability(one.probability)}" for one in worse)
