@@ -92,7 +92,7 @@ def browser(folder: object) -> Iterator[Browser]:
     process = subprocess.Popen(
         [PROGRAM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe",
          f"--user-data-dir={folder}"],
-        preexec_fn=at_three_and_four,  # noqa: PLW1509  (no other thread runs)
+        preexec_fn=at_three_and_four,  # noqa: PLW1509
         close_fds=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     os.close(to_browser)

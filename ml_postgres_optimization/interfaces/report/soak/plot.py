@@ -91,7 +91,8 @@ def render_plot(plot: Plot, ground: Ground, number: int) -> str:
     height = " low" if plot.is_low else ""
     caption = f'<b>{escaped(plot.title)}</b> <span class="note">{escaped(plot.note)}</span>'
     return (
-        f'<figure class="chart"><figcaption>{caption}</figcaption>{_legend(plot)}<div class="plot{height}" data-plot="{number}" tabindex="0" role="img" '
+        f'<figure class="chart"><figcaption>{caption}</figcaption>{_legend(plot)}'
+        f'<div class="plot{height}" data-plot="{number}" tabindex="0" role="img" '
         f'aria-label="{escaped(_spoken(plot))}">{ticks}'
         f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" preserveAspectRatio="none" aria-hidden="true">{shapes}</svg>'
         f"{bands(ground)}{_marks(ground)}</div>{time_labels(ground.time)}</figure>"
