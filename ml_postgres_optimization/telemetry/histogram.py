@@ -30,6 +30,11 @@ def _middles_seconds() -> NDArray[np.float64]:
 _MIDDLE_SECONDS = _middles_seconds()
 
 
+def bucket_middles_seconds() -> NDArray[np.float64]:
+    """Return the middle of each bucket, shape (4224,), by which quantiles are read: for export to other layouts."""
+    return _MIDDLE_SECONDS.copy()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Histogram:
     """A distribution of durations, exact in count, sum and maximum, within 0.4 % in its quantiles.

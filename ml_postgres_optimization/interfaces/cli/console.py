@@ -20,7 +20,7 @@ from ml_postgres_optimization.target.postgres.connection.settings import on_one_
 PLAIN_LINE_EVERY_SECONDS = 10.0
 
 
-class _Console(Console):
+class TerminalConsole(Console):
     """Leave a broken pipe to the caller, who knows whether work is under way; Rich would end the program."""
 
     def on_broken_pipe(self) -> None:
@@ -38,7 +38,7 @@ class ConsoleReporter:
     """
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = _Console(file=stream, highlight=False, soft_wrap=True)
+        self._console = TerminalConsole(file=stream, highlight=False, soft_wrap=True)
         self._bar: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
         self._last_line: dict[str, float] = {}

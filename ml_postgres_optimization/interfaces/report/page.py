@@ -97,29 +97,29 @@ def render_page(page: Page) -> str:
     template = Template((files(__package__) / _TEMPLATE).read_text(encoding="utf-8"))
     return template.substitute(
         generator=f"{GENERATOR} {__version__}",
-        title=_text(page.title),
-        headline=_text(page.headline),
+        title=escaped(page.title),
+        headline=escaped(page.headline),
         summary=_paragraphs(page.summary),
         sections="\n".join(map(_section, page.sections)),
-        footer=_text(f"Made by {GENERATOR} {__version__}, {page.made_at:%Y-%m-%d %H:%M} UTC"),
+        footer=escaped(f"Made by {GENERATOR} {__version__}, {page.made_at:%Y-%m-%d %H:%M} UTC"),
     )
 
 
-def _text(text: str) -> str:
+def escaped(text: str) -> str:
     """Return `text` so that neither HTML nor invisible characters (one that turns the direction) act on the page."""
     return html.escape("\n".join(map(on_one_line, text.splitlines())))
 
 
 def _paragraphs(texts: Sequence[str]) -> str:
-    return "\n".join(f"<p>{_text(text)}</p>" for text in texts)
+    return "\n".join(f"<p>{escaped(text)}</p>" for text in texts)
 
 
 def _section(section: Section) -> str:
     parts = (
-        f"<section>\n<h2>{_text(section.title)}</h2>",
+        f"<section>\n<h2>{escaped(section.title)}</h2>",
         _paragraphs(section.paragraphs),
         *map(_figure, section.pictures),
-        *map(_table, section.tables),
+        *map(render_table, section.tables),
         "</section>",
     )
     return "\n".join(filter(None, parts))
@@ -127,21 +127,22 @@ def _section(section: Section) -> str:
 
 def _figure(picture: Picture | LeftOut) -> str:
     if isinstance(picture, LeftOut):
-        return f'<p class="left-out">No picture here: {_text(picture.reason)}</p>'
-    caption, data = _text(picture.caption), base64.b64encode(picture.png).decode("ascii")
+        return f'<p class="left-out">No picture here: {escaped(picture.reason)}</p>'
+    caption, data = escaped(picture.caption), base64.b64encode(picture.png).decode("ascii")
     image = f'<img alt="{caption}" src="data:image/png;base64,{data}">'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
 
 
-def _table(table: Table) -> str:
-    heads = "".join(f'<th scope="col">{_text(column)}</th>' for column in table.columns)
+def render_table(table: Table) -> str:
+    """Return `table` as HTML; any text in it is only text."""
+    heads = "".join(f'<th scope="col">{escaped(column)}</th>' for column in table.columns)
     rows = "\n".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
     return (
-        f'<div class="table"><table><caption>{_text(table.title)}</caption>\n'
+        f'<div class="table"><table><caption>{escaped(table.title)}</caption>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
     )
 
 
 def _cells(table: Table, row: Sequence[str]) -> str:
     marks = (' class="unbroken"' if number < table.unbroken else "" for number in range(len(row)))
-    return "".join(f"<td{mark}>{_text(cell)}</td>" for mark, cell in zip(marks, row, strict=True))
+    return "".join(f"<td{mark}>{escaped(cell)}</td>" for mark, cell in zip(marks, row, strict=True))

@@ -1,0 +1,1 @@
+"""What a run was, folded from its intervals as they are read."""

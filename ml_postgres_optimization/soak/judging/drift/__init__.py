@@ -1,0 +1,1 @@
+"""Whether a figure has drifted, and which drift could have been seen."""

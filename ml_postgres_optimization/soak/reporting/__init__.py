@@ -1,0 +1,1 @@
+"""A judged run as JSON, CSV and .hlog."""
