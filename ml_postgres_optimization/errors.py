@@ -23,6 +23,7 @@
     │   ├── ArtefactRefused        corrupt, foreign or outdated
     │   └── NotEnoughData          too few windows to learn from
     ├── AlreadyApplied             exit 1: an operation with this key was carried out before
+    ├── IntegrityViolated          exit 1: the server does not hold what it acknowledged
     ├── SafetyStop                 exit 4: a guard said no; the proven configuration is in force
     │   ├── ChangeRefused          a knob or value that is not allowed, or too much memory
     │   │   └── ForeignChange      somebody else has changed what a change stands on
@@ -146,6 +147,10 @@ class NotEnoughData(ModelError):
 
 class AlreadyApplied(GenesisError):
     """An operation with this key was carried out before."""
+
+
+class IntegrityViolated(GenesisError):
+    """The ledger of operations does not balance: the server lost what it acknowledged, or did what nobody asked."""
 
 
 class SafetyStop(GenesisError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ml_postgres_optimization.errors import IntegrityViolated
 from ml_postgres_optimization.soak.criteria import Criteria, Criterion
 from ml_postgres_optimization.soak.interval import Interval
 from ml_postgres_optimization.soak.journal import Ending, RunJournal, RunState
@@ -97,6 +98,10 @@ def run_soak(
     OSError
         If the journal can be neither begun nor ended.
     """
-    ending = course.run(on_interval)
+    try:
+        ending = course.run(on_interval)
+    except IntegrityViolated as error:
+        course.leave(Ending.VIOLATED, error.what)
+        raise
     course.leave(ending, "The run was stopped." if ending is Ending.STOPPED else "")
     return SoakResult.of(journal.state, criteria)

@@ -150,6 +150,8 @@ class LoadPlan:
     elapsed_seconds : float
         How far the schedule has come when the load begins: for one that goes on where another has ended. What came
         due before is nobody's.
+    ledger : tuple of str and int, optional
+        The run and its epoch (`accounting.Ledger`) for which operations that write book themselves.
 
     Raises
     ------
@@ -178,6 +180,7 @@ class LoadPlan:
     retries: LoadRetries | None = None
     limiter: LoadLimiter | None = None
     elapsed_seconds: float = 0.0
+    ledger: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
         if self.rate_per_second is not None:

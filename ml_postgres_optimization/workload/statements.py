@@ -19,13 +19,18 @@ _ONE_PARAMETER = frozenset(
 )
 
 
+_BOOKED = frozenset({OperationKind.WRITE, OperationKind.UPDATE, OperationKind.DELETE, OperationKind.BULK_INSERT})
+
+
 @cache
 def query(name: str) -> str:
     """Return the SQL of ``sql/<name>.sql``, folder included."""
     return files("ml_postgres_optimization.workload").joinpath("sql", f"{name}.sql").read_text("utf-8")
 
 
-async def prepare(connection: Connection, kind: OperationKind, account_count: int) -> Performer:
+async def prepare(
+    connection: Connection, kind: OperationKind, account_count: int, seat: int | None = None
+) -> Performer:
     """Prepare the statements of `kind` on `connection`, and return what performs it.
 
     Parameters
@@ -34,6 +39,8 @@ async def prepare(connection: Connection, kind: OperationKind, account_count: in
     kind : OperationKind
     account_count : int
         Accounts in the tables; keys go from 1 to it.
+    seat : int, optional
+        The session's row in the ledger, in which what writes books itself; nothing is booked where it is absent.
 
     Returns
     -------
@@ -41,8 +48,11 @@ async def prepare(connection: Connection, kind: OperationKind, account_count: in
         Takes key, other key and amount, and returns an awaitable. Whatever asyncpg raises comes through.
     """
     if kind is OperationKind.TRANSACTION:
-        return await _prepare_transaction(connection)
-    run = (await connection.prepare(query(f"operations/{kind}"))).fetch
+        return await _prepare_transaction(connection, seat)
+    is_booked = seat is not None and kind in _BOOKED
+    run = (await connection.prepare(query(f"operations/booked/{kind}" if is_booked else f"operations/{kind}"))).fetch
+    if is_booked:
+        run = _with_last(run, seat)
     if kind in _ONE_PARAMETER:
         return lambda key, _other, _amount: cast(Awaitable[object], run(key))
     if kind is OperationKind.BULK_INSERT:
@@ -50,12 +60,19 @@ async def prepare(connection: Connection, kind: OperationKind, account_count: in
     return lambda key, _other, amount: cast(Awaitable[object], run(key, amount))
 
 
-async def _prepare_transaction(connection: Connection) -> Transfer:
+def _with_last(run: _Run, seat: int | None) -> _Run:
+    return lambda *arguments: run(*arguments, seat)
+
+
+async def _prepare_transaction(connection: Connection, seat: int | None) -> Transfer:
+    name = "operations/transaction_event" if seat is None else "operations/booked/transaction_event"
+    event = (await connection.prepare(query(name))).fetch
     return Transfer(
         connection,
         move=(await connection.prepare(query("operations/transaction_move"))).fetch,
         operation=(await connection.prepare(query("operations/transaction_operation"))).fetch,
-        event=(await connection.prepare(query("operations/transaction_event"))).fetch,
+        event=event if seat is None else _with_last(event, seat),
+        is_booked=seat is not None,
     )
 
 
@@ -67,6 +84,8 @@ class Transfer:
     connection : asyncpg.Connection
     move, operation, event : callable
         Run its statements.
+    is_booked : bool
+        Whether the last one returns a row only where the session still has its seat in the ledger.
 
     Attributes
     ----------
@@ -74,9 +93,12 @@ class Transfer:
         How far the transfer has come that is under way, or that was last.
     """
 
-    def __init__(self, connection: Connection, *, move: _Run, operation: _Run, event: _Run) -> None:
+    def __init__(
+        self, connection: Connection, *, move: _Run, operation: _Run, event: _Run, is_booked: bool = False
+    ) -> None:
         self._connection = connection
         self._move, self._operation, self._event = move, operation, event
+        self._is_booked = is_booked
         self.phase = Phase.BEGINNING
 
     async def __call__(self, key: int, other: int, amount: int) -> None:
@@ -89,7 +111,9 @@ class Transfer:
             for account, change in sorted(((key, -amount), (other, amount))):
                 await self._move(account, change)
             await self._operation(key, amount)
-            await self._event(key, other, amount)
+            booked = await self._event(key, other, amount)
+            if self._is_booked and not booked:
+                raise ConnectionRefusedError("the run has another runner by now")
         except BaseException:
             # what failed first is what there is to tell; where nobody can roll back, the connection is gone
             with suppress(Exception):

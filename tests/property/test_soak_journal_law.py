@@ -1,4 +1,4 @@
-"""The law of a soak's journal: what is read back is what was written, or a clear error, whatever becomes of the file."""
+"""The law of a soak's journal: whatever becomes of its file, it says what was written, or that it cannot."""
 
 import shutil
 from dataclasses import replace

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ml_postgres_optimization.errors import Interrupted, StateError, UsageError
+from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
 from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
 from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
@@ -21,6 +22,7 @@ from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_
 from ml_postgres_optimization.target.host import boot_name
 from ml_postgres_optimization.telemetry import Recorder, SystemClock, Window
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
+from ml_postgres_optimization.workload.accounting import Ledger
 
 
 def run_test(session: Session, *, dry_run: bool = False) -> Result:
@@ -101,11 +103,14 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
         If the journal cannot be begun or ended.
     """
     configuration_id = _known_configuration(session, plan, observer)
-    with observer.saving(), running(session, plan) as load:
-        # the run begins with its load: what connecting took is no part of it
-        description = described(session, plan, seconds, SystemClock().now(), by=by)
-        with _journal_of(session, description) as journal:
-            result = _gone_through(session, journal, load, observer, configuration_id)
+    with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
+        plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
+        accounts = Accounts(session, ledger, session.settings.table_scale)
+        with running(session, plan) as load:
+            # the run begins with its load: what connecting took is no part of it
+            description = described(session, plan, seconds, SystemClock().now(), by=by)
+            with _journal_of(session, description) as journal:
+                result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
     return _reported(session, journal, result, observer)
 
 
@@ -140,26 +145,47 @@ def _journal_of(session: Session, description: RunDescription) -> RunJournal:
 
 def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
     """Go through what is left of a run, as soon as an interval begins that nobody was in."""
-    clock = SystemClock()
+    clock, run = SystemClock(), journal.description.run
     configuration_id = _known_configuration(session, plan, observer)
-    timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
-    wait_for_turn(journal.state, timeline, clock)
-    plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds)
-    with observer.saving(), running(session, plan) as load:
-        result = _gone_through(session, journal, load, observer, configuration_id)
+    with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
+        epoch = ledger.take(journal.state.epoch, is_new=False)
+        accounts = Accounts(session, ledger, float(journal.description.load.get("scale", 1.0)))
+        accounts.take_over(journal.state)
+        timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
+        wait_for_turn(journal.state, timeline, clock)
+        plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
+        with running(session, plan) as load:
+            result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
     return _reported(session, journal, result, observer)
 
 
+def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
+    return Watch(
+        lambda: configuration_id,
+        events=accounts.events,
+        review=accounts.review,
+        settle=accounts.settle,
+        reads=plan.mix.read_only,
+    )
+
+
 def _gone_through(
-    session: Session, journal: RunJournal, load: LoadGenerator, observer: Observer, configuration_id: str
+    session: Session, journal: RunJournal, load: LoadGenerator, observer: Observer, watch: Watch
 ) -> SoakResult:
     """Record what is left of a run while its load runs, and judge the whole."""
     settings, clock = session.settings, SystemClock()
     criteria = Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000)
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
     recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
-    watch = Watch(lambda: configuration_id, reads=load.plan.mix.read_only)
-    course = Course(journal, recorder, timeline, clock, watch=watch, load=load)
+    course = Course(
+        journal,
+        recorder,
+        timeline,
+        clock,
+        watch=watch,
+        load=load,
+        epoch=load.plan.ledger[1] if load.plan.ledger else None,
+    )
 
     def on_interval(_interval: Interval, share: float) -> None:
         session.reporter.progress("Testing", share)

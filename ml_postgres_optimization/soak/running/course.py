@@ -56,6 +56,8 @@ class Watch:
         Called with each interval's number before it begins; what it raises ends the run: the fence, for one.
     review : callable
         Called with the state of an interval that was written, and its totals; what it raises ends the run.
+    settle : callable
+        Called with the totals once the load has ended.
     reads : set of str
         Kinds of operations that change nothing.
     """
@@ -65,6 +67,7 @@ class Watch:
     events: Callable[[], tuple[Event, ...]] = tuple
     prepare: Callable[[int], None] = lambda _number: None
     review: Callable[[IntervalState, Totals], None] = lambda _state, _totals: None
+    settle: Callable[[Totals], None] = lambda _totals: None
     reads: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -87,6 +90,8 @@ class Course:
     watch : Watch
     load : Load, optional
         Stopped at the end. Without one the samples are taken as they come.
+    epoch : int, optional
+        Of this runner; one more than the last one's where absent.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class Course:
         *,
         watch: Watch,
         load: Load | None = None,
+        epoch: int | None = None,
     ) -> None:
         self._journal = journal
         self._recorder = recorder
@@ -106,7 +112,7 @@ class Course:
         self._watch = watch
         self._load = load
         self._store = Store(journal)
-        self._epoch = journal.state.epoch + 1
+        self._epoch = epoch or journal.state.epoch + 1
         self._first_number = _taken(journal.state) + 1
         self._totals = replace(journal.state.totals, written_total=0, unclear_total=0)
         self._died_before, self._died_total = journal.state.died_total, 0
@@ -146,6 +152,7 @@ class Course:
                 self._keep(self._judged(self._number, IntervalState.DEGRADED, window, began))
             ending = Ending.STOPPED
         self._stop()
+        self._watch.settle(self._totals)
         return ending
 
     def leave(self, ending: Ending, text: str = "") -> None:

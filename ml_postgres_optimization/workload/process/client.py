@@ -95,7 +95,12 @@ class Client:
     async def _open_session(self, settings: Mapping[str, str]) -> Session:
         mix, assignment = self._share.mix, self._assignment
         beginning = {**session_defaults(mix), **assignment.plan.session_settings}
-        prepare = preparer(mix, account_count=assignment.account_count, session_number=next(self._session_numbers))
+        prepare = preparer(
+            mix,
+            account_count=assignment.account_count,
+            session_number=next(self._session_numbers),
+            ledger=assignment.plan.ledger,
+        )
         return await Session.open(assignment.connect, prepare, mix.shares, beginning=beginning, settings=settings)
 
     async def _announce(self) -> None:

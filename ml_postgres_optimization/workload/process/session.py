@@ -29,7 +29,7 @@ def session_defaults(mix: Mix) -> Mapping[str, str]:
     return mix.session_settings if isinstance(mix, ScriptMix) else _OUR_DEFAULTS
 
 
-def preparer(mix: Mix, *, account_count: int, session_number: int) -> Prepare:
+def preparer(mix: Mix, *, account_count: int, session_number: int, ledger: tuple[str, int] | None = None) -> Prepare:
     """Return what prepares the kinds of `mix` on a connection.
 
     Parameters
@@ -39,14 +39,28 @@ def preparer(mix: Mix, *, account_count: int, session_number: int) -> Prepare:
         Accounts in the tables of our own operations.
     session_number : int
         What a script knows as ``:client_id``.
+    ledger : tuple of str and int, optional
+        Run and epoch in whose ledger operations that write book themselves; the session takes a seat in it.
     """
+    seats: list[int] = []
 
     async def prepared(connection: Connection, kind_index: int) -> Performer:
         if isinstance(mix, ScriptMix):
             return script_performer(mix, kind_index, connection, session_number)
-        return await prepare(connection, _KINDS[kind_index], account_count)
+        if ledger is None:
+            return await prepare(connection, _KINDS[kind_index], account_count)
+        if not seats:
+            seats.append(await _seat(connection, ledger))
+        return await prepare(connection, _KINDS[kind_index], account_count, seats[0])
 
     return prepared
+
+
+async def _seat(connection: Connection, ledger: tuple[str, int]) -> int:
+    seat = await connection.fetchval(query("session/seat"), *ledger)
+    if seat is None:
+        raise ConnectionRefusedError(f"run {ledger[0]} has another runner by now")
+    return int(seat)
 
 
 _NOT_CONNECTED = b"08001"

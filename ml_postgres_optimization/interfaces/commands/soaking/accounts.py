@@ -1,0 +1,84 @@
+"""The ledger beside a run: taken before its load, looked at in every interval, settled at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.soak.interval import Event, EventKind, IntervalState
+from ml_postgres_optimization.soak.journal import Ending, RunState, Totals
+from ml_postgres_optimization.telemetry import SystemClock
+from ml_postgres_optimization.workload.accounting import Ledger, Recycling
+
+
+class Accounts:
+    """What is looked at in the ledger, and when.
+
+    Parameters
+    ----------
+    session : Session
+    ledger : Ledger
+        Taken.
+    scale : float
+        Of the tables.
+    """
+
+    def __init__(self, session: Session, ledger: Ledger, scale: float) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._recycling = Recycling(ledger, scale)
+        self._events: list[Event] = []
+
+    def take_over(self, state: RunState) -> None:
+        """Check what the last runner has left behind; the most it can be is known only where it left in good order.
+
+        Raises
+        ------
+        IntegrityViolated
+        ServerUnreachable, TargetError
+        """
+        if not state.epoch:
+            return
+        totals, was_left = state.totals, state.ending is Ending.STOPPED
+        committed = self._ledger.check(
+            totals.written_total, totals.unclear_total if was_left else None, epoch=state.epoch
+        )
+        self._ledger.check_balance()
+        unreported = committed - totals.written_total
+        self._tell(
+            f"The ledger holds all {totals.written_total:,} operations that were acknowledged, and {unreported:,} "
+            "that were not heard of; balances add up."
+        )
+
+    def review(self, state: IntervalState, totals: Totals) -> None:
+        """Look whether all that was acknowledged is there, and keep the tables to their size."""
+        if state is IntervalState.SERVER_DOWN:
+            return
+        self._quietly(lambda: self._ledger.check(totals.written_total))
+        self._quietly(self._recycling.run)
+
+    def settle(self, totals: Totals) -> None:
+        """See that the ledger balances now that all is reported."""
+
+        def settled() -> None:
+            self._ledger.check(totals.written_total, totals.unclear_total)
+            self._ledger.check_balance()
+
+        self._quietly(settled)
+
+    def events(self) -> tuple[Event, ...]:
+        """Return what there is to tell since the last call."""
+        told, self._events = tuple(self._events), []
+        return told
+
+    def _quietly(self, look: Callable[[], object]) -> None:
+        """Look, where the server is there; what it cannot answer now it will be asked again."""
+        try:
+            look()
+        except TargetError as error:
+            self._tell(f"The ledger could not be looked at: {error.what}")
+            self._session.log.warning("ledger", what=error.what)
+
+    def _tell(self, text: str) -> None:
+        self._events.append(Event(EventKind.INTEGRITY, text, SystemClock().now()))

@@ -1,0 +1,1 @@
+SELECT epoch, balance::text FROM genesis_load.soaks WHERE run = %(run)s

@@ -1,0 +1,142 @@
+"""The extended test on a real server, whose runner or whose server is killed."""
+
+import os
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+from command_line import CommandLine, clean_environment, started
+
+from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, UsageError
+from ml_postgres_optimization.soak.interval import EventKind, IntervalState
+from ml_postgres_optimization.soak.journal import FILE, read_run
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables
+from ml_postgres_optimization.workload.accounting import Ledger, Recycling
+
+SCALE = 0.005
+PATIENCE_SECONDS = 60.0
+
+
+def journal_in(home: Path) -> Path | None:
+    return next(iter(home.glob(f"servers/*/soaks/*/{FILE}")), None)
+
+
+def wait_for_intervals(home: Path, count: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        path = journal_in(home)
+        if path and sum(interval.window is not None for interval in read_run(path.parent).intervals) >= count:
+            return
+        time.sleep(0.05)
+    raise AssertionError("no interval was written in time")
+
+
+def by_hand(dsn: str, statement: str) -> None:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@pytest.fixture
+def home(tmp_path):
+    return tmp_path / "home"
+
+
+@pytest.mark.long
+def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
+    clean_environment(monkeypatch, home)
+    monkeypatch.setenv("GENESIS_WINDOW_SECONDS", "0.5")
+    monkeypatch.setattr("command_line.NAMES_A_SERVER", ("PG", "POSTGRES_"))
+    cli = CommandLine(capsys, home, own_server.dsn)
+    cli("setup").done()
+    words = ("--mode", "test", "--simulate", "--dsn", own_server.dsn, "--scale", str(SCALE), "--level", "BASIC")
+    # 18 s: long enough for a runner to start twice
+    first = started(*words, "--duration", "0.005", home=home)
+    wait_for_intervals(home, 2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert "killed" in cli("test", "--list").done().out
+    kept = list(read_run(journal_in(home).parent).intervals)
+
+    resumed = cli("test", "--resume", "--simulate", "--scale", SCALE, "--json").done(0, 1)
+    found = [*read_run(journal_in(home).parent).intervals]
+    assert found[: len(kept)] == kept, "what was recorded is what it was"
+    assert [interval.number for interval in found] == [*range(36)]
+    states = [interval.state for interval in found]
+    assert states.count(IntervalState.LOST) == 1
+    assert states[len(kept)] is IntervalState.LOST
+    assert {interval.epoch for interval in found if interval.window} == {1, 2}
+    operations = sum(interval.window.operations_total for interval in found if interval.window)
+    assert resumed.document["whole"]["operations_total"] == operations, "none is counted twice"
+    events = [event.text for interval in found for event in interval.events if event.kind is EventKind.INTEGRITY]
+    assert any("acknowledged" in text for text in events)
+    cli("test", "--resume").is_refused(2, "--simulate")
+    cli("test", "--resume", "--simulate").is_refused(2, "no run to resume")
+
+
+@pytest.fixture
+def tables(database):
+    create_tables(database, SCALE)
+    return database
+
+
+def test_the_ledger_holds_what_was_acknowledged_and_no_more(tables):
+    with Ledger(tables, "run") as ledger:
+        plan = LoadPlan(SOAK_MIX, rate_per_second=400.0, connections=4, processes=1, seed=3)
+        epoch = ledger.take(0, is_new=True)
+        with LoadGenerator(tables, replace(plan, ledger=("run", epoch))) as load:
+            time.sleep(1.0)
+        batches = load.samples()
+        written = sum(int((batch.kind_index[batch.sqlstate == b""] != 0).sum()) for batch in batches)
+        assert written > 50
+        assert ledger.check(written, 0) == written
+        ledger.check_balance()
+        with pytest.raises(IntegrityViolated, match="must hold"):
+            ledger.check(written + 1)
+        with pytest.raises(IntegrityViolated, match="must hold"):
+            ledger.check(written - 2, 1)
+        with pytest.raises(AlreadyRunning, match="Another runner is at run"):
+            Ledger(tables, "run").take(epoch, is_new=False)
+        by_hand(tables, "UPDATE genesis_load.accounts SET balance = balance + 1 WHERE account_id = 7")
+        with pytest.raises(IntegrityViolated, match="add up"):
+            ledger.check_balance()
+    with pytest.raises(UsageError, match="do not know"):
+        Ledger(tables, "another").take(1, is_new=False)
+
+
+def test_a_runner_that_was_overtaken_changes_nothing(tables):
+    first, second = Ledger(tables, "run"), Ledger(tables, "run")
+    epoch = first.take(0, is_new=True)
+    with LoadGenerator(tables, LoadPlan(SOAK_MIX, 200.0, 2, processes=1, ledger=("run", epoch))) as load:
+        first.close()  # its session is lost; the load does not know it
+        time.sleep(0.3)
+        assert second.take(epoch, is_new=False) == epoch + 1
+        with psycopg.connect(tables, autocommit=True) as connection:
+            count = "SELECT count(*) FROM genesis_load.operations"
+            before = connection.execute(count).fetchone()
+            booked = second.check(0, epoch=epoch)
+            time.sleep(0.5)
+            assert connection.execute(count).fetchone() == before
+        assert second.check(0, epoch=epoch) == booked > 0
+        assert load.counters.due_total > 0
+    second.close()
+    with pytest.raises(AlreadyRunning, match="taken over"):
+        first.check(0)
+    first.close()
+
+
+def test_tables_are_kept_to_a_size(tables):
+    with Ledger(tables, "run") as ledger:
+        ledger.take(0, is_new=True)
+        recycling = Recycling(ledger, SCALE)
+        assert recycling.run() == 0
+        by_hand(
+            tables,
+            "INSERT INTO genesis_load.event_log (account_id, other_account_id, amount, payload) "
+            "SELECT 1, 2, 3, 'x' FROM generate_series(1, 1000)",
+        )
+        # 250 were there, and twice that is kept
+        assert recycling.run() == 750
+        assert recycling.run() == 0
