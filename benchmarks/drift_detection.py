@@ -79,7 +79,7 @@ def run_of(kind: str, drift_ratio: float, rng: Generator) -> RunFigures:
     for minute in range(MINUTES):
         columns.put(minute, {name: values[minute] for name, values in series.items()})
     description = SimulatedRun(hours=HOURS).description
-    return RunFigures(description, Totals(), columns, columns, (), (), MINUTES, HOURS * 3600.0)
+    return RunFigures(description, Totals(), columns, columns, (), (), MINUTES, HOURS * 3600.0, {})
 
 
 def looked_at(kind: str, drift_ratio: float, runs: int, rng: Generator) -> dict[str, float]:

@@ -19,6 +19,7 @@ SHORTEST = {
         *("--kill", "1", "--crash", "1", "--stop", "0", "--network", "0", "--human", "1"),
         *("--contradicted", "0", "--restart", "0", "--servers", "2"),
     ),
+    "drift_detection": ("--runs", "1"),
     "footprint": ("--hours", "0.002"),
     "fuzzing": ("--cases", "30", "--from", "5000"),
     "generator": ("--pairs", "1", "--seconds", "0.3"),

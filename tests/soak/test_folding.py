@@ -12,7 +12,7 @@ import pytest
 from simulated_run import START, SimulatedRun
 
 from ml_postgres_optimization.errors import StateError
-from ml_postgres_optimization.soak.figures.fold import Gap, fold
+from ml_postgres_optimization.soak.figures.fold import Gap, fold, slot_seconds
 from ml_postgres_optimization.soak.interval import IntervalState
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.verdict import judge
@@ -71,6 +71,37 @@ def test_what_was_due_while_the_server_was_down_did_not_succeed_and_the_rest_cou
     assert kinder.totals.presumed_total == 0
     assert kinder.totals.success_ratio == pytest.approx(0.99, abs=0.005)
     assert totals.success_ratio == pytest.approx(0.99 * totals.response.total / totals.due_total, abs=0.005)
+
+
+def test_what_the_load_met_while_the_server_was_down_is_counted_and_no_percentile_is_taken_from_it():
+    run = replace(RUN, gaps={})
+    intervals = [
+        replace(interval, state=IntervalState.SERVER_DOWN) if 30 <= interval.number < 33 else interval
+        for interval in run.intervals()
+    ]
+    logged = {}
+    figures = fold(run.description, intervals, on_minute=lambda minute, response: logged.update({minute: response}))
+    assert np.isnan(figures.minutes.column("response.p99")[10]) and np.isnan(figures.minutes.column("wait.CPU")[10])
+    assert figures.minutes.column("load.offered")[10] == pytest.approx(10, rel=0.5)
+    assert sum(logged.values(), Histogram.empty()) == figures.totals.response
+    assert figures.totals.presumed_total == 0
+    assert figures.gaps == (Gap(IntervalState.SERVER_DOWN, 600.0, 660.0, 3),)
+
+
+def test_hours_count_the_same_as_the_whole_also_where_the_server_was_down_for_less_than_a_minute():
+    run = replace(RUN, gaps={(0.5, 0.505): IntervalState.SERVER_DOWN})
+    figures = fold(run.description, run.intervals())
+    assert figures.totals.presumed_total > 0
+    assert sum(due for due, _ in figures.hours.values()) == figures.totals.due_total
+    assert sum(succeeded for _, succeeded in figures.hours.values()) == figures.totals.succeeded_total
+
+
+@pytest.mark.parametrize(
+    ("planned", "interval", "slot"),
+    [(100, 1, 1), (5400, 10, 10), (259200, 10, 360), (7200, 7, 14), (3600, 3600, 3600)],
+)
+def test_slots_are_whole_intervals_and_round(planned, interval, slot):
+    assert slot_seconds(planned, interval) == slot
 
 
 def test_numbers_that_never_came_are_lost_and_none_counts_twice():

@@ -143,7 +143,7 @@ def test_a_run_too_short_for_a_trend_is_judged_by_the_rest():
     verdict = judged(SimulatedRun(hours=0.1, interval_seconds=10, daily=0.0))
     assert outcome(verdict, "drift") is Outcome.UNDECIDED
     assert verdict.result is Result.PASSED
-    assert "too few for a trend" in verdict.drifts["p99"].doubt
+    assert "Too short for a trend" in verdict.drifts["p99"].doubt
 
 
 def test_a_run_of_nothing_is_not_passed():
@@ -159,6 +159,7 @@ def test_an_hour_of_outage_is_a_burnt_budget_although_the_whole_run_succeeds_oft
     verdict = judged(run)
     assert outcome(verdict, "success") is Outcome.PASSED
     assert outcome(verdict, "hourly_burn") is Outcome.FAILED
+    # a sixth of an hour, in units of half a percent
     assert next(one.found_value for one in verdict.findings if one.name == "hourly_burn") == pytest.approx(
         40, rel=0.3
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ml_postgres_optimization.errors import StateError
@@ -16,7 +16,8 @@ from ml_postgres_optimization.soak.interval import Event, Interval, IntervalStat
 MINUTE_SECONDS = 60.0
 # As many points as a picture can show side by side.
 _MOST_SLOTS = 720
-_NICE_MINUTES = (1, 2, 3, 5, 6, 10, 15, 20, 30, 60, 120, 180, 360, 720, 1440)
+_NICE_SECONDS = tuple(unit * number for unit in (1, 60, 3600) for number in (1, 2, 3, 5, 6, 10, 12, 15, 20, 24, 30))
+HOUR_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class RunFigures:
     intervals_total : int
     covered_seconds : float
         From the run's start to the end of its last interval.
+    hours : dict of int to tuple of (int, int)
+        What came due in each hour, and what of it succeeded; hours in which nothing came due are left out.
     """
 
     description: RunDescription
@@ -65,6 +68,7 @@ class RunFigures:
     events: tuple[Event, ...]
     intervals_total: int
     covered_seconds: float
+    hours: Mapping[int, tuple[int, int]]
 
 
 def fold(
@@ -92,18 +96,19 @@ def fold(
 
 
 def slot_seconds(planned_seconds: float, interval_seconds: float) -> float:
-    """Return the shortest round length that cuts a run into at most some 720 slots of whole intervals.
+    """Return the shortest slot of whole intervals, a round one if there is one, that cuts a run into at most 720.
 
     Examples
     --------
     >>> slot_seconds(72 * 3600, 10)
     360.0
     """
-    for minutes in _NICE_MINUTES:
-        seconds = max(minutes * MINUTE_SECONDS, interval_seconds)
-        if planned_seconds / seconds <= _MOST_SLOTS:
-            return seconds
-    return planned_seconds / _MOST_SLOTS
+    shortest = interval_seconds * max(1, math.ceil(planned_seconds / interval_seconds / _MOST_SLOTS))
+    for seconds in _NICE_SECONDS:
+        intervals = seconds / interval_seconds
+        if shortest <= seconds <= 2 * shortest and math.isclose(intervals, round(intervals)):
+            return float(seconds)
+    return shortest
 
 
 class _Course:
@@ -117,6 +122,7 @@ class _Course:
         self._totals = Totals()
         self._gaps: list[Gap] = []
         self._events: list[Event] = []
+        self._hours: dict[int, tuple[int, int]] = {}
         self._next = 0
         self._total = 0
 
@@ -127,15 +133,24 @@ class _Course:
                 "Its journal is damaged, or two runners wrote it; do not judge it.",
             )
         self._lose(interval.number)
-        self._totals.add(interval)
+        self._count(interval)
         self._events.extend(interval.events)
-        if interval.state in MEASURED:
+        if interval.state in MEASURED or interval.state is IntervalState.SERVER_DOWN:
             offset = interval.number * self._description.interval_seconds
             self._minutes.add(interval, offset)
             self._slots.add(interval, offset)
         self._mark(interval.state, interval.number, interval.number + 1)
         self._next = interval.number + 1
         self._total += 1
+
+    def _count(self, interval: Interval) -> None:
+        totals = self._totals
+        due, succeeded = totals.due_total, totals.succeeded_total
+        totals.add(interval)
+        if totals.due_total > due or totals.succeeded_total > succeeded:
+            hour = int(interval.number * self._description.interval_seconds // HOUR_SECONDS)
+            before = self._hours.get(hour, (0, 0))
+            self._hours[hour] = (before[0] + totals.due_total - due, before[1] + totals.succeeded_total - succeeded)
 
     def finished(self) -> RunFigures:
         covered = self._next * self._description.interval_seconds
@@ -151,6 +166,7 @@ class _Course:
             events=tuple(sorted(self._events, key=lambda event: event.at)),
             intervals_total=self._total,
             covered_seconds=covered,
+            hours=self._hours,
         )
 
     def _lose(self, number: int) -> None:

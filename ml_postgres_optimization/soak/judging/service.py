@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ml_postgres_optimization.soak.figures.columns import Columns
 from ml_postgres_optimization.soak.figures.fold import RunFigures
 from ml_postgres_optimization.soak.figures.totals import Totals
 from ml_postgres_optimization.soak.interval import IntervalState
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.outcome import Finding, Outcome
 from ml_postgres_optimization.soak.judging.quantity import Dimension, shown
-
-_HOUR_SECONDS = 3600.0
 
 
 def success_finding(figures: RunFigures, limit: float) -> Finding:
@@ -92,51 +85,19 @@ def burn_finding(figures: RunFigures, limits: Limits) -> Iterator[Finding]:
     title = "Use of the error budget, worst hour"
     at_most = f"at most {shown(limits.hourly_burn_factor, Dimension.FACTOR)}"
     budget = 1 - limits.success_ratio
-    hours = failed_ratios_by_hour(figures)
-    if budget <= 0 or not np.isfinite(hours).any():
+    hours = {hour: max(0.0, 1 - succeeded / due) for hour, (due, succeeded) in figures.hours.items() if due}
+    if budget <= 0 or not hours:
         reason = "There is no budget: every operation must succeed." if budget <= 0 else "Nothing came due."
         yield Finding("hourly_burn", title, Outcome.UNDECIDED, "–", at_most, reason)
         return
-    worst = int(np.nanargmax(hours))
-    found = float(hours[worst]) / budget
+    worst = max(hours, key=lambda hour: hours[hour])
+    found = hours[worst] / budget
     outcome = Outcome.PASSED if found <= limits.hourly_burn_factor else Outcome.FAILED
     evidence = (
-        f"In hour {worst} {shown(float(hours[worst]), Dimension.RATIO)} did not succeed; the budget is "
+        f"In hour {worst} of the run {shown(hours[worst], Dimension.RATIO)} did not succeed; the budget is "
         f"{shown(budget, Dimension.RATIO)}, and 1 × would use it up exactly."
     )
     yield Finding(
         "hourly_burn", title, outcome, shown(found, Dimension.FACTOR), at_most, evidence, found,
         limits.hourly_burn_factor,
     )  # fmt: skip
-
-
-def failed_ratios_by_hour(figures: RunFigures) -> NDArray[np.float64]:
-    """Return the share of what came due in each hour that did not succeed, shape (hours,); NaN where nothing did.
-
-    Time in which the server was down counts as failed at the rate that was offered before.
-    """
-    minutes = figures.minutes
-    offered, succeeded = _served(minutes, figures)
-    slots = max(1, round(_HOUR_SECONDS / minutes.slot_seconds))
-    hours = math.ceil(len(offered) / slots)
-    padding = (0, hours * slots - len(offered))
-    due = np.nansum(np.pad(offered, padding, constant_values=np.nan).reshape(hours, slots), axis=1)
-    done = np.nansum(np.pad(succeeded, padding, constant_values=np.nan).reshape(hours, slots), axis=1)
-    ratios = np.full(hours, np.nan)
-    ratios[due > 0] = np.maximum(due - done, 0.0)[due > 0] / due[due > 0]
-    return ratios
-
-
-def _served(minutes: Columns, figures: RunFigures) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    offered, succeeded = minutes.column("load.offered"), minutes.column("load.succeeded")
-    for gap in figures.gaps:
-        if gap.state is not IntervalState.SERVER_DOWN:
-            continue
-        first = int(gap.from_seconds // minutes.slot_seconds)
-        after = math.ceil(gap.until_seconds / minutes.slot_seconds)
-        before = offered[:first][np.isfinite(offered[:first])]
-        missing = np.arange(first, min(after, len(offered)))
-        missing = missing[~np.isfinite(offered[missing])]
-        offered[missing] = before[-1] if before.size else np.nan
-        succeeded[missing] = 0.0
-    return offered, succeeded

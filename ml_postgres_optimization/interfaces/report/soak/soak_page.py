@@ -21,7 +21,14 @@ from ml_postgres_optimization.interfaces.report.soak.panels import plots_of
 from ml_postgres_optimization.interfaces.report.soak.plot import Ground, Plot, render_plot
 from ml_postgres_optimization.interfaces.report.soak.scale import TimeScale
 from ml_postgres_optimization.interfaces.report.soak.tables import tables_of
-from ml_postgres_optimization.interfaces.report.soak.words import Card, cards, headline, progress_note, what_was_run
+from ml_postgres_optimization.interfaces.report.soak.words import (
+    Card,
+    cards,
+    duration,
+    headline,
+    progress_note,
+    what_was_run,
+)
 from ml_postgres_optimization.soak.figures.fold import RunFigures
 from ml_postgres_optimization.soak.judging.outcome import Finding, Outcome
 from ml_postgres_optimization.soak.judging.verdict import Result, Verdict
@@ -67,6 +74,7 @@ def render_soak(figures: RunFigures, verdict: Verdict, made_at: datetime) -> str
         cards="".join(map(_card, cards(figures, verdict))),
         criteria="".join(map(_criterion, verdict.findings)),
         run="".join(f"<dt>{escaped(name)}</dt><dd>{escaped(text)}</dd>" for name, text in what_was_run(figures)),
+        slot=escaped(duration(figures.slots.slot_seconds)),
         lanes=render_lanes(ground),
         plots="\n".join(render_plot(plot, ground, number) for number, plot in enumerate(plots)),
         tables="\n".join(map(render_table, tables_of(figures, verdict))),

@@ -134,7 +134,7 @@ def drift_of(blocks: Blocks, metric: Metric, cycle_seconds: float | None, test: 
     level = float(np.median(blocks.medians[there]))
     known = Drift(metric, level, blocks_total=total, block_seconds=blocks.block_seconds)
     if total < LEAST_BLOCKS:
-        return replace(known, doubt=f"{total} blocks are too few for a trend; it takes {LEAST_BLOCKS}.")
+        return replace(known, doubt=f"Too short for a trend: {total} of the {LEAST_BLOCKS} blocks that it takes.")
     scale = _Scale.of(blocks.medians, level, metric)
     cycle_blocks = _cycle_blocks(blocks, cycle_seconds)
     kept, rest = without_cycle(scale.inside(blocks.medians), cycle_blocks)
