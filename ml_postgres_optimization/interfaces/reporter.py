@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from ml_postgres_optimization.soak.figures.outline import RunOutline
+from ml_postgres_optimization.soak.interval import Interval
+
+ShowInterval = Callable[[Interval], None]
+"""Shows how an extended test stands after one more interval."""
 
 
 class Reporter(Protocol):
@@ -18,6 +25,9 @@ class Reporter(Protocol):
     def progress(self, label: str, share: float) -> None:
         """Show that `share` (0 to 1) of what `label` names is done."""
 
+    def watching(self, run: RunOutline) -> AbstractContextManager[ShowInterval]:
+        """Show how an extended test stands, as long as the context lasts."""
+
 
 class Silence:
     """Tell nobody: for use as a library."""
@@ -27,6 +37,10 @@ class Silence:
 
     def progress(self, label: str, share: float) -> None:
         """Drop the progress."""
+
+    def watching(self, _run: RunOutline) -> AbstractContextManager[ShowInterval]:
+        """Drop each interval."""
+        return nullcontext(lambda _interval: None)
 
 
 @dataclass(frozen=True, slots=True)

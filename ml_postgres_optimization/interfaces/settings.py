@@ -14,7 +14,6 @@ from tzlocal import get_localzone
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.safety.consent import ChangeWindows, parse_windows
-from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 
 # A year: what is longer was mistyped.
 LONGEST_HOURS = 8_784.0
@@ -151,8 +150,10 @@ class Settings(BaseSettings):
     objective_limit_milliseconds : float or None
         A response that must not be exceeded, by the objective's measure; only a continuous run acts on it.
     window_seconds : float
-    minimum_success_ratio : float
-    maximum_mean_milliseconds : float
+    criteria : Path or None
+        What an extended test must hold, a TOML file.
+    minimum_success_ratio, maximum_mean_milliseconds : float or None
+        Over what that file says.
     prevent : str
         Whether a continuous run meets dangers that are foretold: by levers, by advice, or not at all.
     prevent_terminate : bool
@@ -211,8 +212,9 @@ class Settings(BaseSettings):
     window: Windows = ""
     objective_limit_milliseconds: Positive | None = None
     window_seconds: Positive = 10.0
-    minimum_success_ratio: Ratio = MINIMUM_SUCCESS_RATIO
-    maximum_mean_milliseconds: Positive = MAXIMUM_MEAN_SECONDS * 1000
+    criteria: Path | None = None
+    minimum_success_ratio: Ratio | None = None
+    maximum_mean_milliseconds: Positive | None = None
     prevent: Prevention = "act"
     prevent_terminate: bool = False
     memory_limit_bytes: Bytes | None = None

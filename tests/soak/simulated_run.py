@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from ml_postgres_optimization.soak.figures.description import RunDescription
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
 
@@ -47,9 +47,9 @@ class SimulatedRun:
     seed: int = 1
 
     @property
-    def description(self) -> RunDescription:
+    def description(self) -> RunOutline:
         """What a journal would say of it."""
-        return RunDescription(
+        return RunOutline(
             run="20260302T060000-5041",
             started_at=START,
             interval_seconds=self.interval_seconds,

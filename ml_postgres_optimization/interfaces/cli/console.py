@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich import box
@@ -14,7 +15,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ml_postgres_optimization.errors import GenesisError
-from ml_postgres_optimization.interfaces.reporter import Result, Table
+from ml_postgres_optimization.interfaces.reporter import Result, ShowInterval, Table
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
@@ -55,6 +57,16 @@ class ConsoleReporter:
         elif share >= 1 or time.monotonic() - self._last_line.get(label, -math.inf) >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line[label] = time.monotonic()
             self.say(f"{label}: {share:.0%}")
+
+    @contextmanager
+    def watching(self, run: RunOutline) -> Iterator[ShowInterval]:
+        """Show how an extended test stands: a live screen on a terminal, a plain line every minute elsewhere."""
+        # imported here, since every other command does without
+        from ml_postgres_optimization.interfaces.cli.soak_screen import SoakScreen  # noqa: PLC0415
+
+        self.close()
+        with SoakScreen(run, self._console, self.say) as screen:
+            yield screen.add
 
     def close(self) -> None:
         """Take the bars away."""

@@ -8,16 +8,15 @@ from contextlib import suppress
 from types import TracebackType
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ml_postgres_optimization.interfaces.cli.console import TerminalConsole
 from ml_postgres_optimization.interfaces.report.soak.words import duration
-from ml_postgres_optimization.soak.figures.description import RunDescription
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval, IntervalState
 from ml_postgres_optimization.soak.judging.quantity import Dimension, shown, shown_seconds
 from ml_postgres_optimization.soak.reporting.live import LiveFigures, Standing
@@ -39,14 +38,14 @@ class SoakScreen:
 
     Parameters
     ----------
-    description : RunDescription
-    console : TerminalConsole
+    description : RunOutline
+    console : rich.console.Console
         Where a terminal is, a live screen stands on it until the end; elsewhere lines are said.
     say : callable
         Says a plain line.
     """
 
-    def __init__(self, description: RunDescription, console: TerminalConsole, say: Callable[[str], None]) -> None:
+    def __init__(self, description: RunOutline, console: Console, say: Callable[[str], None]) -> None:
         self._figures = LiveFigures(description)
         self._say = say
         self._said_at = -math.inf

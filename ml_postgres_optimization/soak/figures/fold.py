@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from ml_postgres_optimization.errors import StateError
 from ml_postgres_optimization.soak.figures.columns import Columns
-from ml_postgres_optimization.soak.figures.description import RunDescription
 from ml_postgres_optimization.soak.figures.grain import Grain, SlotSink
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.figures.totals import MEASURED, Totals
 from ml_postgres_optimization.soak.interval import Event, Interval, IntervalState
 
@@ -44,7 +44,7 @@ class RunFigures:
 
     Parameters
     ----------
-    description : RunDescription
+    description : RunOutline
     totals : Totals
     minutes : Columns
         Figures by minute (by interval, where that is longer).
@@ -60,7 +60,7 @@ class RunFigures:
         What came due in each hour, and what of it succeeded; hours in which nothing came due are left out.
     """
 
-    description: RunDescription
+    description: RunOutline
     totals: Totals
     minutes: Columns
     slots: Columns
@@ -71,14 +71,12 @@ class RunFigures:
     hours: Mapping[int, tuple[int, int]]
 
 
-def fold(
-    description: RunDescription, intervals: Iterable[Interval], *, on_minute: SlotSink | None = None
-) -> RunFigures:
+def fold(description: RunOutline, intervals: Iterable[Interval], *, on_minute: SlotSink | None = None) -> RunFigures:
     """Read a run once, from its first interval to its last; what it keeps grows by minutes, not by operations.
 
     Parameters
     ----------
-    description : RunDescription
+    description : RunOutline
     intervals : iterable of Interval
         By number. A number that is not there counts as lost.
     on_minute : callable, optional
@@ -114,7 +112,7 @@ def slot_seconds(planned_seconds: float, interval_seconds: float) -> float:
 class _Course:
     """A run on its way from its first interval to its last."""
 
-    def __init__(self, description: RunDescription, on_minute: SlotSink | None) -> None:
+    def __init__(self, description: RunOutline, on_minute: SlotSink | None) -> None:
         self._description = description
         length = description.interval_seconds
         self._minutes = Grain(max(MINUTE_SECONDS, length), on_minute)

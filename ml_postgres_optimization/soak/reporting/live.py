@@ -7,8 +7,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ml_postgres_optimization.soak.figures.description import RunDescription
 from ml_postgres_optimization.soak.figures.grain import response_figures
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.figures.totals import Totals
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
 from ml_postgres_optimization.telemetry import Histogram
@@ -24,7 +24,7 @@ class Standing:
 
     Parameters
     ----------
-    description : RunDescription
+    description : RunOutline
     state : IntervalState
         Of the last interval.
     epoch : int
@@ -47,7 +47,7 @@ class Standing:
         The last ones, newest first, without checkpoints.
     """
 
-    description: RunDescription
+    description: RunOutline
     state: IntervalState
     epoch: int
     elapsed_seconds: float
@@ -69,10 +69,10 @@ class LiveFigures:
 
     Parameters
     ----------
-    description : RunDescription
+    description : RunOutline
     """
 
-    description: RunDescription
+    description: RunOutline
     _totals: Totals = field(default_factory=Totals)
     _recent: deque[Interval] = field(default_factory=deque)
     _trace: deque[float] = field(default_factory=lambda: deque(maxlen=_TRACE_LENGTH))

@@ -12,8 +12,8 @@ from ml_postgres_optimization.interfaces.report.soak.soak_page import render_soa
 from ml_postgres_optimization.interfaces.report.soak.tables import drift_table
 from ml_postgres_optimization.interfaces.report.soak.words import headline, progress_note
 from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text
-from ml_postgres_optimization.soak.figures.description import RunDescription
 from ml_postgres_optimization.soak.figures.fold import MINUTE_SECONDS, RunFigures, fold
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.verdict import Verdict, judge
@@ -62,7 +62,7 @@ class RunReport:
 
 
 def write_report(
-    description: RunDescription, intervals: Iterable[Interval], limits: Limits, folder: Path, made_at: datetime
+    description: RunOutline, intervals: Iterable[Interval], limits: Limits, folder: Path, made_at: datetime
 ) -> RunReport:
     """Read a run's intervals once, judge them, and write the report into `folder`, in place of an earlier one.
 

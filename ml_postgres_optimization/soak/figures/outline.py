@@ -10,7 +10,7 @@ DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class RunDescription:
+class RunOutline:
     """A run's name, plan and circumstances, for its judge and for its readers.
 
     Parameters

@@ -1,0 +1,106 @@
+"""What a recorded run shows, judged: at its end, and whenever somebody asks for its report again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.interfaces.commands.soaking.runs import known_runs
+from ml_postgres_optimization.interfaces.home import Home
+from ml_postgres_optimization.interfaces.report.soak.files import RunReport, write_report
+from ml_postgres_optimization.interfaces.reporter import Result
+from ml_postgres_optimization.interfaces.settings import Settings
+from ml_postgres_optimization.soak.figures.outline import RunOutline
+from ml_postgres_optimization.soak.journal import Ending, RunDescription, chosen_run, read_run, recover
+from ml_postgres_optimization.soak.judging.limits import Limits, read_limits
+
+_VIOLATED = "The ledger of operations does not balance: what the server acknowledged is not what is there."
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return what a run must hold: the defaults, over them the criteria file, over that what a flag says.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read, or says something that is not understood.
+    """
+    limits = read_limits(settings.criteria) if settings.criteria else Limits()
+    if settings.minimum_success_ratio is not None:
+        limits = replace(limits, success_ratio=settings.minimum_success_ratio)
+    if settings.maximum_mean_milliseconds is not None:
+        limits = replace(limits, mean_seconds=settings.maximum_mean_milliseconds / 1000)
+    return limits
+
+
+def report_run(home: Home, settings: Settings, name: str | None, at: datetime) -> Result:
+    """Judge a run by what its journal holds, and write its report; a runner at work is not disturbed.
+
+    Parameters
+    ----------
+    name : str or None
+        Of the run, or how it begins; the newest one where None.
+
+    Returns
+    -------
+    Result
+        Exit code 1 where it did not pass.
+
+    Raises
+    ------
+    UsageError
+        If there is no such run, or the criteria are not understood.
+    JournalError
+        If its journal cannot be read.
+    """
+    limits, runs = limits_of(settings), known_runs(home)
+    if not runs:
+        raise UsageError("No extended test is recorded here.", "Record one: genesis-pg test --duration HOURS.")
+    run = runs[-1] if name is None else chosen_run(runs, name, doing="report")
+    return judged(run.folder, limits, settings.output or report_folder(home, run.name), at).result()
+
+
+def report_folder(home: Home, run: str) -> Path:
+    """Return where a run's report is written unless somebody says otherwise."""
+    return home.logs / f"test-{run}"
+
+
+def judged(folder: Path, limits: Limits, output: Path, at: datetime) -> RunReport:
+    """Judge the run whose journal is in `folder`, and write its report into `output`."""
+    run = read_run(folder)
+    is_violated = recover(folder).state.ending is Ending.VIOLATED
+    return write_report(outline_of(run.description, is_violated=is_violated), run.intervals, limits, output, at)
+
+
+def outline_of(description: RunDescription, *, is_violated: bool = False) -> RunOutline:
+    """Return what judge and readers must know of a run beside its intervals."""
+    load = description.load
+    facts = {
+        "PostgreSQL": description.version,
+        "Database": description.database,
+        "Connections": str(load.get("connections", "")),
+        "Seed": str(description.seed),
+        "Recorded by": f"genesis-pg {description.program}",
+    }
+    return RunOutline(
+        description.run,
+        description.started_at,
+        description.interval_seconds,
+        description.duration_seconds,
+        server=description.display,
+        load=_load_text(load),
+        facts={name: text for name, text in facts.items() if text},
+        violation=_VIOLATED if is_violated else None,
+    )
+
+
+def _load_text(load: Mapping[str, Any]) -> str:
+    level, rate = load.get("level"), load.get("rate_per_second")
+    offered = f"{rate:,.0f} operations/s" if isinstance(rate, int | float) else "as many operations as it serves"
+    mix = load.get("mix")
+    parts = ", ".join(f"{weight:g} {kind}" for kind, weight in mix.items()) if isinstance(mix, Mapping) else ""
+    return f"{offered} at level {level}" + (f" ({parts})" if parts else "")
