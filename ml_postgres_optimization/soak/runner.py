@@ -1,4 +1,4 @@
-"""Run the soak, an interval at a time, and say what it found."""
+"""Run the soak, an interval at a time, and say how it stands when its runner leaves it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ml_postgres_optimization.errors import IntegrityViolated
-from ml_postgres_optimization.soak.criteria import Criteria, Criterion
 from ml_postgres_optimization.soak.interval import Interval
 from ml_postgres_optimization.soak.journal import Ending, RunJournal, RunState
 from ml_postgres_optimization.soak.running import Course
@@ -18,7 +17,7 @@ BELIEVABLE_CPU_RATIO = 0.8
 
 @dataclass(frozen=True, slots=True)
 class SoakResult:
-    """What a soak found.
+    """How a run stands when its runner leaves it; whether it held what it must is `judging`'s to say.
 
     Parameters
     ----------
@@ -27,7 +26,6 @@ class SoakResult:
     windows_total, lost_windows_total : int
         Windows of a server that was there, and intervals in which it was away; such a one has no rates, and its
         operations count.
-    criteria : tuple of Criterion
     interrupted : bool
         Whether it was stopped before its time.
     clients_died_total : int
@@ -39,28 +37,21 @@ class SoakResult:
     whole: Window | None
     windows_total: int
     lost_windows_total: int
-    criteria: tuple[Criterion, ...]
     interrupted: bool = False
     clients_died_total: int = 0
     client_cpu_ratio: float = 0.0
 
     @classmethod
-    def of(cls, state: RunState, criteria: Criteria) -> SoakResult:
-        """Judge what a run has recorded."""
+    def of(cls, state: RunState) -> SoakResult:
+        """Say what a run has recorded so far."""
         return cls(
             whole=state.whole,
             windows_total=state.windows_total,
             lost_windows_total=state.server_down_total,
-            criteria=criteria.judge(state.whole) if state.whole else (),
             interrupted=state.ending is Ending.STOPPED,
             clients_died_total=state.died_total,
             client_cpu_ratio=state.client_cpu_ratio,
         )
-
-    @property
-    def met(self) -> bool:
-        """Whether every criterion was met."""
-        return bool(self.criteria) and all(criterion.met for criterion in self.criteria)
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -76,10 +67,8 @@ class SoakResult:
         return tuple(doubts)
 
 
-def run_soak(
-    journal: RunJournal, course: Course, criteria: Criteria, *, on_interval: Callable[[Interval, float], None]
-) -> SoakResult:
-    """Go through what is left of a run, stop its load, and judge all that was due since its beginning together.
+def run_soak(journal: RunJournal, course: Course, *, on_interval: Callable[[Interval, float], None]) -> SoakResult:
+    """Go through what is left of a run, and stop its load.
 
     What is due and unanswered at the end is taken from the load once it has stopped: as failed where it was running,
     as skipped where it had not begun.
@@ -104,4 +93,4 @@ def run_soak(
         course.leave(Ending.VIOLATED, error.what)
         raise
     course.leave(ending, "The run was stopped." if ending is Ending.STOPPED else "")
-    return SoakResult.of(journal.state, criteria)
+    return SoakResult.of(journal.state)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ml_postgres_optimization.interfaces.commands.extended_test import resume_test, soak_on, unfinished_runs
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
 from ml_postgres_optimization.interfaces.commands.online.advice import restart_tables
 from ml_postgres_optimization.interfaces.commands.online.optimization import optimize_on
+from ml_postgres_optimization.interfaces.commands.soaking.reports import limits_of
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -26,7 +28,7 @@ from ml_postgres_optimization.interfaces.workbench.load import require_permissio
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.tuning.ledger import Ledger
-from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan
+from ml_postgres_optimization.workload import SOAK_MIX
 
 # Optimising needs pairs of blocks, testing only windows: three quarters of the time and one quarter.
 OPTIMIZE_SHARE = 3 / 4
@@ -74,6 +76,7 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
         Of the kind that fits; the proven configuration is in force then, or will be at the next start.
     """
     require_permission(session)
+    limits_of(session.settings)
     shares = _Shares.of(session.settings.duration_seconds)
     session.reporter.say(str(shares))
     prepared = set_up(session, dry_run=dry_run)
@@ -99,14 +102,20 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
             ledger = optimize_on(session, workbench, shares.optimize_seconds)
     connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
     plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
-    return _summary(session, workbench.ground, ledger, lessons, _soak(session, plan, shares, observer))
+    csv = observer.write_csv()
+    soak = soak_on(session, plan, shares.test_seconds, Observer(session, keeps_rows=False), by=BY)
+    return _summary(session, workbench.ground, ledger, lessons, soak, csv=csv)
 
 
-def _soak(session: Session, plan: LoadPlan, shares: _Shares, observer: Observer) -> Result:
-    return soak_on(session, plan, shares.test_seconds, observer, by=BY)
-
-
-def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence[Lesson], soak: Result) -> Result:
+def _summary(
+    session: Session,
+    ground: Ground,
+    ledger: Ledger,
+    lessons: Sequence[Lesson],
+    soak: Result,
+    *,
+    csv: Path | None,
+) -> Result:
     """Put everything into one report; what matters most comes last, where a terminal still shows it."""
     report = session.home.logs / f"report-{session.run}.json"
     document = {
@@ -114,6 +123,7 @@ def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence
         "learned": [lesson_json(lesson) for lesson in lessons],
         "optimized": ledger_json(ledger),
         "tested": soak.document,
+        "csv": str(csv or ""),
         "report": str(report),
     }
     session.write_result(report.name, lambda path: path.write_text(json_text(document), encoding="utf-8"))
@@ -126,5 +136,9 @@ def _summary(session: Session, ground: Ground, ledger: Ledger, lessons: Sequence
         changed_table(ledger, ground.catalogue),
         measured_table(ledger),
     ]
-    lines = [*soak.lines, f"Logs: {session.home.logs / 'genesis-pg.jsonl'}"]
+    lines = [
+        *soak.lines,
+        *([f"Windows as CSV: {csv}"] if csv else []),
+        f"Logs: {session.home.logs / 'genesis-pg.jsonl'}",
+    ]
     return Result(document, tables, lines, soak.exit_code)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ml_postgres_optimization.errors import Interrupted, StateError, UsageError
+from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
 from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
-from ml_postgres_optimization.interfaces.reporter import Result, Table, json_text, milliseconds
+from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
+from ml_postgres_optimization.interfaces.report.soak.files import HTML
+from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
-from ml_postgres_optimization.soak.criteria import Criteria, Criterion
-from ml_postgres_optimization.soak.interval import Interval
 from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJournal, chosen_run, runs_in
-from ml_postgres_optimization.soak.report import soak_json
+from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
 from ml_postgres_optimization.target.host import boot_name
-from ml_postgres_optimization.telemetry import Recorder, SystemClock, Window
+from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 from ml_postgres_optimization.workload.accounting import Ledger
 
@@ -41,6 +41,7 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
         After Ctrl-C; what was measured until then is in the report, and the run can be taken up again.
     """
     require_permission(session)
+    limits_of(session.settings)  # what is wrong with them is said before the work
     seconds = session.settings.duration_seconds
     if dry_run:
         line = f"Would load this server with the soak mix for {seconds:.0f} s; its configuration stays as it is."
@@ -50,7 +51,7 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
     ensure_tables(session)
     offer = offered(session, SOAK_MIX)
     plan = replace(offer.plan, connections=promoted_concurrency(session) or offer.plan.connections)
-    return soak_on(session, plan, seconds, Observer(session))
+    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False))
 
 
 def resume_test(session: Session, name: str | None, *, dry_run: bool = False) -> Result:
@@ -85,7 +86,7 @@ def resume_test(session: Session, name: str | None, *, dry_run: bool = False) ->
         session.reporter.say(f"Going on with run {run.name} after its interval {journal.state.last_number}.")
         plan = planned(journal.description.load, journal.description.seed)
         ensure_tables(session)
-        return _run_on(session, journal, plan, Observer(session))
+        return _run_on(session, journal, plan, Observer(session, keeps_rows=False))
 
 
 def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:
@@ -102,7 +103,7 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
     StateError
         If the journal cannot be begun or ended.
     """
-    configuration_id = _known_configuration(session, plan, observer)
+    limits, configuration_id = limits_of(session.settings), _known_configuration(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
         plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
         accounts = Accounts(session, ledger, session.settings.table_scale)
@@ -111,7 +112,7 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
             description = described(session, plan, seconds, SystemClock().now(), by=by)
             with _journal_of(session, description) as journal:
                 result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
-    return _reported(session, journal, result, observer)
+    return _reported(session, journal, result, observer, limits)
 
 
 def _check_resumable(session: Session, run: KnownRun) -> None:
@@ -145,7 +146,7 @@ def _journal_of(session: Session, description: RunDescription) -> RunJournal:
 
 def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
     """Go through what is left of a run, as soon as an interval begins that nobody was in."""
-    clock, run = SystemClock(), journal.description.run
+    clock, run, limits = SystemClock(), journal.description.run, limits_of(session.settings)
     configuration_id = _known_configuration(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)
@@ -156,7 +157,7 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
         plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
         with running(session, plan) as load:
             result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
-    return _reported(session, journal, result, observer)
+    return _reported(session, journal, result, observer, limits)
 
 
 def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
@@ -172,50 +173,65 @@ def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
 def _gone_through(
     session: Session, journal: RunJournal, load: LoadGenerator, observer: Observer, watch: Watch
 ) -> SoakResult:
-    """Record what is left of a run while its load runs, and judge the whole."""
-    settings, clock = session.settings, SystemClock()
-    criteria = Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000)
+    """Record what is left of a run while its load runs.
+
+    Raises
+    ------
+    StateError
+        If the journal cannot be written.
+    IntegrityViolated
+        If the ledger of operations does not balance; the report is written then, too.
+    """
+    clock, run = SystemClock(), journal.description.run
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
     recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
-    course = Course(
-        journal,
-        recorder,
-        timeline,
-        clock,
-        watch=watch,
-        load=load,
-        epoch=load.plan.ledger[1] if load.plan.ledger else None,
-    )
-
-    def on_interval(_interval: Interval, share: float) -> None:
-        session.reporter.progress("Testing", share)
-
+    epoch = load.plan.ledger[1] if load.plan.ledger else None
+    course = Course(journal, recorder, timeline, clock, watch=watch, load=load, epoch=epoch)
     try:
-        return run_soak(journal, course, criteria, on_interval=on_interval)
+        with session.reporter.watching(outline_of(journal.description)) as show:
+            return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
+    except IntegrityViolated:
+        judged_here(session, journal.directory, Limits())
+        raise
     except OSError as error:
         raise StateError(
-            f"The journal of run {journal.description.run} cannot be written: {error.strerror or error}.",
+            f"The journal of run {run} cannot be written: {error.strerror or error}.",
             "Make room on that disk, then: genesis-pg test --resume.",
         ) from error
 
 
-def _reported(session: Session, journal: RunJournal, result: SoakResult, observer: Observer) -> Result:
-    run = journal.description.run
-    document = soak_json(result) | {"run": run, "runners_total": journal.state.epoch}
-    text = json_text(document)
-    report = session.write_result(f"report-{session.run}.json", lambda path: path.write_text(text, encoding="utf-8"))
-    csv = observer.write_csv()
+def _reported(
+    session: Session, journal: RunJournal, result: SoakResult, observer: Observer, limits: Limits
+) -> Result:
+    """Judge the run, and write its report.
+
+    Raises
+    ------
+    Interrupted
+        If the runner was stopped.
+    """
+    run, csv = journal.description.run, observer.write_csv()
+    report = judged_here(session, journal.directory, limits)
     if result.interrupted:
-        where = report or "the repository"
         raise Interrupted(
-            f"Interrupted after {result.windows_total} windows; what was measured is in {where}.",
+            f"Interrupted after {result.windows_total} windows; what was measured is in "
+            f"{report.paths.get(HTML, 'the repository')}.",
             f"genesis-pg test --resume {run} goes on with it.",
         )
-    files = {"Report": report, "Windows as CSV": csv}
-    lines = [*client_lines(result), *(f"{what}: {path}" for what, path in files.items() if path)]
-    exit_code = 0 if result.met else 1
-    tables = [*soak_tables(result), forecasts_table(observer.prediction_scores())]
-    return Result(document | {"csv": str(csv or ""), "report": str(report or "")}, tables, lines, exit_code)
+    told = report.result()
+    document = {
+        **told.document,
+        "runners_total": journal.state.epoch,
+        "windows_total": result.windows_total,
+        "lost_windows_total": result.lost_windows_total,
+        "clients_died_total": result.clients_died_total,
+        "client_cpu_ratio": result.client_cpu_ratio,
+        "doubts": list(result.doubts),
+        "csv": str(csv or ""),
+    }
+    lines = [*client_lines(result), *told.lines, *([f"Windows as CSV: {csv}"] if csv else [])]
+    tables = [*told.tables, forecasts_table(observer.prediction_scores())]
+    return Result(document, tables, lines, told.exit_code)
 
 
 def client_lines(result: SoakResult) -> list[str]:
@@ -225,37 +241,3 @@ def client_lines(result: SoakResult) -> list[str]:
         f"Client processes: {died} died, the busiest used {cpu_ratio:.0%} of a core.",
         *(f"Warning: {doubt}" for doubt in result.doubts),
     ]
-
-
-def soak_tables(result: SoakResult) -> list[Table]:
-    """Return criteria, latencies by kind, and errors by SQLSTATE."""
-    tables = [
-        Table("Criteria", ("criterion", "found", "limit", ""), [_criterion_row(one) for one in result.criteria])
-    ]
-    if result.whole is not None:
-        tables.append(_latencies(result.whole))
-        errors = [(sqlstate, str(count)) for sqlstate, count in sorted(result.whole.errors.items())]
-        tables.append(Table("Errors", ("SQLSTATE", "operations"), errors or [("none", "0")]))
-    return tables
-
-
-def _criterion_row(criterion: Criterion) -> tuple[str, str, str, str]:
-    def shown(value: float) -> str:
-        return milliseconds(value) if criterion.unit == "seconds" else f"{value:.3%}"
-
-    return criterion.name, shown(criterion.found), shown(criterion.limit), "met" if criterion.met else "NOT MET"
-
-
-def _latencies(whole: Window) -> Table:
-    columns = ("ms", "count", "mean", "p50", "p95", "p99", "p99.9", "failed")
-    kinds = {"all": whole.response, **{kind: operation.response for kind, operation in whole.operations.items()}}
-    rows = []
-    for kind, histogram in kinds.items():
-        if not histogram.total:
-            continue
-        failed = whole.failed_total if kind == "all" else whole.operations[kind].failed_total
-        quantiles = (histogram.quantile_seconds(quantile) for quantile in (0.5, 0.95, 0.99, 0.999))
-        figures = (f"{seconds * 1000:,.2f}" for seconds in (histogram.mean_seconds, *quantiles))
-        rows.append((kind, f"{histogram.total:,}", *figures, str(failed)))
-    title = f"Response from the intended start, {whole.throughput_per_second:,.0f} operations/s"
-    return Table(title, columns, rows)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.soak.criteria import MAXIMUM_MEAN_SECONDS, MINIMUM_SUCCESS_RATIO
 from ml_postgres_optimization.soak.judging.metrics import DEFAULT_DRIFT_METRICS, METRICS
 from ml_postgres_optimization.soak.judging.quantity import Dimension, quantity
 
@@ -62,8 +61,8 @@ class Limits:
     days.
     """
 
-    success_ratio: float = MINIMUM_SUCCESS_RATIO
-    mean_seconds: float | None = MAXIMUM_MEAN_SECONDS
+    success_ratio: float = 0.995
+    mean_seconds: float | None = 0.005
     p50_seconds: float | None = None
     p95_seconds: float | None = None
     p99_seconds: float | None = None

@@ -10,7 +10,9 @@ from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.judging.drift.assessment import Drift
 from ml_postgres_optimization.soak.judging.outcome import Finding
 from ml_postgres_optimization.soak.judging.verdict import Verdict
-from ml_postgres_optimization.soak.report import latency_json
+from ml_postgres_optimization.telemetry import Histogram
+
+QUANTILES: Mapping[str, float] = {"p50": 0.50, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 
 
 def run_json(figures: RunFigures, verdict: Verdict) -> dict[str, object]:
@@ -108,4 +110,16 @@ def _event_json(event: Event) -> dict[str, object]:
         "text": event.text,
         "at": event.at.isoformat(),
         "until": event.until.isoformat() if event.until else None,
+    }
+
+
+def latency_json(histogram: Histogram) -> dict[str, float | int | None]:
+    """Return count, mean, quantiles to p99.9 and maximum, in seconds; None where nothing was measured."""
+    if not histogram.total:
+        return {"operations_total": 0, "mean_seconds": None}
+    return {
+        "operations_total": histogram.total,
+        "mean_seconds": histogram.mean_seconds,
+        **{f"{name}_seconds": histogram.quantile_seconds(quantile) for name, quantile in QUANTILES.items()},
+        "maximum_seconds": histogram.max_seconds,
     }

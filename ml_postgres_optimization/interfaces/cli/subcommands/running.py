@@ -165,25 +165,32 @@ def test(
     context: typer.Context,
     run_name: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]", help="A run, for --resume and --abandon; the last that can go on by default."
-        ),
+        typer.Argument(metavar="[RUN]", help="A run, for --resume, --report and --abandon; the last one by default."),
     ] = None,
     *,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     list_runs: Annotated[bool, typer.Option("--list", help="Show the runs that are recorded here.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give a run up for good; its records stay.")] = False,
+    report: Annotated[
+        bool, typer.Option("--report", help="Judge a run again, and write its report, from its journal.")
+    ] = False,
     duration: options.Duration = None,
     simulate: options.Simulate = False,
     level: options.LevelOption = None,
     scale: options.Scale = None,
     seed: options.Seed = None,
     memory_limit_bytes: options.Memory = None,
+    criteria: Annotated[
+        Path | None, typer.Option(help="What the run must hold, a TOML file; docs/soak_report.md has its keys.")
+    ] = None,
     minimum_success_ratio: Annotated[
         str | None, typer.Option(help="Least share of operations that succeed; 0.995 by default.", metavar="RATIO")
     ] = None,
     maximum_mean_milliseconds: Annotated[
         str | None, typer.Option(help="Longest mean response; 5 by default.", metavar="MS")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where the report is written; a folder of the log folder by default.")
     ] = None,
     dry_run: options.DryRun = False,
     dsn: options.Dsn = None,
@@ -194,20 +201,25 @@ def test(
 ) -> None:
     """Run the soak mix for the duration and judge it by success ratio and mean response."""
     from ml_postgres_optimization.interfaces.commands import extended_test
-    from ml_postgres_optimization.interfaces.commands.soaking import runs
+    from ml_postgres_optimization.interfaces.commands.soaking import reports, runs
 
     chosen = chosen_of(locals())
-    wanted = [
-        name for name, is_wanted in (("--resume", resume), ("--list", list_runs), ("--abandon", abandon)) if is_wanted
-    ]
+    flags = {"--resume": resume, "--list": list_runs, "--abandon": abandon, "--report": report}
+    wanted = [name for name, is_wanted in flags.items() if is_wanted]
     if len(wanted) > 1:
         raise UsageError(f"{' and '.join(wanted)} are given together.", "Choose one of them.")
-    if run_name is not None and wanted not in (["--resume"], ["--abandon"]):
-        raise UsageError(f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume or --abandon.")
+    if run_name is not None and wanted in ([], ["--list"]):
+        raise UsageError(
+            f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume, --report or --abandon."
+        )
     if list_runs:
         diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
     elif abandon:
         diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name))
+    elif report:
+        diagnose(
+            context, chosen, lambda settings, home, _environ, _reporter: reports.report_run(home, settings, run_name)
+        )
     else:
         run(
             context,

@@ -8,15 +8,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.runs import known_runs
 from ml_postgres_optimization.interfaces.home import Home
-from ml_postgres_optimization.interfaces.report.soak.files import RunReport, write_report
+from ml_postgres_optimization.interfaces.report.soak.files import RunReport, unwritten_report, write_report
 from ml_postgres_optimization.interfaces.reporter import Result
+from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.journal import Ending, RunDescription, chosen_run, read_run, recover
 from ml_postgres_optimization.soak.judging.limits import Limits, read_limits
+from ml_postgres_optimization.telemetry import SystemClock
 
 _VIOLATED = "The ledger of operations does not balance: what the server acknowledged is not what is there."
 
@@ -37,7 +39,7 @@ def limits_of(settings: Settings) -> Limits:
     return limits
 
 
-def report_run(home: Home, settings: Settings, name: str | None, at: datetime) -> Result:
+def report_run(home: Home, settings: Settings, name: str | None) -> Result:
     """Judge a run by what its journal holds, and write its report; a runner at work is not disturbed.
 
     Parameters
@@ -61,12 +63,27 @@ def report_run(home: Home, settings: Settings, name: str | None, at: datetime) -
     if not runs:
         raise UsageError("No extended test is recorded here.", "Record one: genesis-pg test --duration HOURS.")
     run = runs[-1] if name is None else chosen_run(runs, name, doing="report")
-    return judged(run.folder, limits, settings.output or report_folder(home, run.name), at).result()
+    return judged(run.folder, limits, settings.output or report_folder(home, run.name), SystemClock().now()).result()
 
 
 def report_folder(home: Home, run: str) -> Path:
     """Return where a run's report is written unless somebody says otherwise."""
     return home.logs / f"test-{run}"
+
+
+def judged_here(session: Session, folder: Path, limits: Limits) -> RunReport:
+    """Judge the run whose journal is in `folder`, and write its report to the chosen folder.
+
+    Where nothing can be written there, say so: the work is done.
+    """
+    try:
+        return judged(
+            folder, limits, session.settings.output or report_folder(session.home, folder.name), session.clock.now()
+        )
+    except StateError as error:
+        session.reporter.say(f"{error.what} The work is done all the same: genesis-pg test --report {folder.name}")
+        session.log.warning("unwritten", what=error.what)
+        return unwritten_report(outline_of(read_run(folder).description), read_run(folder).intervals, limits)
 
 
 def judged(folder: Path, limits: Limits, output: Path, at: datetime) -> RunReport:

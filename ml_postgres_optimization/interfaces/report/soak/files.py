@@ -61,6 +61,18 @@ class RunReport:
         return Result(document, tables, lines, self.verdict.exit_code)
 
 
+def unwritten_report(outline: RunOutline, intervals: Iterable[Interval], limits: Limits) -> RunReport:
+    """Read a run's intervals once and judge them, where no file can be written.
+
+    Raises
+    ------
+    StateError
+        If the intervals are damaged.
+    """
+    figures = fold(outline, intervals)
+    return RunReport(figures, judge(figures, limits), {})
+
+
 def write_report(
     description: RunOutline, intervals: Iterable[Interval], limits: Limits, folder: Path, made_at: datetime
 ) -> RunReport:
