@@ -66,7 +66,8 @@ class LatencyForest:
         known = table.rows(np.isfinite(table.log_mean) & np.isfinite(table.next_log_mean))
         slices = time_slices(known.started_at, known.ended_at)
         require_slices(slices, len(known), MINIMUM_WINDOWS, "latency forest")
-        lesson = Lesson(known.names, known.matrix, known.next_log_mean - known.log_mean, seed, settings)
+        change = known.next_log_mean - known.log_mean
+        lesson = Lesson(known.names, known.matrix, change, seed, settings, recalls=True)
         rehearsal = lesson.learn(slices.training, slices.calibration)
         changes = lesson.learn(np.concatenate([slices.training, slices.calibration]), slices.test)
         low, middle, high = np.quantile(known.log_mean, [0.05, 0.5, 0.95]).tolist()

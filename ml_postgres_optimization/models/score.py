@@ -180,19 +180,29 @@ def require_slices(slices: TimeSlices, seen: int, needed: int, model: str) -> No
 MINIMUM_SLICE = 9  # the fewest residuals whose largest holds the next one at 90 %: ceil((9 + 1) * 0.9) = 9
 
 
-def conformal_factor(residual: Floats, spread: Floats, level: float = LEVEL) -> float:
-    """Return the factor by which a spread must be multiplied to hold the residual at `level`.
+def conformal_factor(scores: Floats, weights: Floats | None = None, level: float = LEVEL) -> float:
+    """Return the factor by which a spread must be multiplied to hold the next residual at `level`.
 
-    The ``ceil((n + 1) * level)``-th smallest of ``|residual| / spread``; the largest where there are too few.
+    The ``ceil((n + 1) * level)``-th smallest score; the largest where there are too few. With weights, the first one
+    with which the scores up to it have ``level`` of the weight of all, and of one more.
+
+    Parameters
+    ----------
+    scores : ndarray of float64, shape (n,)
+        ``|residual| / spread`` of each.
+    weights : ndarray of float64, shape (n,), optional
+        What each counts, beside 1 for the next one.
 
     References
     ----------
     J. Lei et al., Distribution-free predictive inference for regression, JASA 113 (2018), sections 2.2 and 5.2:
     split conformal prediction with locally weighted residuals.
+    R. Barber et al., Conformal prediction beyond exchangeability, Annals of Statistics 51 (2023): weights.
     """
-    scores = np.sort(np.abs(residual) / spread)
-    rank = min(len(scores), math.ceil((len(scores) + 1) * level))
-    return float(scores[rank - 1])
+    order = np.argsort(scores, kind="stable")
+    counted = np.cumsum(np.ones(len(scores)) if weights is None else weights[order])
+    rank = int(np.searchsorted(counted, level * (counted[-1] + 1.0) - 1e-9))
+    return float(scores[order[min(rank, len(scores) - 1)]])
 
 
 def skill(loss: Floats, naive_loss: Floats, *, seed: int) -> Skill:

@@ -58,13 +58,21 @@ def train_regressor(
     names: Sequence[str], matrix: Matrix, target: Floats, *, seed: int, settings: ForestSettings
 ) -> Forest:
     """Grow a forest that predicts `target`, shape (n_rows,); columns that never vary are left out."""
+    return _grown(names, matrix, target, seed=seed, settings=settings)[0]
+
+
+def _grown(
+    names: Sequence[str], matrix: Matrix, target: Floats, *, seed: int, settings: ForestSettings
+) -> tuple[Forest, list[Rows]]:
+    """Return a forest, and the rows that each of its trees has seen."""
     from sklearn.ensemble import RandomForestRegressor  # type: ignore[import-untyped]  # noqa: PLC0415  (two seconds)
 
     columns = varying_columns(matrix)
     model = RandomForestRegressor(**_arguments(len(matrix), seed, settings))
     model.fit(matrix[:, columns], target)
     trees = [estimator.tree_ for estimator in model.estimators_]
-    return Forest.of_trees(_named(names, columns), trees, [tree.value[:, :, 0] for tree in trees])
+    forest = Forest.of_trees(_named(names, columns), trees, [tree.value[:, :, 0] for tree in trees])
+    return forest, model.estimators_samples_
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,6 +88,9 @@ class Lesson:
     target : ndarray of float64, shape (n_rows,)
     seed : int
     settings : ForestSettings
+    recalls : bool
+        Whether the interval is calibrated on earlier rows too, by the trees that have not seen them: where rows that
+        are alike do not share their error, as the windows of one stay in a configuration do.
     """
 
     names: Sequence[str]
@@ -87,26 +98,46 @@ class Lesson:
     target: Floats
     seed: int
     settings: ForestSettings = DEFAULT_SETTINGS
+    recalls: bool = False
 
     def learn(self, training: Rows, calibration: Rows) -> IntervalForest:
-        """Grow a forest on some rows, and calibrate its interval on later ones."""
+        """Grow a forest on some rows, and calibrate its interval on later ones, of which it knows nothing."""
         matrix, target = self.matrix[training], self.target[training]
-        grown = train_regressor(self.names, matrix, target, seed=self.seed, settings=self.settings)
+        grown, seen = _grown(self.names, matrix, target, seed=self.seed, settings=self.settings)
         used = [list(self.names).index(name) for name in grown.names]
         some = thinned(np.arange(len(training)), _MEDIAN_ROWS)
         forest = with_medians(grown, matrix[some][:, used], target[some])
-        return self._calibrated(forest, thinned(training, _FLOOR_ROWS), calibration, used)
-
-    def _calibrated(self, forest: Forest, training: Rows, calibration: Rows, used: list[int]) -> IntervalForest:
         unscaled = IntervalForest(forest, factor=1.0, floor=0.0, level=LEVEL)
-        fitted, _ = unscaled.mean_and_deviation(self.matrix[training][:, used])
-        floor = max(float(np.median(np.abs(self.target[training] - fitted))), _LOWEST_FLOOR)
+        floor = self._floor(unscaled, thinned(training, _FLOOR_ROWS), used)
         mean, deviation = unscaled.mean_and_deviation(self.matrix[calibration][:, used])
-        factor = conformal_factor(self.target[calibration] - mean, deviation + floor)
-        return IntervalForest(forest, factor, floor, LEVEL)
+        later = np.abs(self.target[calibration] - mean) / (deviation + floor)
+        earlier, weight = self._recalled(forest, training, seen, used, len(calibration))
+        scores = np.concatenate([earlier[:, 0] / (earlier[:, 1] + floor), later])
+        factor = conformal_factor(scores, np.concatenate([weight, np.ones(len(later))]))
+        return replace(unscaled, factor=factor, floor=floor)
+
+    def _floor(self, unscaled: IntervalForest, training: Rows, used: list[int]) -> float:
+        fitted, _ = unscaled.mean_and_deviation(self.matrix[training][:, used])
+        return max(float(np.median(np.abs(self.target[training] - fitted))), _LOWEST_FLOOR)
+
+    def _recalled(
+        self, forest: Forest, training: Rows, seen: Sequence[Rows], used: list[int], half_life: int
+    ) -> tuple[Floats, Floats]:
+        """Return error and deviation of the trees that have not seen a row, shape (n_rows, 2), and what it counts.
+
+        A row counts half as much as one that lies `half_life` rows later.
+        """
+        chosen = thinned(np.arange(len(training)), _RECALLED_ROWS) if self.recalls else np.empty(0, dtype=np.intp)
+        unseen = np.column_stack([~np.isin(chosen, rows) for rows in seen])
+        chosen, unseen = chosen[unseen.any(axis=1)], unseen[unseen.any(axis=1)]
+        values = np.ma.masked_array(forest.tree_values(self.matrix[training[chosen]][:, used])[:, :, 0], ~unseen)
+        error = np.abs(self.target[training[chosen]] - values.mean(axis=1).filled(0.0))
+        weight = 0.5 ** ((len(training) - chosen) / half_life)
+        return np.column_stack([error, values.std(axis=1).filled(0.0)]), weight
 
 
 _MEDIAN_ROWS, _FLOOR_ROWS = 10_000, 1_000  # enough for the median of a leaf, and of an error
+_RECALLED_ROWS = 4_000  # and for the quantile of one
 _LOWEST_FLOOR = 1e-3  # a tenth of a per cent of a latency: no measurement is better
 
 

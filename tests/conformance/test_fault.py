@@ -159,7 +159,7 @@ class Arena:
             "settings": "SELECT name, setting, source FROM pg_settings WHERE name !~ '^transaction_' ORDER BY 1",
             "own settings": "SELECT setdatabase, setrole, setconfig FROM pg_db_role_setting ORDER BY 1, 2",
             "tables": "SELECT schemaname, tablename FROM pg_tables WHERE schemaname !~ '^pg_' ORDER BY 1, 2",
-            "sessions": "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'genesis-pg: fault'",
+            "sessions": "SELECT pid, query FROM pg_stat_activity WHERE application_name = 'genesis-fault'",
             "balance": "SELECT sum(balance) FROM genesis_load.accounts",
         }
         with psycopg.connect(make_conninfo(self.server.dsn, dbname=database), autocommit=True) as connection:
@@ -320,7 +320,7 @@ def test_sessions_of_a_fault_that_are_lost_are_told_and_leave_nothing(fault, are
     with FaultRun.begin(fault, arena.ground(Case(fault))) as begun:
         run(
             arena.server.dsn,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'genesis-pg: fault'",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'genesis-fault'",
         )
         until(lambda: not arena.traces("plain")["sessions"])
     assert isinstance(fault, ConnectionExhaustion) or "lost" in begun.record.failure

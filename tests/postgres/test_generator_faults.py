@@ -326,7 +326,7 @@ def test_a_row_lock_holds_up_updates_of_that_row_and_says_when(loaded):
     until(
         lambda: one(
             loaded,
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'genesis-pg: fault'"
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'genesis-fault'"
             " AND state = 'idle in transaction'",
         )
     )

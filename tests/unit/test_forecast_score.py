@@ -48,9 +48,19 @@ def test_a_conformal_interval_holds_the_truth_as_often_as_it_says():
     for _ in range(300):
         spread = rng.uniform(0.5, 2.0, 60)
         residual = spread * rng.standard_t(4, 60)
-        factor = conformal_factor(residual[:50], spread[:50])
+        factor = conformal_factor(np.abs(residual[:50]) / spread[:50])
         held.append(np.mean(np.abs(residual[50:]) <= factor * spread[50:]))
     assert np.mean(held) == pytest.approx(0.91, abs=0.02)  # ceil(51 * 0.9) / 51 = 0.902 to 0.922
+
+
+def test_what_counts_nothing_changes_no_interval_and_what_counts_twice_stands_for_two():
+    rng = np.random.default_rng(2)
+    scores = rng.exponential(size=40)
+    strange = np.concatenate([scores, [99.0]])
+    assert conformal_factor(strange, np.append(np.ones(40), 0.0)) == conformal_factor(scores)
+    assert conformal_factor(scores, np.full(40, 2.0)) == conformal_factor(np.repeat(scores, 2))
+    assert conformal_factor(scores, np.ones(40)) == np.sort(scores)[36]  # ceil(41 * 0.9) = 37th
+    assert conformal_factor(scores[:3], np.ones(3)) == scores[:3].max()
 
 
 def noise(rng, size):

@@ -10,7 +10,7 @@ from synthetic_windows import STOCK, history, make_window
 from ml_postgres_optimization.models.features import Table
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.observation import Observation
-from ml_postgres_optimization.models.training import ForestSettings
+from ml_postgres_optimization.models.training import ForestSettings, Lesson
 
 SETTINGS = ForestSettings(trees=40)
 
@@ -95,3 +95,16 @@ def test_a_change_of_configuration_is_no_consequence_of_the_present_one():
     alternating = history(130, 1, log_mean=log_mean, configuration=lambda number: other if number % 2 else STOCK)
     table = Table.of(alternating)
     assert np.isnan(table.next_log_mean).all()
+
+
+def test_a_few_stalled_windows_in_the_later_slice_do_not_make_every_interval_wide():
+    stalled = {420, 431, 442, 453, 464, 475, 483, 491}
+    past = Table.of(
+        history(500, 5, log_mean=lambda number, rng: -6.0 + 0.1 * rng.normal() + 4.0 * (number in stalled))
+    )
+    known = past.rows(np.isfinite(past.next_log_mean))
+    factors = {}
+    for recalls in (False, True):
+        lesson = Lesson(known.names, known.matrix, known.next_log_mean - known.log_mean, 1, SETTINGS, recalls)
+        factors[recalls] = lesson.learn(np.arange(400), np.arange(401, 499)).factor
+    assert factors[True] < 0.5 * factors[False]

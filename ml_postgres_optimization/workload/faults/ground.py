@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # every client process of the load imports this
     from ml_postgres_optimization.target.embedded import EmbeddedServer
 
 _PURPOSE = "fault"
+_NAME = "genesis-fault"
 _GRACE_SECONDS = 10.0
 _LOCK_TIMEOUT_SECONDS = 5.0
 _USUAL_EXPONENT = 0.99
@@ -81,7 +82,8 @@ class FaultGround:
 
     @contextmanager
     def session(self, seconds: float, doing: str) -> Iterator[Connection[TupleRow]]:
-        """Give a session for a fault of `seconds`, named ``genesis-pg: fault``.
+        """Give a session for a fault of `seconds`, named ``genesis-fault``: whoever observes the
+        server sees it as he sees the sessions of anybody else, for whom it stands.
 
         The server itself ends it soon after that time, so that a fault is bounded even where our process hangs.
 
@@ -127,8 +129,10 @@ def fault_session(dsn: str, seconds: float, doing: str) -> Iterator[Connection[T
         translated(settings, doing),
     ):
         check_arrived(connection, settings)
-        for name in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
-            connection.execute(query("session/setting"), {"name": name, "value": f"{longest_seconds * 1000:.0f}ms"})
+        limit = f"{longest_seconds * 1000:.0f}ms"
+        own = {"idle_in_transaction_session_timeout": limit, "idle_session_timeout": limit, "application_name": _NAME}
+        for name, value in own.items():
+            connection.execute(query("session/setting"), {"name": name, "value": value})
         yield connection
 
 

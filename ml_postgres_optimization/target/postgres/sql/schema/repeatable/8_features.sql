@@ -97,22 +97,32 @@ AS $$
         SELECT last.*
         FROM met
         CROSS JOIN LATERAL (
-            SELECT before.*
-            FROM genesis.metric_windows AS before
-            WHERE before.run = met.run AND before.started_at < from_time
-                AND before.server IS NOT DISTINCT FROM met.server
-            ORDER BY before.started_at DESC, before.id DESC
+            SELECT newest.*
+            FROM (
+                SELECT before.*
+                FROM genesis.metric_windows AS before
+                WHERE before.run = met.run AND before.started_at < from_time
+                ORDER BY before.started_at DESC, before.id DESC
+                LIMIT 50
+            ) AS newest
+            -- not inside: taken for rare, it would have the planner sort all windows there are
+            WHERE newest.server IS NOT DISTINCT FROM met.server
             LIMIT 1
         ) AS last
         UNION ALL
         SELECT last.*
         FROM met
         CROSS JOIN LATERAL (
-            SELECT before.*
-            FROM genesis.metric_windows AS before
-            WHERE before.run IS NULL AND before.started_at < from_time
-                AND before.server IS NOT DISTINCT FROM met.server
-            ORDER BY before.started_at DESC, before.id DESC
+            SELECT newest.*
+            FROM (
+                SELECT before.*
+                FROM genesis.metric_windows AS before
+                WHERE before.run IS NULL AND before.started_at < from_time
+                ORDER BY before.started_at DESC, before.id DESC
+                LIMIT 50
+            ) AS newest
+            -- not inside: taken for rare, it would have the planner sort all windows there are
+            WHERE newest.server IS NOT DISTINCT FROM met.server
             LIMIT 1
         ) AS last
         WHERE met.run IS NULL
