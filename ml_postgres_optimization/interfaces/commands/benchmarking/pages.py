@@ -23,8 +23,8 @@ from ml_postgres_optimization.interfaces.reporter import Table, milliseconds
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HEIGHT_OF_A_LEVEL_INCHES, _MARGINS_INCHES = 0.95, 1.6
-_BAR_HEIGHT = 0.32
+_HEIGHT_OF_A_LEVEL_INCHES, _MARGINS_INCHES = 1.1, 1.6
+_OFFSET, _HALF_A_ROW = 0.18, 0.42
 
 
 def comparison_page(
@@ -66,41 +66,43 @@ def response_picture(levels: Sequence[LevelSeen]) -> Picture:
     """Draw the mean response of base and of what is optimised, level by level, with the target."""
     height = _MARGINS_INCHES + _HEIGHT_OF_A_LEVEL_INCHES * len(levels)
     caption = (
-        "Mean response from when an operation was due to its last attempt's end; thin lines are 95 % intervals over "
+        "Mean response from when an operation was due to its last attempt's end; lines are 95 % intervals over "
         "blocks, and the mark is the specification's limit in milliseconds."
     )
     return Picture("response", caption, paint(height, lambda axes: _draw(axes, levels)))
 
 
 def _draw(axes: Axes, levels: Sequence[LevelSeen]) -> None:
-    headline(axes, "Mean response, base against optimised", "Shorter is better; the scale is logarithmic.")
-    axes.set(xscale="log", xlabel="milliseconds", ylim=(len(levels) - 0.4, -0.6))
+    from matplotlib.ticker import FuncFormatter, LogLocator  # noqa: PLC0415  (half a second)
+
+    headline(axes, "Mean response, base against optimised", "Left is better; the scale is logarithmic.")
+    lowest, highest = _span(levels)
+    axes.set(xscale="log", xlim=(lowest, highest), xlabel="milliseconds", ylim=(len(levels) - 0.4, -0.6))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
     axes.set_yticks(range(len(levels)), [level.name for level in levels])
     axes.tick_params(axis="y", length=0, labelcolor=INK)
-    lowest = min(_milliseconds(level)[0] for level in levels) / 3
     for number, level in enumerate(levels):
-        _draw_arm(axes, number - _BAR_HEIGHT / 2, level.reference, SKY, lowest)
-        _draw_arm(axes, number + _BAR_HEIGHT / 2, level.optimised, BLUE, lowest)
         limit = level.target.mean_seconds * 1000
-        axes.plot((limit, limit), (number - _BAR_HEIGHT, number + _BAR_HEIGHT), color=VERMILION, linewidth=2)
-        change = change_label(level.optimised.improvement.ratio)
-        told = f"{change}\n{level.latency.value}"
+        axes.plot((limit, limit), (number - _HALF_A_ROW, number + _HALF_A_ROW), color=VERMILION, linewidth=2)
+        _draw_arm(axes, number - _OFFSET, level.reference, SKY)
+        _draw_arm(axes, number + _OFFSET, level.optimised, BLUE)
+        told = f"{change_label(level.optimised.improvement.ratio)}\n{level.latency.value}"
         axes.annotate(told, (1, number), (8, 0), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                       va="center", fontsize=9, color=INK, annotation_clip=False)  # fmt: skip
-    axes.set_xlim(lowest, 2 * max(_milliseconds(level)[1] for level in levels))
 
 
-def _milliseconds(level: LevelSeen) -> tuple[float, float]:
-    """Return the least and the greatest of what is drawn of a level."""
-    shown = [1000 * seen.mean_seconds.ratio for seen in (level.reference, level.optimised)]
-    shown.append(1000 * level.target.mean_seconds)
-    return min(shown), max(shown)
+def _span(levels: Sequence[LevelSeen]) -> tuple[float, float]:
+    """Return the ends of the axis, in milliseconds: around means and limits; intervals may go beyond."""
+    shown = [1000 * level.target.mean_seconds for level in levels]
+    shown += [1000 * seen.mean_seconds.ratio for level in levels for seen in (level.reference, level.optimised)]
+    return min(shown) / 4, max(shown) * 4
 
 
-def _draw_arm(axes: Axes, place: float, seen: ArmSeen, colour: str, lowest: float) -> None:
+def _draw_arm(axes: Axes, place: float, seen: ArmSeen, colour: str) -> None:
     mean, low, high = (1000 * seconds for seconds in seen.mean_seconds)
-    axes.barh(place, mean - lowest, height=_BAR_HEIGHT, left=lowest, color=colour)
     if low > 0:  # with one block there is no interval
-        axes.plot((low, high), (place, place), color=SOFT, linewidth=1)
-    axes.annotate(f"{seen.arm.name}: {milliseconds(mean / 1000)}", (mean, place), (4, 0), textcoords="offset points",
-                  va="center", fontsize=8, color=SOFT)  # fmt: skip
+        axes.plot((low, high), (place, place), color=colour, linewidth=2)
+    axes.plot(mean, place, "o", color=colour, markersize=8)
+    axes.annotate(f"{seen.arm.name} {milliseconds(mean / 1000)}", (mean, place), (0, 6), textcoords="offset points",
+                  ha="center", fontsize=8, color=SOFT)  # fmt: skip
