@@ -22,6 +22,9 @@ from ml_postgres_optimization.soak.judging.verdict import Result, judge
 
 DAYS = SimulatedRun(hours=72, interval_seconds=600, per_second=1, noise=0.03)
 
+# a p99.9 of few operations is their largest: too noisy to say anything of
+FEW = parse_limits('[drift]\nmetrics = ["mean", "p99", "throughput"]')
+
 
 def judged(run, limits=None):
     return judge(fold(run.description, run.intervals()), limits or Limits())
@@ -42,7 +45,7 @@ def test_a_criteria_file_is_read_in_the_units_that_people_write(tmp_path):
     path.write_text(
         'success = "99.9 %"\nmean = "900 µs"\np99 = "0.05 s"\np99_9 = "200ms"\nhourly_burn = "off"\n'
         'client_memory_growth = "1.5 MB/h"\nbloat_growth = "150 %"\nundecided = "fail"\n'
-        '[drift]\nmetrics = ["p99", "client_memory"]\nminimum = "10 %"\nconfidence = "99 %"\n',
+        '[drift]\nmetrics = ["p99", "client_memory"]\nminimum = "10 %"\nconfidence = "99 %"\ndetectable = "200 %"\n',
         encoding="utf-8",
     )
     limits = read_limits(path)
@@ -51,6 +54,7 @@ def test_a_criteria_file_is_read_in_the_units_that_people_write(tmp_path):
     assert (limits.client_memory_bytes_per_hour, limits.bloat_growth_ratio) == (1.5e6, 1.5)
     assert limits.undecided_fails and limits.drift.metrics == ("p99", "client_memory")
     assert (limits.drift.minimum_ratio, limits.drift.confidence_ratio) == (0.1, 0.99)
+    assert limits.drift.detectable_ratio == 2.0
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,7 @@ def test_no_text_breaks_the_reading_of_a_quantity(text):
 
 
 def test_three_quiet_days_under_a_daily_load_pass():
-    verdict = judged(DAYS)
+    verdict = judged(DAYS, FEW)
     assert verdict.result is Result.PASSED and verdict.exit_code == 0
     assert {finding.outcome for finding in verdict.findings} == {Outcome.PASSED}
     assert verdict.drifts["p99"].is_without_cycle
@@ -144,6 +148,15 @@ def test_a_run_too_short_for_a_trend_is_judged_by_the_rest():
     assert outcome(verdict, "drift") is Outcome.UNDECIDED
     assert verdict.result is Result.PASSED
     assert "Too short for a trend" in verdict.drifts["p99"].doubt
+
+
+def test_that_nothing_was_found_where_nothing_could_have_been_is_no_finding():
+    run = SimulatedRun(hours=1.5, interval_seconds=30, per_second=5, daily=0.0, noise=0.3)
+    figures = fold(run.description, run.intervals())
+    verdict = judge(figures, Limits())
+    assert verdict.drifts["p99"].doubt is None and verdict.drifts["p99"].detectable_ratio > 0.25
+    assert outcome(verdict, "drift") is Outcome.UNDECIDED
+    assert outcome(judge(figures, parse_limits('[drift]\ndetectable = "2000 %"')), "drift") is Outcome.PASSED
 
 
 def test_a_run_of_nothing_is_not_passed():
@@ -201,7 +214,7 @@ def test_missing_blocks_change_no_slope():
 
 
 def test_everything_that_can_happen_is_judged():
-    verdict = judged(eventful(interval_seconds=720, per_second=1))
+    verdict = judged(eventful(interval_seconds=720, per_second=1), FEW)
     assert outcome(verdict, "hourly_burn") is Outcome.FAILED
     assert outcome(verdict, "drift") is Outcome.PASSED
     assert all(finding.evidence for finding in verdict.findings)

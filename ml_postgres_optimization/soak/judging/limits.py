@@ -27,11 +27,14 @@ class DriftLimits:
         The practical minimum: what changes by less over the whole run is no drift, however significant.
     confidence_ratio : float
         1 minus the probability that a run without any drift is said to have one, over all metrics together.
+    detectable_ratio : float
+        Where only larger drifts could have been found, that none was is no finding.
     """
 
     metrics: tuple[str, ...] = DEFAULT_DRIFT_METRICS
     minimum_ratio: float = 0.05
     confidence_ratio: float = 0.95
+    detectable_ratio: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,7 @@ _KEYS: Mapping[str, tuple[str, Dimension]] = {
     "server_memory_growth": ("server_memory_bytes_per_hour", Dimension.BYTES_PER_HOUR),
     "bloat_growth": ("bloat_growth_ratio", Dimension.GROWTH),
 }
-_DRIFT_KEYS = ("metrics", "minimum", "confidence")
+_DRIFT_KEYS = ("metrics", "minimum", "confidence", "detectable")
 
 
 def read_limits(path: Path) -> Limits:
@@ -155,15 +158,22 @@ def _drift(source: str, stated: object) -> DriftLimits:
         limits = replace(limits, metrics=_metrics(source, stated["metrics"]))
     if "minimum" in stated:
         limits = replace(limits, minimum_ratio=quantity("drift.minimum", stated["minimum"], Dimension.RATIO))
+    if "detectable" in stated:
+        detectable = quantity("drift.detectable", stated["detectable"], Dimension.GROWTH)
+        limits = replace(limits, detectable_ratio=detectable)
     if "confidence" in stated:
-        confidence = quantity("drift.confidence", stated["confidence"], Dimension.RATIO)
-        if not 0.5 <= confidence < 1:
-            raise UsageError(
-                f"Criterion drift.confidence is {stated['confidence']!r}; it must be 50 % or more, and below 100 %.",
-                'Write confidence = "95 %".',
-            )
-        limits = replace(limits, confidence_ratio=confidence)
+        limits = replace(limits, confidence_ratio=_confidence(stated["confidence"]))
     return limits
+
+
+def _confidence(written: object) -> float:
+    confidence = quantity("drift.confidence", written, Dimension.RATIO)
+    if not 0.5 <= confidence < 1:
+        raise UsageError(
+            f"Criterion drift.confidence is {written!r}; it must be 50 % or more, and below 100 %.",
+            'Write confidence = "95 %".',
+        )
+    return confidence
 
 
 def _metrics(source: str, stated: object) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -122,22 +122,27 @@ def _drift_finding(drifts: Mapping[str, Drift], limits: Limits) -> Iterator[Find
     judged = [drifts[name] for name in limits.drift.metrics]
     if not judged:
         return
+    title, below = "Change for the worse", f"below {shown(limits.drift.minimum_ratio, Dimension.RATIO)} over the run"
     worse = [drift for drift in judged if drift.is_worse]
-    open_ones = [drift for drift in judged if drift.doubt is not None]
-    at_most = f"below {shown(limits.drift.minimum_ratio, Dimension.RATIO)} over the run"
-    title = "Change for the worse"
     if worse:
         changes = ", ".join(f"{one.metric.title} {shown(one.change_ratio, Dimension.GROWTH)}" for one in worse)
         evidence = "; ".join(f"{one.metric.title}: by accident {_probability(one.probability)}" for one in worse)
-        yield Finding("drift", title, Outcome.FAILED, changes, at_most, f"{evidence}, after Holm's correction.")
-    elif open_ones:
-        evidence = "; ".join(f"{one.metric.title}: {one.doubt}" for one in open_ones)
-        yield Finding("drift", title, Outcome.UNDECIDED, "–", at_most, evidence)
+        yield Finding("drift", title, Outcome.FAILED, changes, below, f"{evidence}, after Holm's correction.")
+        return
+    doubts = [f"{one.metric.title}: {one.doubt}" for one in judged if one.doubt is not None]
+    known = [one for one in judged if one.doubt is None]
+    hidden = [one for one in known if one.detectable_ratio > limits.drift.detectable_ratio]
+    if hidden:
+        doubts.append(f"{_detectable(hidden)} Smaller ones are hidden by the noise of so short a run.")
+    if doubts:
+        yield Finding("drift", title, Outcome.UNDECIDED, "–", below, " ".join(doubts))
     else:
-        evidence = "What would have been found in nine runs of ten: " + ", ".join(
-            f"{one.metric.title} {shown(one.detectable_ratio, Dimension.GROWTH)}" for one in judged
-        )
-        yield Finding("drift", title, Outcome.PASSED, "none found", at_most, f"{evidence}.")
+        yield Finding("drift", title, Outcome.PASSED, "none found", below, _detectable(known))
+
+
+def _detectable(drifts: Iterable[Drift]) -> str:
+    sizes = ", ".join(f"{one.metric.title} {shown(one.detectable_ratio, Dimension.GROWTH)}" for one in drifts)
+    return f"What would have been found in nine runs of ten: {sizes}."
 
 
 def _probability(probability: float) -> str:
