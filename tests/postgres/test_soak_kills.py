@@ -69,7 +69,7 @@ def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
     assert states[len(kept)] is IntervalState.LOST
     assert {interval.epoch for interval in found if interval.window} == {1, 2}
     operations = sum(interval.window.operations_total for interval in found if interval.window)
-    assert resumed.document["whole"]["operations_total"] == operations, "none is counted twice"
+    assert resumed.document["totals"]["response"]["operations_total"] == operations, "none is counted twice"
     events = [event.text for interval in found for event in interval.events if event.kind is EventKind.INTEGRITY]
     assert any("acknowledged" in text for text in events)
     cli("test", "--resume").is_refused(2, "--simulate")

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from simulated_run import SimulatedRun, autocorrelated, eventful
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.soak.criteria import Criteria
 from ml_postgres_optimization.soak.figures.fold import fold
 from ml_postgres_optimization.soak.interval import IntervalState
 from ml_postgres_optimization.soak.judging.drift.cycle import without_cycle
@@ -36,7 +35,6 @@ def outcome(verdict, name):
 
 def test_the_defaults_are_those_of_the_specification():
     assert (Limits().success_ratio, Limits().mean_seconds) == (0.995, 0.005)
-    assert (Criteria().minimum_success_ratio, Criteria().maximum_mean_seconds) == (0.995, 0.005)
     assert parse_limits("") == Limits()
 
 

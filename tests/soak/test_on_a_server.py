@@ -3,8 +3,11 @@
 import threading
 import time
 
-from ml_postgres_optimization.soak.criteria import Criteria
-from ml_postgres_optimization.soak.journal import RunDescription, RunJournal
+from ml_postgres_optimization.soak.figures.fold import fold
+from ml_postgres_optimization.soak.figures.outline import RunOutline
+from ml_postgres_optimization.soak.journal import RunDescription, RunJournal, read_run
+from ml_postgres_optimization.soak.judging.limits import Limits
+from ml_postgres_optimization.soak.judging.verdict import judge
 from ml_postgres_optimization.soak.runner import run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, nobody_watches
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
@@ -37,7 +40,7 @@ def test_a_server_that_hangs_at_the_end_does_not_pass(database, tmp_path):
             course = Course(
                 journal, recorder, Timeline(clock, description), clock, watch=nobody_watches("stock"), load=load
             )
-            result = run_soak(journal, course, Criteria(), on_interval=hang)
+            result = run_soak(journal, course, on_interval=hang)
         assert time.monotonic() - began < 4.0, "the table was locked until after the end"
     lock.join()
     counters = load.counters
@@ -47,7 +50,9 @@ def test_a_server_that_hangs_at_the_end_does_not_pass(database, tmp_path):
     assert result.whole.operations_total == counters.succeeded_total + counters.failed_total
     assert result.whole.skipped_total == counters.skipped_total > 1.0 * RATE
     # of three seconds only the first was answered
-    assert result.criteria[0].found == counters.succeeded_total / counters.due_total < 0.7
-    assert not result.met
+    outline = RunOutline("run", description.started_at, 1.0, 3.0)
+    verdict = judge(fold(outline, read_run(tmp_path / "run").intervals), Limits())
+    assert verdict.findings[0].found_value == counters.succeeded_total / counters.due_total < 0.7
+    assert verdict.exit_code == 1
     assert result.clients_died_total == 0
     assert 0.0 < result.client_cpu_ratio < 1.5

@@ -8,10 +8,13 @@ import pytest
 
 from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.interfaces.commands.extended_test import client_lines
-from ml_postgres_optimization.soak.criteria import Criteria
+from ml_postgres_optimization.soak.figures.fold import fold
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval, IntervalState
 from ml_postgres_optimization.soak.journal import RunDescription, RunJournal, read_run
-from ml_postgres_optimization.soak.report import soak_json
+from ml_postgres_optimization.soak.judging.limits import Limits
+from ml_postgres_optimization.soak.judging.outcome import Outcome
+from ml_postgres_optimization.soak.judging.verdict import Verdict, judge
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, nobody_watches
 from ml_postgres_optimization.telemetry import (
@@ -111,6 +114,19 @@ class HangingLoad:
         return [replace(SampleBatch.of(samples, skipped_total=skipped), due_total=due)]
 
 
+def verdict_on(intervals: Sequence[Interval]) -> Verdict:
+    outline = RunOutline("run", intervals[0].started_at, 10.0, 35.0)
+    return judge(fold(outline, intervals), Limits())
+
+
+def is_met(intervals: Sequence[Interval]) -> bool:
+    return verdict_on(intervals).exit_code == 0
+
+
+def success_ratio(intervals: Sequence[Interval]) -> float:
+    return next(one.found_value for one in verdict_on(intervals).findings if one.name == "success")
+
+
 @pytest.fixture
 def soak(tmp_path):
     """Run a soak of 10-second intervals to its end, and return its result and its intervals."""
@@ -134,7 +150,7 @@ def soak(tmp_path):
                 watch=nobody_watches("stock"),
                 load=load if isinstance(load, HangingLoad) else None,
             )
-            result = run_soak(journal, course, Criteria(), on_interval=on_interval)
+            result = run_soak(journal, course, on_interval=on_interval)
         return result, [*read_run(folder).intervals]
 
     return run
@@ -144,7 +160,7 @@ def test_windows_cover_the_whole_duration_and_the_last_one_is_shorter(soak):
     clock = VirtualClock()
     result, windows = soak(clock, FlakyServer(clock), Load(clock))
     assert [round(interval.seconds) for interval in windows] == [10, 10, 10, 5]
-    assert result.met
+    assert is_met(windows)
     assert result.whole is not None
     assert result.whole.operations_total == 350
     assert result.whole.rates["database.commits_per_second"] == pytest.approx(100.0)
@@ -152,20 +168,18 @@ def test_windows_cover_the_whole_duration_and_the_last_one_is_shorter(soak):
 
 def test_a_slow_or_failing_run_does_not_meet_its_criteria(soak):
     clock = VirtualClock()
-    result, _ = soak(clock, FlakyServer(clock), Load(clock, seconds=0.006, fail_each=100))
-    assert [(criterion.name, criterion.met) for criterion in result.criteria] == [
-        ("success ratio", False),
-        ("mean response", False),
-    ]
-    assert not result.met
+    result, intervals = soak(clock, FlakyServer(clock), Load(clock, seconds=0.006, fail_each=100))
+    failed = {one.name for one in verdict_on(intervals).findings if one.outcome is Outcome.FAILED}
+    assert failed >= {"success", "mean"}
+    assert not is_met(intervals)
     assert result.whole is not None
     assert result.whole.errors == {"40001": 3}
 
 
 def test_what_was_skipped_did_not_succeed(soak):
     clock = VirtualClock()
-    result, _ = soak(clock, FlakyServer(clock), Load(clock, skipped=5))
-    assert result.criteria[0].found < 0.75
+    _, intervals = soak(clock, FlakyServer(clock), Load(clock, skipped=5))
+    assert success_ratio(intervals) < 0.75
 
 
 def test_the_operations_of_an_outage_count_in_its_own_interval(soak):
@@ -196,34 +210,32 @@ def test_what_is_unanswered_at_the_end_did_not_succeed(soak):
     assert result.whole.due_total == result.whole.operations_total + result.whole.skipped_total == 240
     assert result.whole.skipped_total == 118
     assert result.whole.errors == {"57014": 2}
-    assert result.criteria[0].found == pytest.approx(0.5)
-    assert not result.met
+    assert success_ratio(windows) == pytest.approx(0.5)
+    assert not is_met(windows)
     assert result.windows_total == len(windows) == 3, "how the load ends is no window of its own"
-    document = soak_json(result)
-    assert (document["whole"]["due_total"], document["whole"]["skipped_total"]) == (240, 118)
+    totals = fold(RunOutline("run", windows[0].started_at, 10.0, 24.0), windows).totals
+    assert (totals.due_total, totals.skipped_total) == (240, 118)
 
 
 def test_what_is_unanswered_counts_after_an_outage_that_lasts_to_the_end(soak):
     clock = VirtualClock()
-    result, _windows = soak(
-        clock, FlakyServer(clock, down_from=15.0, down_until=27.0), HangingLoad(clock, 15.0), 24.0
-    )
+    result, windows = soak(clock, FlakyServer(clock, down_from=15.0, down_until=27.0), HangingLoad(clock, 15.0), 24.0)
     assert (result.windows_total, result.lost_windows_total) == (1, 2)
     assert result.whole is not None
     # it came due until the load was stopped, at the end of the outage
     assert result.whole.due_total == result.whole.operations_total + result.whole.skipped_total >= 240
     assert result.whole.operations_total == 152
-    assert not result.met
+    assert not is_met(windows)
 
 
 def test_what_is_unanswered_counts_when_the_server_is_away_at_the_end(soak):
     clock = VirtualClock()
     load = HangingLoad(clock, hangs_at=12.0)
-    result, _ = soak(clock, FlakyServer(clock, down_from=24.5), load, seconds=24.0)
+    result, intervals = soak(clock, FlakyServer(clock, down_from=24.5), load, seconds=24.0)
     assert result.whole is not None
     assert result.whole.skipped_total == 118
     assert result.whole.unseen["server"] == "The server is away."
-    assert not result.met
+    assert not is_met(intervals)
 
 
 def test_what_is_unanswered_counts_after_an_interruption(soak):
@@ -247,32 +259,31 @@ def test_what_is_unanswered_counts_after_an_interruption(soak):
 
 def test_a_soak_says_whether_its_clients_were_fit_to_measure(soak):
     clock = VirtualClock()
-    result, _ = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0))
-    assert result.met
+    result, intervals = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0))
+    assert is_met(intervals)
     assert client_lines(result) == ["Client processes: 0 died, the busiest used 10% of a core."]
     result, _ = soak(clock, FlakyServer(clock), HangingLoad(clock, hangs_at=100.0, died=2, cpu_ratio=0.93))
-    document = soak_json(result)
-    assert (document["clients_died_total"], document["client_cpu_ratio"]) == (2, 0.93)
-    assert client_lines(result)[1:] == [f"Warning: {doubt}" for doubt in document["doubts"]]
-    died, busy = document["doubts"]
+    assert (result.clients_died_total, result.client_cpu_ratio) == (2, 0.93)
+    assert client_lines(result)[1:] == [f"Warning: {doubt}" for doubt in result.doubts]
+    died, busy = result.doubts
     assert "2" in died
     assert "93%" in busy
 
 
 def test_a_server_that_stays_away_counts_to_the_end(soak):
     clock = VirtualClock()
-    result, intervals = soak(clock, FlakyServer(clock, down_from=12.5), HangingLoad(clock, hangs_at=12.5), 1000.0)
+    _result, intervals = soak(clock, FlakyServer(clock, down_from=12.5), HangingLoad(clock, hangs_at=12.5), 1000.0)
     assert clock.monotonic_seconds() == pytest.approx(1005.0), "the load takes five seconds to stop"
     assert [interval.state for interval in intervals].count(IntervalState.SERVER_DOWN) == 99
-    assert result.criteria[0].found < 0.02
-    assert not result.met
+    assert success_ratio(intervals) < 0.02
+    assert not is_met(intervals)
 
 
 def test_a_run_without_operations_meets_nothing(soak):
     clock = VirtualClock()
-    result, _ = soak(clock, FlakyServer(clock), Load(clock, per_second=0))
-    assert not result.met
-    assert not any(criterion.met for criterion in result.criteria)
+    _, intervals = soak(clock, FlakyServer(clock), Load(clock, per_second=0))
+    assert not is_met(intervals)
+    assert not any(one.outcome is Outcome.PASSED for one in verdict_on(intervals).findings)
 
 
 def test_an_interruption_keeps_what_was_measured(soak):
@@ -287,7 +298,6 @@ def test_an_interruption_keeps_what_was_measured(soak):
     result, intervals = soak(clock, Interrupted(clock), Load(clock))
     assert result.interrupted
     assert [interval.state for interval in intervals][1:] == [IntervalState.MEASURED, IntervalState.DEGRADED]
-    document = soak_json(result)
-    assert document["interrupted"] is True
-    assert document["whole"]["response"]["operations_total"] == 260
-    assert document["whole"]["response"]["p99_9_seconds"] == pytest.approx(0.002, rel=0.005)
+    response = fold(RunOutline("run", intervals[0].started_at, 10.0, 35.0), intervals).totals.response
+    assert response.total == 260
+    assert response.quantile_seconds(0.999) == pytest.approx(0.002, rel=0.005)

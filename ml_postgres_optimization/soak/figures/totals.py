@@ -20,8 +20,9 @@ class Totals:
 
     Parameters
     ----------
-    due_total : int
-        Operations that came due, `presumed_total` included.
+    counted_total, ended_total : int
+        Operations that came due, and those that ended or were skipped: the first ends later than it comes due, and
+        a load that nobody counted has the second only.
     presumed_total : int
         Operations that would have come due while the server was down and nobody counted, at the rate that was
         offered before.
@@ -37,7 +38,8 @@ class Totals:
         Seconds under each configuration.
     """
 
-    due_total: int = 0
+    counted_total: int = 0
+    ended_total: int = 0
     presumed_total: int = 0
     succeeded_total: int = 0
     failed_total: int = 0
@@ -57,13 +59,11 @@ class Totals:
         if interval.window is not None and interval.state not in {IntervalState.CLIENT_DOWN, IntervalState.LOST}:
             self._count(interval.window, interval.state)
         elif interval.state is IntervalState.SERVER_DOWN:
-            presumed = round(self._offered_per_second * interval.seconds)
-            self.presumed_total += presumed
-            self.due_total += presumed
+            self.presumed_total += round(self._offered_per_second * interval.seconds)
 
     def _count(self, window: Window, state: IntervalState) -> None:
-        due = max(window.due_total, window.operations_total + window.skipped_total)
-        self.due_total += due
+        self.counted_total += window.due_total
+        self.ended_total += window.operations_total + window.skipped_total
         self.succeeded_total += window.operations_total - window.failed_total
         self.failed_total += window.failed_total
         self.skipped_total += window.skipped_total
@@ -76,7 +76,12 @@ class Totals:
         seconds = window.duration_seconds
         self.configurations[window.configuration_id] = self.configurations.get(window.configuration_id, 0.0) + seconds
         if state in MEASURED and seconds > 0:
-            self._offered_per_second = due / seconds
+            self._offered_per_second = window.due_total / seconds
+
+    @property
+    def due_total(self) -> int:
+        """Operations that came due, `presumed_total` included."""
+        return max(self.counted_total, self.ended_total) + self.presumed_total
 
     @property
     def response(self) -> Histogram:
