@@ -80,6 +80,7 @@ def test_every_arm_meets_the_same_operations_and_faults(database, monkeypatch):
     assert seen[0].faults["lock_stall"] > 0 and seen[0].faults["termination"] > 0
     assert seen[0].errors and not seen[0].retried
     assert seen[1].retried
+    assert not seen[0].concurrency_limits and len(seen[1].concurrency_limits) == 1
 
 
 def test_renewed_tables_have_the_same_rows(database):

@@ -164,7 +164,13 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path, content):
 
 
 def test_figures_are_the_same_from_json():
-    figures = block(errors={"55P03": 3}, retried={"40P01": 2}, skipped_total=1, faults={"lock_stall": 4})
+    figures = block(
+        errors={"55P03": 3},
+        retried={"40P01": 2},
+        skipped_total=1,
+        faults={"lock_stall": 4},
+        concurrency_limits=(6, 7),
+    )
     assert BlockFigures.from_json(json.loads(json.dumps(figures.to_json()))) == figures
     assert (figures.failed_total, figures.operations_total) == (4, 1001)
     assert figures.errors_before_retries == {"55P03": 3, "40P01": 2}

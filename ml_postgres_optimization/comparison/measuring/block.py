@@ -95,14 +95,16 @@ def measure_block(dsn: str, block: BlockPlan, clock: Clock) -> BlockFigures:
         clock.sleep(since_seconds - clock.monotonic_seconds())
         with _faults(dsn, plan, block) as faults:
             clock.sleep(until_seconds - clock.monotonic_seconds())
-        cpu_ratio = load.cpu_ratio_since(since_seconds)
+        cpu_ratio, limit = load.cpu_ratio_since(since_seconds), load.concurrency_limit
         _drain(load, clock)
     if load.failed:
         raise TargetError(
             f"A client process of the load died: {load.last_failure}.",
             "The same command goes on with this block; where it happens again, offer less or look for memory.",
         )
-    return figures_of(load.samples(), since_seconds, until_seconds, faults=faults, cpu_ratio=cpu_ratio)
+    return figures_of(
+        load.samples(), since_seconds, until_seconds, faults=faults, cpu_ratio=cpu_ratio, concurrency_limit=limit
+    )
 
 
 @contextmanager

@@ -37,6 +37,8 @@ class BlockFigures:
         That were counted.
     cpu_ratio : float
         Share of a core that the busiest client process used.
+    concurrency_limits : tuple of int
+        How many operations at once the limiter let in at the end of each block; empty without one.
     """
 
     response: Histogram = field(default_factory=Histogram.empty)
@@ -48,6 +50,7 @@ class BlockFigures:
     faults: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_ratio: float = 0.0
+    concurrency_limits: tuple[int, ...] = ()
 
     @property
     def operations_total(self) -> int:
@@ -80,6 +83,7 @@ class BlockFigures:
             faults=dict(Counter(self.faults) + Counter(other.faults)),
             seconds=self.seconds + other.seconds,
             cpu_ratio=max(self.cpu_ratio, other.cpu_ratio),
+            concurrency_limits=(*self.concurrency_limits, *other.concurrency_limits),
         )
 
     def to_json(self) -> dict[str, object]:
@@ -94,6 +98,7 @@ class BlockFigures:
             "faults": dict(self.faults),
             "seconds": self.seconds,
             "cpu_ratio": self.cpu_ratio,
+            "concurrency_limits": list(self.concurrency_limits),
         }
 
     @classmethod
@@ -105,7 +110,7 @@ class BlockFigures:
         KeyError, TypeError, ValueError
             If it is something else.
         """
-        rebuilt: dict[str, Any] = dict(stored)
+        rebuilt: dict[str, Any] = {**stored, "concurrency_limits": tuple(stored["concurrency_limits"])}
         for name in ("response", "service"):
             rebuilt[name] = Histogram.from_json(stored[name])
         return cls(**rebuilt)
@@ -118,6 +123,7 @@ def figures_of(
     *,
     faults: Mapping[str, int],
     cpu_ratio: float,
+    concurrency_limit: int | None = None,
 ) -> BlockFigures:
     """Count what came due from one monotonic time to another, whenever it ended.
 
@@ -136,6 +142,7 @@ def figures_of(
         faults=faults,
         seconds=until_seconds - since_seconds,
         cpu_ratio=cpu_ratio,
+        concurrency_limits=() if concurrency_limit is None else (concurrency_limit,),
     )
 
 

@@ -204,6 +204,7 @@ def _arm_json(seen: ArmSeen) -> dict[str, object]:
         "errors": dict(whole.errors),
         "faults": dict(whole.faults),
         "cpu_ratio": whole.cpu_ratio,
+        "concurrency_limits": list(whole.concurrency_limits),
         "response": _seconds(whole.response),
         "service": _seconds(whole.service),
         "mean_seconds": seen.mean_seconds._asdict(),
