@@ -66,6 +66,8 @@ class Recorder:
         its start to begin with, say up to when they are complete (`SampleBatch.complete_until_seconds`).
     subscribers : sequence of callables
         Each receives every finished window, in this order.
+    activity_seconds : float
+        How often activity is looked at; seldomer in simulations of days.
 
     Notes
     -----
@@ -84,11 +86,13 @@ class Recorder:
         *,
         samples: SampleSource = no_samples,
         subscribers: Sequence[Subscriber] = (),
+        activity_seconds: float = ACTIVITY_INTERVAL_SECONDS,
     ) -> None:
         self._collector = collector
         self._clock = clock
         self._samples = samples
         self._subscribers = tuple(subscribers)
+        self._activity_seconds = activity_seconds
         self._last: Snapshot | None = None
         self._untold: list[SampleBatch] = []
         self._complete_until_seconds = math.inf
@@ -155,7 +159,7 @@ class Recorder:
         """
         self._last = None
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
-            self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
+            self._clock.sleep(min(self._activity_seconds, left))
             self._take()
         self._wait_for_reports(until_seconds)
         now, now_seconds = self._clock.now(), self._clock.monotonic_seconds()
@@ -295,7 +299,7 @@ class Recorder:
     def _observe(self, until_seconds: float, each_second: EachSecond) -> list[ActivitySample]:
         activity: list[ActivitySample] = []
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
-            self._clock.sleep(min(ACTIVITY_INTERVAL_SECONDS, left))
+            self._clock.sleep(min(self._activity_seconds, left))
             activity.append(self._collector.activity())
             self._take()
             each_second()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
-from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
+from ml_postgres_optimization.interfaces.commands.soaking.plans import CONSTANT, described, planned
 from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
 from ml_postgres_optimization.interfaces.report.soak.files import HTML
 from ml_postgres_optimization.interfaces.reporter import Result
@@ -23,10 +23,17 @@ from ml_postgres_optimization.target.host import boot_name
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 from ml_postgres_optimization.workload.accounting import Ledger
+from ml_postgres_optimization.workload.shapes import shape_named
 
 
-def run_test(session: Session, *, dry_run: bool = False) -> Result:
+def run_test(session: Session, *, shape: str = CONSTANT, dry_run: bool = False) -> Result:
     """Run the soak mix for the session's duration.
+
+    Parameters
+    ----------
+    shape : str
+        How the offered load varies: a name, or a CSV file.
+    dry_run : bool
 
     Returns
     -------
@@ -43,6 +50,7 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
     require_permission(session)
     limits_of(session.settings)  # what is wrong with them is said before the work
     seconds = session.settings.duration_seconds
+    rate_shape = shape_named(shape, duration_seconds=seconds, seed=session.settings.seed)
     if dry_run:
         line = f"Would load this server with the soak mix for {seconds:.0f} s; its configuration stays as it is."
         return Result({"would": line}, (), [line])
@@ -50,8 +58,9 @@ def run_test(session: Session, *, dry_run: bool = False) -> Result:
         session.reporter.say(f"Run {run.name} is not finished: test --resume goes on with it, --abandon gives it up.")
     ensure_tables(session)
     offer = offered(session, SOAK_MIX)
-    plan = replace(offer.plan, connections=promoted_concurrency(session) or offer.plan.connections)
-    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False))
+    connections = promoted_concurrency(session) or offer.plan.connections
+    plan = replace(offer.plan, connections=connections, rate_shape=rate_shape)
+    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), shape=shape)
 
 
 def resume_test(session: Session, name: str | None, *, dry_run: bool = False) -> Result:
@@ -84,7 +93,7 @@ def resume_test(session: Session, name: str | None, *, dry_run: bool = False) ->
                 f"{journal.damaged_bytes} bytes in it are damaged; their intervals are lost."
             )
         session.reporter.say(f"Going on with run {run.name} after its interval {journal.state.last_number}.")
-        plan = planned(journal.description.load, journal.description.seed)
+        plan = planned(journal.description.load, journal.description.seed, journal.description.duration_seconds)
         ensure_tables(session)
         return _run_on(session, journal, plan, Observer(session, keeps_rows=False))
 
@@ -95,7 +104,9 @@ def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:
     return [run for run in runs if run.description and by in {"", run.description.load.get("by")}]
 
 
-def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer, *, by: str = "test") -> Result:
+def soak_on(
+    session: Session, plan: LoadPlan, seconds: float, observer: Observer, *, by: str = "test", shape: str = CONSTANT
+) -> Result:
     """Run `plan` for `seconds`, an interval at a time, each in the run's journal, and write the report.
 
     Raises
@@ -109,7 +120,7 @@ def soak_on(session: Session, plan: LoadPlan, seconds: float, observer: Observer
         accounts = Accounts(session, ledger, session.settings.table_scale)
         with running(session, plan) as load:
             # the run begins with its load: what connecting took is no part of it
-            description = described(session, plan, seconds, SystemClock().now(), by=by)
+            description = described(session, plan, seconds, SystemClock().now(), by=by, shape=shape)
             with _journal_of(session, description) as journal:
                 result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
     return _reported(session, journal, result, observer, limits)

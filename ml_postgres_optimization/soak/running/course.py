@@ -146,6 +146,8 @@ class Course:
                 self._keep(interval)
                 on_interval(interval, min(1.0, self._timeline.elapsed_seconds / description.duration_seconds))
                 self._rest_while_full()
+                # the machine may have slept
+                self._number = max(self._number, self._timeline.number)
         except KeyboardInterrupt:  # between two intervals
             began, window = self._clock.monotonic_seconds(), self._rest(self._watch.configuration_id())
             if window is not None and self._number < description.intervals_total:

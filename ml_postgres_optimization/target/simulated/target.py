@@ -67,6 +67,8 @@ class SimulatedTarget:
         Connections that the load uses; may be set at any time.
     rate_per_second : float
         Operations offered.
+    step_seconds : float
+        Within which nothing changes; longer for simulations of days.
 
     Notes
     -----
@@ -91,12 +93,14 @@ class SimulatedTarget:
         noise: Noise | None = None,
         concurrency: int = 8,
         rate_per_second: float = 500.0,
+        step_seconds: float = _STEP_SECONDS,
     ) -> None:
         self._clock = clock
         self._random = np.random.default_rng(seed)
         self._noise = noise or WhiteNoise()
         self._concurrency = concurrency
         self._rate_per_second = rate_per_second
+        self._step_seconds = step_seconds
         self._file = SettingsFile()
         self._now_seconds = clock.monotonic_seconds()
         self._level = 0.0
@@ -142,6 +146,17 @@ class SimulatedTarget:
         """Change it from this moment on."""
         self._advance()
         self._concurrency = connections
+
+    @property
+    def rate_per_second(self) -> float:
+        """Operations offered."""
+        return self._rate_per_second
+
+    @rate_per_second.setter
+    def rate_per_second(self, rate_per_second: float) -> None:
+        """Change it from this moment on."""
+        self._advance()
+        self._rate_per_second = rate_per_second
 
     def latency_seconds(self, configuration: Mapping[str, KnobValue], concurrency: int) -> float:
         """Return the true mean latency, without noise: what a test holds its findings against."""
@@ -260,7 +275,7 @@ class SimulatedTarget:
         """Work out what happened until now, under the configuration and concurrency in force until now."""
         until = self._clock.monotonic_seconds()
         mean_seconds = latency_seconds(self.configuration, self._concurrency)
-        while (length := min(_STEP_SECONDS, until - self._now_seconds)) > 0:
+        while (length := min(self._step_seconds, until - self._now_seconds)) > 0:
             self._now_seconds += length
             self._level = self._noise.after(self._level, length, self._random)
             self._owed_operations += self._rate_per_second * length

@@ -168,6 +168,13 @@ def test(
         typer.Argument(metavar="[RUN]", help="A run, for --resume, --report and --abandon; the last one by default."),
     ] = None,
     *,
+    shape: Annotated[
+        str,
+        typer.Option(
+            help="How the load varies: constant, steps, daily, bursts, ramp, walk, or a CSV file of seconds,factor.",
+            metavar="SHAPE",
+        ),
+    ] = "constant",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     list_runs: Annotated[bool, typer.Option("--list", help="Show the runs that are recorded here.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give a run up for good; its records stay.")] = False,
@@ -227,7 +234,7 @@ def test(
             lambda session: (
                 extended_test.resume_test(session, run_name, dry_run=dry_run)
                 if resume
-                else extended_test.run_test(session, dry_run=dry_run)
+                else extended_test.run_test(session, shape=shape, dry_run=dry_run)
             ),
             read_only=dry_run,
         )

@@ -10,16 +10,23 @@ from ml_postgres_optimization import __version__
 from ml_postgres_optimization.errors import JournalError
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.journal import RunDescription
-from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix
+from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape
+from ml_postgres_optimization.workload.shapes import Replay, shape_named
+
+CONSTANT = "constant"
 
 
-def described(session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str) -> RunDescription:
+def described(
+    session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str, shape: str = CONSTANT
+) -> RunDescription:
     """Return the description of a run that offers `plan`.
 
     Parameters
     ----------
     by : str
         The command that began it: ``all`` takes up its own runs only.
+    shape : str
+        A name or a CSV file, as `shape_named` takes it; of a file, its points are kept.
     """
     settings, capabilities = session.settings, session.target.capabilities
     return RunDescription(
@@ -32,10 +39,21 @@ def described(session: Session, plan: LoadPlan, seconds: float, at: datetime, *,
         duration_seconds=seconds,
         interval_seconds=min(settings.window_seconds, seconds),
         seed=settings.seed,
-        load=load_json(plan) | {"by": by, "level": settings.level, "scale": settings.table_scale},
+        load=load_json(plan)
+        | {"shape": _kept_shape(plan, shape), "by": by, "level": settings.level, "scale": settings.table_scale},
         labels={"run": session.run, "level": settings.level, "phase": "test"},
         program=__version__,
     )
+
+
+def _kept_shape(plan: LoadPlan, shape: str) -> object:
+    return plan.rate_shape.points if isinstance(plan.rate_shape, Replay) else shape
+
+
+def _shape(kept: Any, seed: int, duration_seconds: float) -> RateShape:
+    if isinstance(kept, str):
+        return shape_named(kept, duration_seconds=duration_seconds, seed=seed)
+    return Replay(tuple((float(at), float(factor)) for at, factor in kept))
 
 
 def load_json(plan: LoadPlan) -> dict[str, Any]:
@@ -49,7 +67,7 @@ def load_json(plan: LoadPlan) -> dict[str, Any]:
     }
 
 
-def planned(load: Mapping[str, Any], seed: int) -> LoadPlan:
+def planned(load: Mapping[str, Any], seed: int, duration_seconds: float) -> LoadPlan:
     """Return the plan that `load_json` was made from.
 
     Raises
@@ -64,6 +82,7 @@ def planned(load: Mapping[str, Any], seed: int) -> LoadPlan:
             connections=load["connections"],
             clients=load["clients"],
             seed=seed,
+            rate_shape=_shape(load["shape"], seed, duration_seconds),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise JournalError(
