@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -206,19 +207,12 @@ def test(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Run the soak mix for the duration and judge it by success ratio and mean response."""
+    """Run the soak mix for the duration, going on whatever happens, and judge it by its criteria."""
     from ml_postgres_optimization.interfaces.commands import extended_test
     from ml_postgres_optimization.interfaces.commands.soaking import reports, runs
 
     chosen = chosen_of(locals())
-    flags = {"--resume": resume, "--list": list_runs, "--abandon": abandon, "--report": report}
-    wanted = [name for name, is_wanted in flags.items() if is_wanted]
-    if len(wanted) > 1:
-        raise UsageError(f"{' and '.join(wanted)} are given together.", "Choose one of them.")
-    if run_name is not None and wanted in ([], ["--list"]):
-        raise UsageError(
-            f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume, --report or --abandon."
-        )
+    _require_one({"--resume": resume, "--report": report, "--abandon": abandon, "--list": list_runs}, run_name)
     if list_runs:
         diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
     elif abandon:
@@ -237,4 +231,20 @@ def test(
                 else extended_test.run_test(session, shape=shape, dry_run=dry_run)
             ),
             read_only=dry_run,
+        )
+
+
+def _require_one(flags: Mapping[str, bool], run_name: str | None) -> None:
+    """Refuse two things to do with a run, and a run with which nothing is to be done.
+
+    Raises
+    ------
+    UsageError
+    """
+    wanted = [name for name, is_wanted in flags.items() if is_wanted]
+    if len(wanted) > 1:
+        raise UsageError(f"{' and '.join(wanted)} are given together.", "Choose one of them.")
+    if run_name is not None and wanted in ([], ["--list"]):
+        raise UsageError(
+            f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume, --report or --abandon."
         )
