@@ -19,7 +19,7 @@ from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJ
 from ml_postgres_optimization.soak.report import soak_json
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
-from ml_postgres_optimization.target.host import boot_name
+from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock, Window
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 from ml_postgres_optimization.workload.accounting import Ledger
@@ -188,6 +188,7 @@ def _gone_through(
     criteria = Criteria(settings.minimum_success_ratio, settings.maximum_mean_milliseconds / 1000)
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
     recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
+    watch = replace(watch, resources=lambda: own_resources(load.process_ids))
     course = Course(
         journal,
         recorder,
