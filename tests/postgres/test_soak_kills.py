@@ -58,6 +58,8 @@ def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
     os.kill(first.pid, signal.SIGKILL)
     first.communicate()
     assert "killed" in cli("test", "--list").done().out
+    (told,) = cli("status", "--json").done().document["extended_tests"]
+    assert told["status"] == "killed"
     kept = list(read_run(journal_in(home).parent).intervals)
 
     resumed = cli("test", "--resume", "--simulate", "--scale", SCALE, "--json").done(0, 1)
@@ -70,6 +72,7 @@ def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
     assert {interval.epoch for interval in found if interval.window} == {1, 2}
     operations = sum(interval.window.operations_total for interval in found if interval.window)
     assert resumed.document["totals"]["response"]["operations_total"] == operations, "none is counted twice"
+    assert all(interval.resources["client.rss_bytes"] > 1e7 for interval in found if interval.window)
     events = [event.text for interval in found for event in interval.events if event.kind is EventKind.INTEGRITY]
     assert any("acknowledged" in text for text in events)
     cli("test", "--resume").is_refused(2, "--simulate")

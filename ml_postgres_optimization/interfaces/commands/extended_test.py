@@ -19,7 +19,7 @@ from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJ
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
-from ml_postgres_optimization.target.host import boot_name
+from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
 from ml_postgres_optimization.workload.accounting import Ledger
@@ -197,6 +197,7 @@ def _gone_through(
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
     recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
     epoch = load.plan.ledger[1] if load.plan.ledger else None
+    watch = replace(watch, resources=lambda: own_resources(load.process_ids))
     course = Course(journal, recorder, timeline, clock, watch=watch, load=load, epoch=epoch)
     try:
         with session.reporter.watching(outline_of(journal.description)) as show:

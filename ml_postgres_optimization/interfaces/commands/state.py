@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_postgres_optimization.interfaces.commands.soaking.runs import run_json
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -13,6 +14,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.safety.consent import Answer
 from ml_postgres_optimization.safety.journal import JournalState, is_in_use, read_journal
+from ml_postgres_optimization.soak.journal import KnownRun, runs_in
 from ml_postgres_optimization.target.postgres.repository import SettingChange
 from ml_postgres_optimization.telemetry import Window
 
@@ -31,7 +33,7 @@ def status(session: Session) -> Result:
     settings = session.target.settings(catalogue.settings_needed)
     ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
     watched = _continuous_run(windows)
-    document = {
+    document: dict[str, object] = {
         "server": session.connection.display,
         "version": capabilities.version,
         "system_identifier": session.server,
@@ -49,8 +51,10 @@ def status(session: Session) -> Result:
         *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
+    runs = [run for run in runs_in(session.home.runs_of(session.server)) if run.is_running or run.can_go_on]
+    document["extended_tests"] = [run_json(run) for run in runs]
     lines = [*_state_lines(journal, watched, is_at_work=is_in_use(session.home.of_server(session.server)))]
-    return Result(document, tables, [server, *lines, *_word_lines(session)])
+    return Result(document, tables, [server, *lines, *_run_lines(runs), *_word_lines(session)])
 
 
 def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is_at_work: bool) -> list[str]:
@@ -64,6 +68,16 @@ def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is
         )
     if watched:
         lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
+    return lines
+
+
+def _run_lines(runs: Sequence[KnownRun]) -> list[str]:
+    """Say which extended tests run here, or could go on."""
+    lines = []
+    for run in runs:
+        done = run.state.mark.elapsed_seconds / run.description.duration_seconds if run.description else 0.0
+        way = "" if run.is_running else "; genesis-pg test --resume goes on with it"
+        lines.append(f"Extended test {run.name}: {run.status}, {min(1.0, done):.0%} done{way}.")
     return lines
 
 

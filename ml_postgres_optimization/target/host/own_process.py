@@ -1,0 +1,37 @@
+"""What our own processes use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+
+import psutil
+
+
+def own_resources(children: Iterable[int] = ()) -> dict[str, float]:
+    """Return the memory, open files, threads and processor time of this process and of others of ours, added up.
+
+    Parameters
+    ----------
+    children : iterable of int
+        Process ids; those that are gone are left out.
+
+    Notes
+    -----
+    Takes some 0.2 ms for each process.
+    """
+    rss = files = threads = cpu_seconds = 0.0
+    for pid in (None, *children):
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            with process.oneshot():
+                rss += process.memory_info().rss
+                threads += process.num_threads()
+                cpu_seconds += sum(process.cpu_times()[:2])
+                files += process.num_fds()
+    return {
+        "client.rss_bytes": rss,
+        "client.open_files": files,
+        "client.threads": threads,
+        "client.cpu_seconds_total": cpu_seconds,
+    }
