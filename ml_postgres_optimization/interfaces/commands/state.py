@@ -8,10 +8,9 @@ from typing import Any
 from ml_postgres_optimization.interfaces.commands.soaking.runs import run_json
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import (
-    shown,
-)
-from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.interfaces.trial_view import shown
+from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
+from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.safety.consent import Answer
 from ml_postgres_optimization.safety.journal import JournalState, is_in_use, read_journal
 from ml_postgres_optimization.soak.journal import KnownRun, runs_in
@@ -31,7 +30,6 @@ def status(session: Session) -> Result:
     journal = read_journal(session.home.of_server(session.server))
     catalogue = load_catalogue()
     settings = session.target.settings(catalogue.settings_needed)
-    ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
     watched = _continuous_run(windows)
     document: dict[str, object] = {
         "server": session.connection.display,
@@ -44,10 +42,9 @@ def status(session: Session) -> Result:
         "windows": [_window_json(window) for window in windows],
         "changes": [_change_json(change) for change in changes],
     } | _word_json(session)
-    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
     server = f"{session.connection.display}: PostgreSQL {capabilities.version}"
     tables = [
-        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
+        _knobs_table(catalogue, settings),
         *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
@@ -55,6 +52,12 @@ def status(session: Session) -> Result:
     document["extended_tests"] = [run_json(run) for run in runs]
     lines = [*_state_lines(journal, watched, is_at_work=is_in_use(session.home.of_server(session.server)))]
     return Result(document, tables, [server, *lines, *_run_lines(runs), *_word_lines(session)])
+
+
+def _knobs_table(catalogue: Catalogue, settings: Mapping[str, Setting]) -> Table:
+    ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
+    return Table("Knobs that are not at their default", ("knob", "in force", "from"), rows)
 
 
 def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is_at_work: bool) -> list[str]:
