@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ml_postgres_optimization.interfaces.commands.soaking.runs import run_json
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import shown
-from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
+from ml_postgres_optimization.interfaces.trial_view import (
+    shown,
+)
+from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.safety.consent import Answer
 from ml_postgres_optimization.safety.journal import JournalState, is_in_use, read_journal
@@ -31,7 +33,7 @@ def status(session: Session) -> Result:
     catalogue = load_catalogue()
     settings = session.target.settings(catalogue.settings_needed)
     watched = _continuous_run(windows)
-    document: dict[str, object] = {
+    document = {
         "server": session.connection.display,
         "version": capabilities.version,
         "system_identifier": session.server,
@@ -41,23 +43,18 @@ def status(session: Session) -> Result:
         "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
         "changes": [_change_json(change) for change in changes],
+        "extended_tests": [run_json(run) for run in _live_runs(session)],
     } | _word_json(session)
-    server = f"{session.connection.display}: PostgreSQL {capabilities.version}"
+    ours = _ours(catalogue, settings)
+    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
     tables = [
-        _knobs_table(catalogue, settings),
+        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
         *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
-    runs = [run for run in runs_in(session.home.runs_of(session.server)) if run.is_running or run.can_go_on]
-    document["extended_tests"] = [run_json(run) for run in runs]
-    lines = [*_state_lines(journal, watched, is_at_work=is_in_use(session.home.of_server(session.server)))]
-    return Result(document, tables, [server, *lines, *_run_lines(runs), *_word_lines(session)])
-
-
-def _knobs_table(catalogue: Catalogue, settings: Mapping[str, Setting]) -> Table:
-    ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
-    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
-    return Table("Knobs that are not at their default", ("knob", "in force", "from"), rows)
+    lines = [f"{session.connection.display}: PostgreSQL {capabilities.version}"]
+    lines += [*_state_lines(journal, watched, is_at_work=is_in_use(session.home.of_server(session.server)))]
+    return Result(document, tables, [*lines, *_run_lines(_live_runs(session)), *_word_lines(session)])
 
 
 def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is_at_work: bool) -> list[str]:
@@ -72,6 +69,16 @@ def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is
     if watched:
         lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
     return lines
+
+
+def _ours(catalogue: Iterable[str], settings: Mapping[str, Setting]) -> list[str]:
+    """Return the knobs that are not at their default."""
+    return [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+
+
+def _live_runs(session: Session) -> list[KnownRun]:
+    """Return the extended tests of this server that run, or could go on."""
+    return [run for run in runs_in(session.home.runs_of(session.server)) if run.is_running or run.can_go_on]
 
 
 def _run_lines(runs: Sequence[KnownRun]) -> list[str]:
