@@ -4,10 +4,13 @@ import errno
 from datetime import timedelta
 
 import pytest
-from ml_postgres_optimization.soak.criteria import Criteria
 
+from ml_postgres_optimization.soak.figures.fold import fold
+from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import EventKind, IntervalState
 from ml_postgres_optimization.soak.journal import Ending, RunDescription, RunJournal, read_run
+from ml_postgres_optimization.soak.judging.limits import Limits
+from ml_postgres_optimization.soak.judging.verdict import judge
 from ml_postgres_optimization.soak.runner import run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, nobody_watches, wait_for_turn
 from ml_postgres_optimization.target.simulated.soaked import Drift, SoakedTarget
@@ -42,7 +45,7 @@ class Run:
             self.target.samples()  # what came before was another runner's
             recorder = Recorder(self.target, self.clock, samples=self.target.samples, activity_seconds=STEP)
             course = Course(journal, recorder, timeline, self.clock, watch=nobody_watches("stock"))
-            return run_soak(journal, course, Criteria(), on_interval=on_interval)
+            return run_soak(journal, course, on_interval=on_interval)
 
     def go_until(self, number, then=None):
         """Go on until an interval is written; then kill the runner."""
@@ -89,6 +92,10 @@ def test_three_days_with_kills_an_outage_sleep_and_drift(tmp_path):
     at_noon, at_night = found[72].window, found[2].window
     assert at_noon.throughput_per_second > 3 * at_night.throughput_per_second, "a daily cycle"
     assert found[-2].window.response.mean_seconds > 1.5 * found[5].window.response.mean_seconds, "e^0.72 is 2"
+    figures = fold(RunOutline("run", found[0].started_at, 600.0, 72 * HOURS), found)
+    mean = judge(figures, Limits()).drifts["mean"]
+    assert mean.is_worse and 0.5 < mean.change_ratio < 1.6, "the daily cycle taken out"
+    assert {gap.state for gap in figures.gaps} == {*IntervalState} - {IntervalState.MEASURED}
 
 
 def test_kept_intervals_are_those_of_a_run_that_nobody_disturbed(tmp_path):

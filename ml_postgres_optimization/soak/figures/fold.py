@@ -151,7 +151,7 @@ class _Course:
             self._hours[hour] = (before[0] + totals.due_total - due, before[1] + totals.succeeded_total - succeeded)
 
     def finished(self) -> RunFigures:
-        covered = self._next * self._description.interval_seconds
+        covered = self._description.seconds_until(self._next)
         for grain in (self._minutes, self._slots):
             grain.close()
             grain.columns.extend(math.ceil(covered / grain.columns.slot_seconds))

@@ -40,3 +40,7 @@ class RunOutline:
     cycle_seconds: float | None = DAY_SECONDS
     facts: Mapping[str, str] = field(default_factory=dict)
     violation: str | None = None
+
+    def seconds_until(self, number: int) -> float:
+        """Return how long after the start interval `number` begins; the last one may be shorter than the others."""
+        return min(number * self.interval_seconds, self.planned_seconds)

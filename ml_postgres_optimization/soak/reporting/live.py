@@ -93,7 +93,7 @@ class LiveFigures:
     def _standing(self, last: Interval) -> Standing:
         windows = [interval.window for interval in self._recent if interval.window is not None]
         seconds = sum(window.duration_seconds for window in windows)
-        elapsed = (last.number + 1) * self.description.interval_seconds
+        elapsed = self.description.seconds_until(last.number + 1)
         response = sum((window.response for window in windows), Histogram.empty())
         failed = sum(window.failed_total for window in windows)
         errors: Counter[str] = Counter()
