@@ -10,7 +10,7 @@ from ml_postgres_optimization.interfaces.commands.extended_test import resume_te
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
 from ml_postgres_optimization.interfaces.commands.online.advice import restart_tables
-from ml_postgres_optimization.interfaces.commands.online.optimization import optimize_on
+from ml_postgres_optimization.interfaces.commands.online.optimization import optimize_on, require_long_windows
 from ml_postgres_optimization.interfaces.commands.soaking.reports import limits_of
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
@@ -83,6 +83,7 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     if dry_run:
         return prepared
     require_consent(session)
+    require_long_windows(session, shares.optimize_seconds)
     if unfinished := unfinished_runs(session, by=BY):
         session.reporter.say(
             "The test of an earlier run was not finished; optimising is not begun anew before it is."

@@ -75,6 +75,8 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
     if settings.action == "advise":
         return propose(session)
     consent = session.consent()
+    seconds = _campaign_seconds(settings.watching_seconds) if settings.continuous else settings.duration_seconds
+    require_long_windows(session, seconds)
     observer = Observer(session, keeps_rows=not (settings.continuous and math.isinf(settings.watching_seconds)))
     with session.sole_optimizer() as journal, observer.saving():
         offer = own_load(session) if session.may_load else None
@@ -116,14 +118,14 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _require_long_windows(session: Session, plan: TrialPlan) -> None:
-    """Refuse windows for changes in which no trial could ever end.
+def require_long_windows(session: Session, seconds: float) -> None:
+    """Refuse windows for changes in which no trial of a campaign of so many seconds could ever end.
 
     Raises
     ------
     UsageError
     """
-    windows = session.settings.change_windows
+    windows, plan = session.settings.change_windows, plan_for(session, seconds, is_ours=session.may_load)
     longest_seconds = windows.longest_seconds(session.clock.now()) - LEAVE_SECONDS
     needed_seconds = plan.seconds_for(plan.thresholds.min_pairs)
     if longest_seconds < needed_seconds:
@@ -150,7 +152,6 @@ def optimize_on(session: Session, workbench: Workbench, seconds: float) -> Ledge
     """Run the controller for `seconds`, telling the user and the repository what happens."""
     initial = _require_ground(session, workbench)
     plan = plan_for(session, seconds, is_ours=workbench.load is not None)
-    _require_long_windows(session, plan)
     listener = Listener(session, workbench.observer)
     controller = _open_controller(session, workbench, plan, [listener])("", initial)
     return controller.run(initial, _drafts(workbench, initial), Budget(seconds, trials=session.settings.trials))
@@ -163,9 +164,8 @@ def optimize_continuously(session: Session, workbench: Workbench, seconds: float
     """
     initial = _require_ground(session, workbench)
     settings, chronicle = session.settings, Chronicle(initial)
-    campaign_seconds = min(_CAMPAIGN_SECONDS, seconds / 2)
+    campaign_seconds = _campaign_seconds(seconds)
     plan = plan_for(session, campaign_seconds, is_ours=workbench.load is not None)
-    _require_long_windows(session, plan)
     subscribers: list[Subscriber] = [chronicle, Listener(session, workbench.observer)]
     controller = ContinuousController(
         workbench.laboratory,
@@ -205,6 +205,11 @@ def _drafts(workbench: Workbench, incumbent: Configuration) -> Sequence[Draft]:
         *_approved(ground.session, incumbent),
         *rule_drafts(ground.advised, incumbent, apart=ground.catalogue.sessions_own if workbench.load else ()),
     )
+
+
+def _campaign_seconds(seconds: float) -> float:
+    """Return how long the first campaign of a continuous run of so many seconds may take."""
+    return min(_CAMPAIGN_SECONDS, seconds / 2)
 
 
 def _pace(settings: Settings, campaign_seconds: float) -> Pace:
