@@ -82,8 +82,7 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     prepared = set_up(session, dry_run=dry_run)
     if dry_run:
         return prepared
-    require_consent(session)
-    require_long_windows(session, shares.optimize_seconds)
+    _require_consent(session, shares)
     if unfinished := unfinished_runs(session, by=BY):
         session.reporter.say(
             "The test of an earlier run was not finished; optimising is not begun anew before it is."
@@ -106,6 +105,12 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
     csv = observer.write_csv()
     soak = soak_on(session, plan, shares.test_seconds, Observer(session, keeps_rows=False), by=BY)
     return _summary(session, workbench.ground, ledger, lessons, soak, csv=csv)
+
+
+def _require_consent(session: Session, shares: _Shares) -> None:
+    """See that the owner lets the server be changed, now and for long enough, before anything is loaded there."""
+    require_consent(session)
+    require_long_windows(session, shares.optimize_seconds)
 
 
 def _summary(
