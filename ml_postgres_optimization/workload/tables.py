@@ -13,7 +13,7 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import TupleRow
 
-from ml_postgres_optimization.errors import SchemaForeign, UsageError
+from ml_postgres_optimization.errors import AlreadyRunning, SchemaForeign, UsageError
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect, translated
 from ml_postgres_optimization.workload.statements import query
 
@@ -308,6 +308,13 @@ def _lock(connection: Connection[TupleRow], table_set: TableSet) -> None:
 
 
 def _drop(connection: Connection[TupleRow], table_set: TableSet) -> None:
+    """Drop the tables; raises AlreadyRunning where an extended test is on them, whose ledger they hold."""
+    row = connection.execute(query("accounting/runners")).fetchone()
+    if table_set is LOAD_TABLES and row is not None and row[0]:
+        raise AlreadyRunning(
+            f"An extended test is at work on the tables of schema {table_set.schema}: they cannot be made anew.",
+            "Wait until it ends, or stop it: genesis-pg status shows it.",
+        )
     connection.execute(sql.SQL(query("tables/drop")).format(schema=sql.Identifier(table_set.schema)))
 
 

@@ -21,7 +21,7 @@ from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
 from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
-from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, tables_scale
 from ml_postgres_optimization.workload.accounting import Ledger
 from ml_postgres_optimization.workload.shapes import shape_named
 
@@ -94,8 +94,23 @@ def resume_test(session: Session, name: str | None, *, dry_run: bool = False) ->
             )
         session.reporter.say(f"Going on with run {run.name} after its interval {journal.state.last_number}.")
         plan = planned(journal.description.load, journal.description.seed, journal.description.duration_seconds)
-        ensure_tables(session)
+        _require_tables(session, journal.description)
         return _run_on(session, journal, plan, Observer(session, keeps_rows=False))
+
+
+def _require_tables(session: Session, description: RunDescription) -> None:
+    """See that the run's own tables are there still: made anew, they would know nothing of it.
+
+    Raises
+    ------
+    UsageError
+    """
+    scale, found = description.load.get("scale"), tables_scale(session.connection.dsn_for_driver())
+    if found != scale:
+        raise UsageError(
+            f"Run {description.run} is on tables of scale {scale}, and here they are of scale {found}.",
+            "They were made anew since: abandon it (test --abandon), and start another.",
+        )
 
 
 def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:

@@ -17,6 +17,8 @@ from ml_postgres_optimization.telemetry import Histogram, OperationWindow, State
 
 # A queue of bytes behind the JSON; every histogram takes from it what it has put there.
 _LENGTH = struct.Struct("<I")
+# A snapshot of days has some 100 kB: what unpacks to more was made to fill the memory.
+_MOST_BYTES = 64 << 20
 _WIDTHS = ("<u1", "<u2", "<u4", "<u8")
 _MOST_STATEMENTS = 20
 # Divided by the window's length they are whole numbers again, which single precision would not give back.
@@ -39,7 +41,10 @@ def unpacked(payload: bytes) -> tuple[dict[str, Any], bytes]:
         If it is nothing of that kind.
     """
     try:
-        data = zlib.decompress(payload)
+        inflating = zlib.decompressobj()
+        data = inflating.decompress(payload, _MOST_BYTES)
+        if not inflating.eof:
+            raise ValueError(f"a record is cut short, or of more than {_MOST_BYTES:,} bytes")
         (length,) = _LENGTH.unpack_from(data)
         content = json.loads(data[_LENGTH.size : _LENGTH.size + length])
     except (zlib.error, struct.error, RecursionError) as error:
@@ -82,7 +87,7 @@ def window_of(content: Mapping[str, Any], blob: bytes) -> Window:
 
     Raises
     ------
-    ValueError, KeyError, TypeError
+    ValueError, KeyError, TypeError, IndexError, OverflowError
         If the figures are none of a window.
     """
     columns = _Columns(blob)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -85,8 +86,22 @@ class RunDescription:
                 "Use the version of genesis-pg that recorded it.",
             )
         try:
-            return cls(started_at=started_at, **content)
-        except TypeError as error:
+            description = cls(started_at=started_at, **content)
+            description._check()
+        except (TypeError, ValueError) as error:
             raise JournalError(
                 f"A run's description does not fit format {FORMAT}: {error}.", "Restore the journal from a copy."
             ) from error
+        return description
+
+    def _check(self) -> None:
+        """Raise ValueError where a figure is none that a run can have; TypeError where it is no figure."""
+        if not (math.isfinite(self.interval_seconds) and 0 < self.interval_seconds <= self.duration_seconds):
+            raise ValueError(f"intervals of {self.interval_seconds} s in {self.duration_seconds} s")
+        if not math.isfinite(self.duration_seconds):
+            raise ValueError(f"a duration of {self.duration_seconds} s")
+        if self.started_at.tzinfo is None:
+            raise ValueError("its start names no time zone")
+        texts = (self.run, self.server, self.database, self.display, self.version, self.program)
+        if not (all(isinstance(text, str) for text in texts) and isinstance(self.load, Mapping)):
+            raise TypeError("a text or the load is of another kind")

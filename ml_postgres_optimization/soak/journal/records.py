@@ -99,7 +99,7 @@ def entry_of(record: Framed) -> Entry:
         if record.kind is RecordKind.END:
             return Left(Ending(content["ending"]), datetime.fromisoformat(content["at"]), content["text"])
         return _measured(content, blob)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"a record lacks something: {error}") from error
 
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import TupleRow
 
-from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, UsageError
+from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, TargetError, UsageError
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
 from ml_postgres_optimization.workload.statements import query
 
@@ -168,8 +168,16 @@ class Ledger:
 
     def _lock(self, connection: Connection[TupleRow]) -> None:
         row = connection.execute(query("accounting/lock"), {"run": self._run}).fetchone()
-        if row is None or not row[0]:
-            raise AlreadyRunning(
-                f"Another runner is at run {self._run}: it holds the run's lock on the server.",
-                "Wait until it ends; one that was killed is gone within a minute.",
+        if row is not None and row[0]:
+            return
+        if self.epoch:
+            # most likely an earlier session of ours that the server has not missed yet; whoever has overtaken us is
+            # known by its epoch
+            raise TargetError(
+                f"The lock of run {self._run} is still held by a session that was lost.",
+                "It is tried again in the next interval.",
             )
+        raise AlreadyRunning(
+            f"Another runner is at run {self._run}: it holds the run's lock on the server.",
+            "Wait until it ends; one that was killed is gone within a minute.",
+        )
