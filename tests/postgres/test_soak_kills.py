@@ -10,10 +10,10 @@ import psycopg
 import pytest
 from command_line import CommandLine, clean_environment, started
 
-from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, UsageError
+from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, TargetError, UsageError
 from ml_postgres_optimization.soak.interval import EventKind, IntervalState
 from ml_postgres_optimization.soak.journal import FILE, read_run
-from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables, drop_tables
 from ml_postgres_optimization.workload.accounting import Ledger, Recycling
 
 SCALE = 0.005
@@ -100,13 +100,13 @@ def test_the_ledger_holds_what_was_acknowledged_and_no_more(tables):
             ledger.check(written + 1)
         with pytest.raises(IntegrityViolated, match="must hold"):
             ledger.check(written - 2, 1)
-        with pytest.raises(AlreadyRunning, match="Another runner is at run"):
-            Ledger(tables, "run").take(epoch, is_new=False)
+        with pytest.raises(AlreadyRunning, match="Another runner is at run"), Ledger(tables, "run") as second:
+            second.take(epoch, is_new=False)
         by_hand(tables, "UPDATE genesis_load.accounts SET balance = balance + 1 WHERE account_id = 7")
         with pytest.raises(IntegrityViolated, match="add up"):
             ledger.check_balance()
-    with pytest.raises(UsageError, match="do not know"):
-        Ledger(tables, "another").take(1, is_new=False)
+    with pytest.raises(UsageError, match="do not know"), Ledger(tables, "another") as another:
+        another.take(1, is_new=False)
 
 
 def test_a_runner_that_was_overtaken_changes_nothing(tables):
@@ -143,3 +143,26 @@ def test_tables_are_kept_to_a_size(tables):
         # 250 were there, and twice that is kept
         assert recycling.run() == 750
         assert recycling.run() == 0
+
+
+def test_nobody_makes_the_tables_of_a_test_at_work_anew(tables):
+    with Ledger(tables, "run") as ledger:
+        ledger.take(0, is_new=True)
+        for make_anew in (lambda: create_tables(tables, 2 * SCALE), lambda: drop_tables(tables)):
+            with pytest.raises(AlreadyRunning, match="at work on the tables"):
+                make_anew()
+        ledger.check(0)
+    create_tables(tables, 2 * SCALE)
+
+
+def test_a_lost_session_that_the_server_has_not_missed_yet_ends_no_run(tables):
+    with Ledger(tables, "run") as ledger, psycopg.connect(tables, autocommit=True) as still_there:
+        ledger.take(0, is_new=True)
+        ended = ledger.run(lambda own: own.execute("SELECT pg_backend_pid()").fetchone(), "ask")
+        still_there.execute("SELECT pg_terminate_backend(%s)", ended)
+        still_there.execute("SELECT pg_advisory_lock(1734700645, hashtext('run'))")
+        with pytest.raises(TargetError, match="still held") as told:
+            ledger.check(0)
+        assert not isinstance(told.value, AlreadyRunning)
+        still_there.execute("SELECT pg_advisory_unlock_all()")
+        assert ledger.check(0) == 0

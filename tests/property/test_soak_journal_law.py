@@ -1,6 +1,10 @@
 """The law of a soak's journal: whatever becomes of its file, it says what was written, or that it cannot."""
 
+import json
+import math
 import shutil
+import tracemalloc
+import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -204,3 +208,24 @@ def test_a_journal_of_another_version_or_run_is_refused(written, copied, tmp_pat
 def test_two_runners_cannot_have_one_journal(written):
     with RunJournal(written[0]), pytest.raises(AlreadyRunning):
         RunJournal(written[0])
+
+
+def test_a_record_that_would_fill_the_memory_is_damage(written, copied):
+    whole = (written[0] / FILE).read_bytes()
+    bomb = framed(RecordKind.INTERVAL, zlib.compress(bytes(80 << 20)), DESCRIPTION.run)
+    tracemalloc.start()
+    found = [*read_run(copied(whole + bomb + bomb)).intervals]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [interval(number) for number in range(INTERVALS)]
+    assert peak < 70 << 20
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [{"interval_seconds": 0.0}, {"duration_seconds": math.inf}, {"load": []}, {"run": 7}, {"seed": "x" * 9}],
+)
+def test_a_description_of_no_run_is_refused(made_up):
+    stated = json.loads(DESCRIPTION.to_bytes()) | made_up
+    with pytest.raises(JournalError, match="does not fit"):
+        RunDescription.from_bytes(json.dumps(stated).encode())

@@ -18,7 +18,7 @@ from ml_postgres_optimization.telemetry import Histogram, OperationWindow, State
 # A queue of bytes behind the JSON; every histogram takes from it what it has put there.
 _LENGTH = struct.Struct("<I")
 # A snapshot of days has some 100 kB: what unpacks to more was made to fill the memory.
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 16 << 20
 _WIDTHS = ("<u1", "<u2", "<u4", "<u8")
 _MOST_STATEMENTS = 20
 # Divided by the window's length they are whole numbers again, which single precision would not give back.

@@ -100,6 +100,8 @@ class RunDescription:
             raise ValueError(f"intervals of {self.interval_seconds} s in {self.duration_seconds} s")
         if not math.isfinite(self.duration_seconds):
             raise ValueError(f"a duration of {self.duration_seconds} s")
+        if not isinstance(self.seed, int):
+            raise TypeError(f"a seed of {self.seed!r}")
         if self.started_at.tzinfo is None:
             raise ValueError("its start names no time zone")
         texts = (self.run, self.server, self.database, self.display, self.version, self.program)
