@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,8 +25,8 @@ class Reporter(Protocol):
     def progress(self, label: str, share: float) -> None:
         """Show that `share` (0 to 1) of what `label` names is done."""
 
-    def watching(self, run: RunOutline) -> AbstractContextManager[ShowInterval]:
-        """Show how an extended test stands, as long as the context lasts."""
+    def watching(self, run: RunOutline, earlier: Iterable[Interval] = ()) -> AbstractContextManager[ShowInterval]:
+        """Show how an extended test stands, `earlier` intervals counted, as long as the context lasts."""
 
 
 class Silence:
@@ -38,7 +38,7 @@ class Silence:
     def progress(self, label: str, share: float) -> None:
         """Drop the progress."""
 
-    def watching(self, _run: RunOutline) -> AbstractContextManager[ShowInterval]:
+    def watching(self, _run: RunOutline, _earlier: Iterable[Interval] = ()) -> AbstractContextManager[ShowInterval]:
         """Drop each interval."""
         return nullcontext(lambda _interval: None)
 

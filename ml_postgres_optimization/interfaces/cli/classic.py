@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.cli import options
-from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, run
+from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, over_a_closed_terminal, run
 from ml_postgres_optimization.interfaces.commands import everything, extended_test, installation
 from ml_postgres_optimization.interfaces.commands.online import optimization
 from ml_postgres_optimization.interfaces.reporter import Result
@@ -47,7 +48,8 @@ def start(
     chosen = chosen_of(locals())
     if mode == "all":
         chosen["simulate"] = True
-    run(context, chosen, lambda session: _work(session, mode, dry_run=dry_run), read_only=dry_run)
+    with over_a_closed_terminal() if mode == "test" else nullcontext():
+        run(context, chosen, lambda session: _work(session, mode, dry_run=dry_run), read_only=dry_run)
 
 
 def _work(session: Session, mode: str, *, dry_run: bool) -> Result:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -17,6 +17,7 @@ from rich.text import Text
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.interfaces.reporter import Result, ShowInterval, Table
 from ml_postgres_optimization.soak.figures.outline import RunOutline
+from ml_postgres_optimization.soak.interval import Interval
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
@@ -53,27 +54,29 @@ class ConsoleReporter:
     def progress(self, label: str, share: float) -> None:
         """Move the bar of `label`, or say a line when the last one is some time ago."""
         if self._console.is_terminal:
-            self._move_bar(label, share)
+            with suppress(OSError):
+                self._move_bar(label, share)
         elif share >= 1 or time.monotonic() - self._last_line.get(label, -math.inf) >= PLAIN_LINE_EVERY_SECONDS:
             self._last_line[label] = time.monotonic()
             self.say(f"{label}: {share:.0%}")
 
     @contextmanager
-    def watching(self, run: RunOutline) -> Iterator[ShowInterval]:
+    def watching(self, run: RunOutline, earlier: Iterable[Interval] = ()) -> Iterator[ShowInterval]:
         """Show how an extended test stands: a live screen on a terminal, a plain line every minute elsewhere."""
         # imported here, since every other command does without
         from ml_postgres_optimization.interfaces.cli.soak_screen import SoakScreen  # noqa: PLC0415
 
         self.close()
-        with SoakScreen(run, self._console, self.say) as screen:
+        with SoakScreen(run, self._console, self.say, earlier) as screen:
             yield screen.add
 
     def close(self) -> None:
         """Take the bars away."""
-        if self._bar:
-            self._bar.stop()
-            self._bar = None
+        bar, self._bar = self._bar, None
+        if bar:
             self._tasks.clear()
+            with suppress(OSError):
+                bar.stop()
 
     def show(self, result: Result) -> None:
         """Show a result's tables and lines.

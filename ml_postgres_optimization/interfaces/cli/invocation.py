@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,9 @@ from ml_postgres_optimization.interfaces.reporter import Reporter, Result, json_
 from ml_postgres_optimization.interfaces.session import Session, open_session
 from ml_postgres_optimization.interfaces.settings import Settings, load_settings
 from ml_postgres_optimization.redaction import without_passwords
+
+Look = Callable[[Settings, Home, Mapping[str, str], Reporter], Result]
+"""Work that needs no session."""
 
 
 @dataclass(slots=True)
@@ -59,6 +62,34 @@ def chosen_of(parameters: Mapping[str, object]) -> dict[str, object]:
     }
 
 
+def words_of(context: typer.Context, without: Collection[str]) -> list[str]:
+    """Return the words of a command's own line again, but for the parameters named in `without`."""
+    words: list[str] = []
+    named = []
+    for parameter in context.command.params:
+        name, value = parameter.name or "", context.params.get(parameter.name or "")
+        source = context.get_parameter_source(name)
+        if name in without or value is None or source is None or source.name != "COMMANDLINE":
+            continue
+        if parameter.param_type_name == "argument":
+            named.append(str(value))
+        elif value is True:
+            words.append(parameter.opts[0])
+        else:
+            words += [f"{parameter.opts[0]}={each}" for each in (value if isinstance(value, list) else [value])]
+    return [context.command.name or "", *words, *(["--", *named] if named else [])]
+
+
+@contextmanager
+def over_a_closed_terminal() -> Iterator[None]:
+    """Let the work go on when its terminal is closed, that of processes started meanwhile too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def run(
     context: typer.Context,
     chosen: Mapping[str, object],
@@ -79,7 +110,7 @@ def run(
 def diagnose(
     context: typer.Context,
     chosen: Mapping[str, object],
-    work: Callable[[Settings, Home, Mapping[str, str], Reporter], Result],
+    work: Look,
 ) -> None:
     """Do `work` that must not depend on a session, since it says why none can be opened."""
     _finish(context, chosen, lambda settings, home, reporter: work(settings, home, context.obj.environ, reporter))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from types import TracebackType
 
@@ -43,18 +43,35 @@ class SoakScreen:
         Where a terminal is, a live screen stands on it until the end; elsewhere lines are said.
     say : callable
         Says a plain line.
+    earlier : iterable of Interval, optional
+        Counted first, and shown as one.
     """
 
-    def __init__(self, description: RunOutline, console: Console, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        description: RunOutline,
+        console: Console,
+        say: Callable[[str], None],
+        earlier: Iterable[Interval] = (),
+    ) -> None:
         self._figures = LiveFigures(description)
+        self._earlier = earlier
         self._say = say
         self._said_at = -math.inf
         self._state: IntervalState | None = None
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
 
     def __enter__(self) -> SoakScreen:
-        if self._live:
-            self._live.start()
+        standing = None
+        for interval in self._earlier:
+            standing = self._figures.add(interval)
+        try:
+            if self._live:
+                self._live.start()
+            if standing:
+                self._show(standing)
+        except OSError:
+            self._take_away()
         return self
 
     def __exit__(

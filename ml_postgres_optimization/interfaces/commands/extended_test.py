@@ -172,7 +172,7 @@ def _journal_of(session: Session, description: RunDescription) -> RunJournal:
 
 def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
     """Go through what is left of a run, as soon as an interval begins that nobody was in."""
-    clock, run, limits = SystemClock(), journal.description.run, limits_of(session.settings)
+    clock, run, limits = SystemClock(), journal.description.run, limits_of(session.settings, journal.description)
     configuration_id = _known_configuration(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)

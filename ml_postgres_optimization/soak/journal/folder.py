@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_postgres_optimization.errors import GenesisError, UsageError
-from ml_postgres_optimization.safety.journal.disk import is_in_use
+from ml_postgres_optimization.safety.journal.disk import LOCK_FILE, is_in_use
 from ml_postgres_optimization.soak.journal.description import RunDescription
 from ml_postgres_optimization.soak.journal.journal_file import FILE, RunJournal, recover
 from ml_postgres_optimization.soak.journal.records import Left
@@ -58,10 +58,26 @@ class KnownRun:
             return "running"
         return "killed" if self.state.ending is None else self.state.ending.value
 
+    @property
+    def lock(self) -> Path:
+        """The file that the runner at work has locked."""
+        return self.folder / LOCK_FILE
+
+    @property
+    def process_id(self) -> int | None:
+        """The process that says it has, or had, the run; None where none says so."""
+        return _written_in(self.lock)
+
 
 def runs_in(directory: Path) -> list[KnownRun]:
     """Return the runs whose folders lie in `directory`, the oldest first."""
     return [_known(path.parent) for path in sorted(directory.glob(f"*/{FILE}"))]
+
+
+def run_of_process(directory: Path, process_id: int) -> KnownRun | None:
+    """Return the run in `directory` whose last runner is, or was, that process; None where there is none."""
+    locks = (lock for lock in directory.glob(f"*/{LOCK_FILE}") if _written_in(lock) == process_id)
+    return next((_known(lock.parent) for lock in locks), None)
 
 
 def chosen_run(known: Iterable[KnownRun], name: str | None, *, doing: str) -> KnownRun:
@@ -117,3 +133,10 @@ def _known(folder: Path) -> KnownRun:
         what = error.what if isinstance(error, GenesisError) else str(error)
         return KnownRun(folder, None, RunState(), is_running, what)
     return KnownRun(folder, found.description, found.state, is_running)
+
+
+def _written_in(lock: Path) -> int | None:
+    try:
+        return int(lock.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

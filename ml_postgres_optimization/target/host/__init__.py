@@ -7,7 +7,7 @@ from ml_postgres_optimization.target.host.locality import (
     program_folder,
 )
 from ml_postgres_optimization.target.host.machine import read_machine
-from ml_postgres_optimization.target.host.own_process import own_resources
+from ml_postgres_optimization.target.host.own_process import has_open, own_resources
 from ml_postgres_optimization.target.host.probe import HostProbe, HostReading
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "HostReading",
     "boot_name",
     "data_directory_if_local",
+    "has_open",
     "own_resources",
     "postmaster_pid_if_local",
     "program_folder",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
@@ -35,3 +36,10 @@ def own_resources(children: Iterable[int] = ()) -> dict[str, float]:
         "client.threads": threads,
         "client.cpu_seconds_total": cpu_seconds,
     }
+
+
+def has_open(process_id: int, path: Path) -> bool:
+    """Tell whether a process is there and has a file open, as far as this user may see."""
+    with suppress(psutil.Error, OSError):
+        return any(path.samefile(file.path) for file in psutil.Process(process_id).open_files())
+    return False

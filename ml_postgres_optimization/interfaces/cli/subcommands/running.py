@@ -10,7 +10,14 @@ import typer
 
 from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.interfaces.cli import options
-from ml_postgres_optimization.interfaces.cli.invocation import chosen_of, diagnose, run
+from ml_postgres_optimization.interfaces.cli.invocation import (
+    Look,
+    chosen_of,
+    diagnose,
+    over_a_closed_terminal,
+    run,
+    words_of,
+)
 
 
 def simulate(
@@ -166,7 +173,7 @@ def test(
     context: typer.Context,
     run_name: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run, for --resume, --report and --abandon; the last one by default."),
+        typer.Argument(metavar="[RUN]", help="A run, for --resume, --attach and the like; the last one by default."),
     ] = None,
     *,
     shape: Annotated[
@@ -177,6 +184,13 @@ def test(
         ),
     ] = "constant",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Run in a process of its own, and return once the run has begun.")
+    ] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="Watch a run of another process until it ends; Ctrl-C leaves it going.")
+    ] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Have a running run stop in good order.")] = False,
     list_runs: Annotated[bool, typer.Option("--list", help="Show the runs that are recorded here.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give a run up for good; its records stay.")] = False,
     report: Annotated[
@@ -209,28 +223,63 @@ def test(
 ) -> None:
     """Run the soak mix for the duration, going on whatever happens, and judge it by its criteria."""
     from ml_postgres_optimization.interfaces.commands import extended_test
-    from ml_postgres_optimization.interfaces.commands.soaking import reports, runs
+    from ml_postgres_optimization.interfaces.commands.soaking import attaching, reports, runs
 
     chosen = chosen_of(locals())
-    _require_one({"--resume": resume, "--report": report, "--abandon": abandon, "--list": list_runs}, run_name)
-    if list_runs:
-        diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
-    elif abandon:
-        diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name))
-    elif report:
-        diagnose(
-            context, chosen, lambda settings, home, _environ, _reporter: reports.report_run(home, settings, run_name)
-        )
+    aside = {"--list": list_runs, "--abandon": abandon, "--report": report, "--attach": attach, "--stop": stop}
+    _require_one({"--resume": resume, **aside}, run_name)
+    looks: Mapping[str, Look] = {
+        "--list": lambda _settings, home, _environ, _reporter: runs.list_runs(home),
+        "--abandon": lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name),
+        "--report": lambda settings, home, _environ, _reporter: reports.report_run(home, settings, run_name),
+        "--attach": lambda settings, home, _environ, told: attaching.attach_run(home, settings, told, run_name),
+        "--stop": lambda _settings, home, _environ, _reporter: attaching.stop_run(home, run_name),
+    }
+    if detach:
+        _detach(context, chosen, {**aside, "--dry-run": dry_run})
+    elif wanted := [name for name, is_wanted in aside.items() if is_wanted]:
+        diagnose(context, chosen, looks[wanted[0]])
     else:
-        run(
+        with over_a_closed_terminal():
+            run(
+                context,
+                chosen,
+                lambda session: (
+                    extended_test.resume_test(session, run_name, dry_run=dry_run)
+                    if resume
+                    else extended_test.run_test(session, shape=shape, dry_run=dry_run)
+                ),
+                read_only=dry_run,
+            )
+
+
+# they may hold a password, which a command line shows to everybody on the machine
+_NOT_FOR_A_COMMAND_LINE = {"dsn": "GENESIS_DSN", "repository": "GENESIS_REPOSITORY"}
+
+
+def _detach(context: typer.Context, chosen: Mapping[str, object], others: Mapping[str, bool]) -> None:
+    """Do in a process of its own what this command line asks for.
+
+    Raises
+    ------
+    UsageError
+        If that is nothing that goes on.
+    """
+    from ml_postgres_optimization.interfaces.commands.soaking import detaching
+
+    if wanted := [name for name, is_wanted in others.items() if is_wanted]:
+        raise UsageError(
+            f"--detach and {wanted[0]} are given together.", "Only a test, or --resume of one, goes on by itself."
+        )
+    hidden = {name: str(chosen[key]) for key, name in _NOT_FOR_A_COMMAND_LINE.items() if key in chosen}
+    command, *words = words_of(context, {"detach", "json", *_NOT_FOR_A_COMMAND_LINE})
+    with over_a_closed_terminal():
+        diagnose(
             context,
             chosen,
-            lambda session: (
-                extended_test.resume_test(session, run_name, dry_run=dry_run)
-                if resume
-                else extended_test.run_test(session, shape=shape, dry_run=dry_run)
+            lambda _settings, home, environ, reporter: detaching.detach_test(
+                home, {**environ, **hidden}, reporter, [command, "--json", *words]
             ),
-            read_only=dry_run,
         )
 
 
@@ -246,5 +295,6 @@ def _require_one(flags: Mapping[str, bool], run_name: str | None) -> None:
         raise UsageError(f"{' and '.join(wanted)} are given together.", "Choose one of them.")
     if run_name is not None and wanted in ([], ["--list"]):
         raise UsageError(
-            f"A run is named, {run_name!r}, and nothing to do with it.", "Add --resume, --report or --abandon."
+            f"A run is named, {run_name!r}, and nothing to do with it.",
+            "Add --resume, --attach, --stop, --report or --abandon.",
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from ml_postgres_optimization import __version__
 from ml_postgres_optimization.errors import JournalError
+from ml_postgres_optimization.interfaces.commands.soaking.reports import CRITERIA, limits_of
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.journal import RunDescription
 from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape
@@ -40,6 +42,7 @@ def described(
         interval_seconds=min(settings.window_seconds, seconds),
         seed=settings.seed,
         load=load_json(plan)
+        | {CRITERIA: asdict(limits_of(settings))}
         | {"shape": _kept_shape(plan, shape), "by": by, "level": settings.level, "scale": settings.table_scale},
         labels={"run": session.run, "level": settings.level, "phase": "test"},
         program=__version__,

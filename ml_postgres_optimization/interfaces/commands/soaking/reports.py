@@ -11,32 +11,59 @@ from typing import Any
 from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.runs import known_runs
 from ml_postgres_optimization.interfaces.home import Home
-from ml_postgres_optimization.interfaces.report.soak.files import RunReport, unwritten_report, write_report
+from ml_postgres_optimization.interfaces.report.soak.files import (
+    CSV,
+    HLOG,
+    HTML,
+    JSON,
+    RunReport,
+    unwritten_report,
+    write_report,
+)
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.journal import Ending, RunDescription, chosen_run, read_run, recover
-from ml_postgres_optimization.soak.judging.limits import Limits, read_limits
+from ml_postgres_optimization.soak.judging.limits import DriftLimits, Limits, read_limits
 from ml_postgres_optimization.telemetry import SystemClock
 
+CRITERIA = "criteria"
+"""Key of a run's description under which the criteria are that it was begun with."""
 _VIOLATED = "The ledger of operations does not balance: what the server acknowledged is not what is there."
 
 
-def limits_of(settings: Settings) -> Limits:
-    """Return what a run must hold: the defaults, over them the criteria file, over that what a flag says.
+def limits_of(settings: Settings, description: RunDescription | None = None) -> Limits:
+    """Return what a run must hold: the criteria file, or without one the run's own; over that what a flag says.
+
+    Parameters
+    ----------
+    settings : Settings
+    description : RunDescription, optional
+        Of a run that was begun before; without it the defaults stand for its criteria.
 
     Raises
     ------
     UsageError
         If the file cannot be read, or says something that is not understood.
     """
-    limits = read_limits(settings.criteria) if settings.criteria else Limits()
+    kept = Limits() if description is None else _kept_limits(description)
+    limits = read_limits(settings.criteria) if settings.criteria else kept
     if settings.minimum_success_ratio is not None:
         limits = replace(limits, success_ratio=settings.minimum_success_ratio)
     if settings.maximum_mean_milliseconds is not None:
         limits = replace(limits, mean_seconds=settings.maximum_mean_milliseconds / 1000)
     return limits
+
+
+def _kept_limits(description: RunDescription) -> Limits:
+    """Return the criteria that a run was begun with; the defaults where it was by a version that kept none."""
+    told: Any = description.load.get(CRITERIA)
+    try:
+        drift = DriftLimits(**{**told["drift"], "metrics": tuple(told["drift"]["metrics"])})
+        return Limits(**{**told, "drift": drift})
+    except (KeyError, TypeError, ValueError):
+        return Limits()
 
 
 def report_run(home: Home, settings: Settings, name: str | None) -> Result:
@@ -59,11 +86,29 @@ def report_run(home: Home, settings: Settings, name: str | None) -> Result:
     JournalError
         If its journal cannot be read.
     """
-    limits, runs = limits_of(settings), known_runs(home)
+    limits_of(settings)  # what is wrong with them is said first
+    runs = known_runs(home)
     if not runs:
         raise UsageError("No extended test is recorded here.", "Record one: genesis-pg test --duration HOURS.")
     run = runs[-1] if name is None else chosen_run(runs, name, doing="report")
-    return judged(run.folder, limits, settings.output or report_folder(home, run.name), SystemClock().now()).result()
+    output, limits = settings.output or report_folder(home, run.name), limits_of(settings, run.description)
+    return judged(run.folder, limits, output, SystemClock().now()).result()
+
+
+def judged_unwritten(home: Home, settings: Settings, folder: Path) -> Result:
+    """Judge the run whose journal is in `folder`, and say where its report is, if anywhere; write nothing.
+
+    Raises
+    ------
+    UsageError, JournalError
+        As `report_run`.
+    """
+    run, written = read_run(folder), settings.output or report_folder(home, folder.name)
+    is_violated = recover(folder).state.ending is Ending.VIOLATED
+    outline = outline_of(run.description, is_violated=is_violated)
+    report = unwritten_report(outline, run.intervals, limits_of(settings, run.description))
+    paths = {name: written / name for name in (HTML, JSON, CSV, HLOG) if (written / name).exists()}
+    return replace(report, paths=paths).result()
 
 
 def report_folder(home: Home, run: str) -> Path:
