@@ -34,9 +34,11 @@ class Target:
     Parameters
     ----------
     mean_seconds : float
-        The mean response must be below it, or
+        The mean response must be below it,
     mean_ratio : float or None
-        be at most this share of base's.
+        and below this share of base's; None where nothing is asked of it.
+    needs_both : bool
+        Whether both of these must hold; otherwise one of them is enough.
     error_ratio : float or None
         The share of operations that fail must be below it.
     """
@@ -44,11 +46,12 @@ class Target:
     mean_seconds: float
     mean_ratio: float | None = None
     error_ratio: float | None = None
+    needs_both: bool = True
 
 
 TARGETS: Mapping[str, Target] = {
     "BASIC": Target(0.003),
-    "MEDIUM": Target(0.0005, 0.35, 1 / 5_000),
+    "MEDIUM": Target(0.0005, 0.35, 1 / 5_000, needs_both=False),
     "HIGH": Target(0.002, 0.40, 10 / 10_000),
     "EXTREME": Target(0.0025, 0.55, 5 / 10_000),
 }
@@ -121,8 +124,8 @@ def _level(name: str, rounds: Mapping[Arm, Sequence[BlockFigures]]) -> LevelSeen
     ways = [below(optimised.mean_seconds, target.mean_seconds)]
     if target.mean_ratio is not None:
         ways.append(below(optimised.improvement, target.mean_ratio))
-    best = min(ways, key=list(Finding).index)
-    return LevelSeen(name, seen, target, best, errors)
+    latency = (max if target.needs_both else min)(ways, key=list(Finding).index)
+    return LevelSeen(name, seen, target, latency, errors)
 
 
 def below(found: Interval, limit: float) -> Finding:

@@ -87,7 +87,9 @@ def _rate(level: LevelSeen, terms: Terms) -> float:
 
 def _latency_target(target: Target) -> str:
     absolute = f"< {target.mean_seconds * 1000:g} ms"
-    return absolute if target.mean_ratio is None else f"{percent_change(target.mean_ratio)} or {absolute}"
+    if target.mean_ratio is None:
+        return absolute
+    return f"{percent_change(target.mean_ratio)} {'and' if target.needs_both else 'or'} {absolute}"
 
 
 def _error_table(levels: Sequence[LevelSeen]) -> Table:
@@ -184,6 +186,7 @@ def _level_json(level: LevelSeen, terms: Terms) -> dict[str, object]:
         "target": {
             "mean_seconds": target.mean_seconds,
             "mean_ratio": target.mean_ratio,
+            "needs_both": target.needs_both,
             "error_ratio": target.error_ratio,
         },
         "latency": level.latency.value,
