@@ -169,13 +169,24 @@ def test(
         typer.Argument(metavar="[RUN]", help="A run, for --resume, --report and --abandon; the last one by default."),
     ] = None,
     *,
+    workload_file: Annotated[
+        Path | None, typer.Option(help="What is offered, a TOML file; docs/soak.md has its keys.")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Weights of operations: reads=45,writes=30,updates=15, for one.", metavar="MIX")
+    ] = None,
     shape: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="How the load varies: constant, steps, daily, bursts, ramp, walk, or a CSV file of seconds,factor.",
+            help="How the load varies: constant, steps, daily, bursts, ramp, walk, levels, or a CSV file of "
+            "seconds,factor.",
             metavar="SHAPE",
         ),
-    ] = "constant",
+    ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(help="What goes wrong beside it: light, hard, or a TOML file of [[faults]].", metavar="FAULTS"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     list_runs: Annotated[bool, typer.Option("--list", help="Show the runs that are recorded here.")] = False,
     abandon: Annotated[bool, typer.Option("--abandon", help="Give a run up for good; its records stay.")] = False,
@@ -210,9 +221,13 @@ def test(
     """Run the soak mix for the duration, going on whatever happens, and judge it by its criteria."""
     from ml_postgres_optimization.interfaces.commands import extended_test
     from ml_postgres_optimization.interfaces.commands.soaking import reports, runs
+    from ml_postgres_optimization.interfaces.commands.soaking.wishes import wished
 
     chosen = chosen_of(locals())
     _require_one({"--resume": resume, "--report": report, "--abandon": abandon, "--list": list_runs}, run_name)
+    offering = {"--workload-file": workload_file, "--mix": mix, "--shape": shape, "--faults": faults}
+    _refuse_offering(offering, is_new=not (resume or list_runs or abandon or report))
+    wish = wished(workload_file, mix=mix, shape=shape, faults=faults)
     if list_runs:
         diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
     elif abandon:
@@ -224,13 +239,27 @@ def test(
     else:
         run(
             context,
-            chosen,
+            {**wish.settings, **chosen},
             lambda session: (
                 extended_test.resume_test(session, run_name, dry_run=dry_run)
                 if resume
-                else extended_test.run_test(session, shape=shape, dry_run=dry_run)
+                else extended_test.run_test(session, wish=wish, dry_run=dry_run)
             ),
             read_only=dry_run,
+        )
+
+
+def _refuse_offering(flags: Mapping[str, object], *, is_new: bool) -> None:
+    """Refuse what a run shall offer where none is begun.
+
+    Raises
+    ------
+    UsageError
+    """
+    given = [name for name, value in flags.items() if value is not None]
+    if given and not is_new:
+        raise UsageError(
+            f"{' and '.join(given)} are for a run that begins.", "Leave them out: a run offers what it began with."
         )
 
 
