@@ -40,14 +40,15 @@ def described(
         interval_seconds=min(settings.window_seconds, seconds),
         seed=settings.seed,
         load=load_json(plan)
-        | {"shape": _kept_shape(plan, wish.shape), "by": by, "level": settings.level, "scale": settings.table_scale}
+        | {"shape": kept_shape(plan, wish.shape), "by": by, "level": settings.level, "scale": settings.table_scale}
         | kept_faults(wish.faults),
         labels={"run": session.run, "level": settings.level, "phase": "test"},
         program=__version__,
     )
 
 
-def _kept_shape(plan: LoadPlan, shape: str) -> object:
+def kept_shape(plan: LoadPlan, shape: str) -> object:
+    """Return what a run's description keeps of its shape: its name, or what a name does not say."""
     if isinstance(plan.rate_shape, Stages):
         return {"stages": plan.rate_shape.stages}
     return plan.rate_shape.points if isinstance(plan.rate_shape, Replay) else shape
