@@ -51,6 +51,15 @@ def test_levels_are_stretches_of_the_highest_of_them(written):
     assert [round(quarters(hour * HOUR), 4) for hour in (0.5, 1.5, 2.5, 3.5)] == [0.0625, 0.375, 0.75, 1.0]
 
 
+def test_a_level_by_flag_counts_before_rate_and_levels_of_the_file(written):
+    rated = wished(written("rate = 300"), level="BASIC")
+    assert (rated.rate_per_second, rated.settings) == (None, {"level": "BASIC"})
+    levelled = wished(written('levels = [{level = "HIGH", hours = 1}]'), level="BASIC")
+    assert (levelled.shape, levelled.levels, levelled.settings) == ("constant", (), {"level": "BASIC"})
+    with pytest.raises(UsageError, match="given together"):
+        wished(level="BASIC", shape="levels")
+
+
 def test_what_is_kept_is_what_was_offered():
     plan = LoadPlan(SOAK_MIX, rate_per_second=100.0, rate_shape=Stages(((60.0, 0.5), (30.0, 1.0))), seed=7)
     kept = load_json(plan) | {"shape": kept_shape(plan, "levels")}

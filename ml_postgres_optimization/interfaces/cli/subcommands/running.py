@@ -227,7 +227,7 @@ def test(
     _require_one({"--resume": resume, "--report": report, "--abandon": abandon, "--list": list_runs}, run_name)
     offering = {"--workload-file": workload_file, "--mix": mix, "--shape": shape, "--faults": faults}
     _refuse_offering(offering, is_new=not (resume or list_runs or abandon or report))
-    wish = wished(workload_file, mix=mix, shape=shape, faults=faults)
+    wish = wished(workload_file, mix=mix, shape=shape, faults=faults, level=level)
     if list_runs:
         diagnose(context, chosen, lambda _settings, home, _environ, _reporter: runs.list_runs(home))
     elif abandon:

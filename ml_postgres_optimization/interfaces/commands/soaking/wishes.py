@@ -76,7 +76,12 @@ NOTHING_SAID = Wish()
 
 
 def wished(
-    path: Path | None = None, *, mix: str | None = None, shape: str | None = None, faults: str | None = None
+    path: Path | None = None,
+    *,
+    mix: str | None = None,
+    shape: str | None = None,
+    faults: str | None = None,
+    level: str | None = None,
 ) -> Wish:
     """Return what a file and flags wish for.
 
@@ -89,6 +94,8 @@ def wished(
     shape : str, optional
     faults : str, optional
         A preset, or a TOML file of ``[[faults]]``.
+    level : str, optional
+        Instead of the level, the rate or the levels of the file.
 
     Raises
     ------
@@ -96,6 +103,10 @@ def wished(
         If a file cannot be read, or something is not understood; the message names the key.
     """
     wish = _of_file(path) if path else NOTHING_SAID
+    if level is not None:
+        wish = _at_level(wish, level)
+        if shape == BY_LEVELS:
+            raise UsageError(f"--level {level:.60} and --shape levels are given together.", "Keep one of them.")
     if mix is not None:
         wish = replace(wish, mix=_mix("--mix", _weights(mix)))
     if shape is not None:
@@ -103,6 +114,11 @@ def wished(
     if faults is not None:
         wish = replace(wish, faults=PRESETS.get(faults) or _faults_of_file(Path(faults)))
     return _consistent(wish)
+
+
+def _at_level(wish: Wish, level: str) -> Wish:
+    kept = CONSTANT if wish.shape == BY_LEVELS else wish.shape
+    return replace(wish, rate_per_second=None, shape=kept, levels=(), settings={**wish.settings, "level": level})
 
 
 def _consistent(wish: Wish) -> Wish:
