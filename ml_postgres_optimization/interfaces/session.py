@@ -66,6 +66,8 @@ class Session:
     target : PostgresTarget
     embedded : bool
         Whether the server is our own, so that load of ours may run on it unasked.
+    own_server : EmbeddedServer or None
+        It, where this process owns it.
     """
 
     settings: Settings
@@ -78,6 +80,7 @@ class Session:
     repository_connection: ConnectionSettings
     target: PostgresTarget
     embedded: bool
+    own_server: EmbeddedServer | None = None
     _resources: ExitStack = field(default_factory=ExitStack)
     _lock: OptimizerLock | None = None
     _lease: Lease | None = None
@@ -252,6 +255,7 @@ class _Reached:
 
     connection: ConnectionSettings
     restarter: MakeRestarter | None = None
+    server: EmbeddedServer | None = None
 
 
 @contextmanager
@@ -327,6 +331,7 @@ def _opened(
         repository_connection=repository or target.settings_of_connection,
         target=target,
         embedded=embedded,
+        own_server=reached.server,
         _resources=resources,
     )
 
@@ -358,7 +363,7 @@ def _embedded(settings: Settings, home: Home, reporter: Reporter, resources: Exi
         for name in extensions:
             install_extension(connection, name)
     restarter = resources.enter_context(EmbeddedRestarter(server))
-    return _Reached(connection_settings, lambda _connection, _data, _programs: restarter)
+    return _Reached(connection_settings, lambda _connection, _data, _programs: restarter, server)
 
 
 def _undo_at_rest(home: Home, reporter: Reporter, data_directory: Path) -> None:

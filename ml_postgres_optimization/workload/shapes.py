@@ -7,7 +7,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +106,25 @@ class Replay:
         place = min(bisect_right(self.points, at, key=lambda point: point[0]), len(self.points) - 1)
         (before, low), (after, high) = self.points[max(0, place - 1)], self.points[place]
         return low if after == before else low + (high - low) * (at - before) / (after - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Stretches of any length at one factor each, one after the other; begun again when they are over.
+
+    Parameters
+    ----------
+    stages : tuple of (float, float)
+        Length in seconds, above 0, and factor.
+    """
+
+    stages: tuple[tuple[float, float], ...]
+
+    def __call__(self, seconds: float) -> float:
+        """Return the factor of that time."""
+        ends = tuple(accumulate(length for length, _ in self.stages))
+        place = bisect_right(ends, seconds % ends[-1])
+        return self.stages[min(place, len(self.stages) - 1)][1]
 
 
 SHAPES = ("constant", "steps", "daily", "bursts", "ramp", "walk")

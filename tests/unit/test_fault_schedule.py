@@ -324,3 +324,10 @@ def test_a_program_that_ends_without_ending_its_faults_waits_until_they_are_put_
     )
     assert done.stdout.split() == ["False", "True"]
     assert "KeyboardInterrupt" in done.stderr
+
+
+def test_a_schedule_that_is_taken_up_goes_on_where_it_would_be():
+    schedule = FaultSchedule((FaultRate(LockStall(), per_minute=6.0),), seconds=600.0, seed=5)
+    late = [occurrence for occurrence in schedule.by_time() if occurrence.due > 300.0]
+    assert 10 < len(late) < len([*schedule.by_time()])
+    assert Agenda(schedule, 300.0).take(600.0, 0) == late

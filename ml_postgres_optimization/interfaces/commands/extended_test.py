@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
-from ml_postgres_optimization.interfaces.commands.soaking.plans import CONSTANT, described, planned
+from ml_postgres_optimization.interfaces.commands.soaking.disturbing import (
+    Disturbable,
+    DisturbedLoad,
+    faults_of,
+    require_ground,
+    running_under,
+)
+from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
 from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
+from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.report.soak.files import HTML
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
-from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission, running
+from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJournal, chosen_run, runs_in
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
 from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
-from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, tables_scale
+from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, tables_scale
 from ml_postgres_optimization.workload.accounting import Ledger
-from ml_postgres_optimization.workload.shapes import shape_named
+
+TellEvents = Callable[[], tuple[Event, ...]]
 
 
-def run_test(session: Session, *, shape: str = CONSTANT, dry_run: bool = False) -> Result:
-    """Run the soak mix for the session's duration.
+def run_test(session: Session, *, wish: Wish = NOTHING_SAID, dry_run: bool = False) -> Result:
+    """Run the soak mix, or another, for the session's duration.
 
     Parameters
     ----------
-    shape : str
-        How the offered load varies: a name, or a CSV file.
+    wish : Wish
+        What is offered.
     dry_run : bool
 
     Returns
@@ -43,24 +54,31 @@ def run_test(session: Session, *, shape: str = CONSTANT, dry_run: bool = False) 
     Raises
     ------
     UsageError
-        If load of ours is not allowed on this server.
+        If load of ours, or one of the faults, is not allowed on this server.
     Interrupted
         After Ctrl-C; what was measured until then is in the report, and the run can be taken up again.
     """
     require_permission(session)
     limits_of(session.settings)  # what is wrong with them is said before the work
-    seconds = session.settings.duration_seconds
-    rate_shape = shape_named(shape, duration_seconds=seconds, seed=session.settings.seed)
+    require_ground(session, wish.faults)
+    seconds, settings = session.settings.duration_seconds, session.settings
+    rate_shape = wish.rate_shape(seconds, level=settings.level, seed=settings.seed)
     if dry_run:
-        line = f"Would load this server with the soak mix for {seconds:.0f} s; its configuration stays as it is."
-        return Result({"would": line}, (), [line])
+        return _rehearsed(wish, seconds)
     for run in unfinished_runs(session):
         session.reporter.say(f"Run {run.name} is not finished: test --resume goes on with it, --abandon gives it up.")
     ensure_tables(session)
-    offer = offered(session, SOAK_MIX)
+    offer = offered(session, wish.mix, rate_per_second=wish.rate_per_second)
     connections = promoted_concurrency(session) or offer.plan.connections
     plan = replace(offer.plan, connections=connections, rate_shape=rate_shape)
-    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), shape=shape)
+    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), wish=wish)
+
+
+def _rehearsed(wish: Wish, seconds: float) -> Result:
+    mix = "the soak mix" if wish.mix == SOAK_MIX else "a mix of your own"
+    line = f"Would load this server with {mix} for {seconds:.0f} s; its configuration stays as it is."
+    told = [line, *([f"Faults beside it, on average: {wish.faults}."] if wish.faults.tables else [])]
+    return Result({"would": " ".join(told)}, (), told)
 
 
 def resume_test(session: Session, name: str | None, *, dry_run: bool = False) -> Result:
@@ -83,6 +101,7 @@ def resume_test(session: Session, name: str | None, *, dry_run: bool = False) ->
     require_permission(session)
     run = chosen_run(runs_in(session.home.runs_of(session.server)), name, doing="resume")
     _check_resumable(session, run)
+    require_ground(session, faults_of(run.description.load if run.description else {}))
     if dry_run:
         line = f"Would go on with run {run.name} after its interval {run.state.last_number}."
         return Result({"would": line}, (), [line])
@@ -120,7 +139,13 @@ def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:
 
 
 def soak_on(
-    session: Session, plan: LoadPlan, seconds: float, observer: Observer, *, by: str = "test", shape: str = CONSTANT
+    session: Session,
+    plan: LoadPlan,
+    seconds: float,
+    observer: Observer,
+    *,
+    by: str = "test",
+    wish: Wish = NOTHING_SAID,
 ) -> Result:
     """Run `plan` for `seconds`, an interval at a time, each in the run's journal, and write the report.
 
@@ -133,9 +158,9 @@ def soak_on(
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
         plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
         accounts = Accounts(session, ledger, session.settings.table_scale)
-        with running(session, plan) as load:
+        with running_under(session, plan, wish.faults) as load:
             # the run begins with its load: what connecting took is no part of it
-            description = described(session, plan, seconds, SystemClock().now(), by=by, shape=shape)
+            description = described(session, plan, seconds, SystemClock().now(), by=by, wish=wish)
             with _journal_of(session, description) as journal:
                 result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
     return _reported(session, journal, result, observer, limits)
@@ -181,7 +206,7 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
         timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
         wait_for_turn(journal.state, timeline, clock)
         plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
-        with running(session, plan) as load:
+        with running_under(session, plan, faults_of(journal.description.load)) as load:
             result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
     return _reported(session, journal, result, observer, limits)
 
@@ -197,7 +222,7 @@ def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
 
 
 def _gone_through(
-    session: Session, journal: RunJournal, load: LoadGenerator, observer: Observer, watch: Watch
+    session: Session, journal: RunJournal, running: Disturbable, observer: Observer, watch: Watch
 ) -> SoakResult:
     """Record what is left of a run while its load runs.
 
@@ -208,23 +233,32 @@ def _gone_through(
     IntegrityViolated
         If the ledger of operations does not balance; the report is written then, too.
     """
-    clock, run = SystemClock(), journal.description.run
+    clock, load = SystemClock(), running.load
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
+    disturbed = DisturbedLoad(running, journal.description, timeline, clock)
     recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
     epoch = load.plan.ledger[1] if load.plan.ledger else None
-    watch = replace(watch, resources=lambda: own_resources(load.process_ids))
-    course = Course(journal, recorder, timeline, clock, watch=watch, load=load, epoch=epoch)
+    watch = replace(
+        watch,
+        resources=lambda: own_resources(load.process_ids),
+        events=_both(watch.events, disturbed.events),
+    )
+    course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
-        with session.reporter.watching(outline_of(journal.description)) as show:
+        with disturbed, session.reporter.watching(outline_of(journal.description)) as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
         judged_here(session, journal.directory, Limits())
         raise
     except OSError as error:
         raise StateError(
-            f"The journal of run {run} cannot be written: {error.strerror or error}.",
+            f"The journal of run {journal.description.run} cannot be written: {error.strerror or error}.",
             "Make room on that disk, then: genesis-pg test --resume.",
         ) from error
+
+
+def _both(first: TellEvents, second: TellEvents) -> TellEvents:
+    return lambda: (*first(), *second())
 
 
 def _reported(

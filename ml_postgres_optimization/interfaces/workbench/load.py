@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -82,7 +83,12 @@ def tables_for(session: Session, table_set: TableSet, scale: float) -> None:
 
 
 def offered(
-    session: Session, mix: OperationMix, *, capacity_ratio: float | None = None, clients: int | None = None
+    session: Session,
+    mix: OperationMix,
+    *,
+    capacity_ratio: float | None = None,
+    clients: int | None = None,
+    rate_per_second: float | None = None,
 ) -> Offer:
     """Measure what the server can do with a plain pool, and offer the level's share of it.
 
@@ -93,12 +99,17 @@ def offered(
         Instead of the level's.
     clients : int, optional
         Likewise.
+    rate_per_second : float, optional
+        Offer this instead, and measure nothing.
     """
     level = LEVELS[session.settings.level]
     users = clients or level.clients
     dsn = session.connection.dsn_for_driver()
     connections = max(1, min(users, free_connections(dsn) - CONNECTIONS_KEPT_FREE))
     plan = LoadPlan(mix, connections=connections, clients=users, seed=session.settings.seed)
+    if rate_per_second is not None:
+        session.reporter.say(f"Offering {rate_per_second:,.0f} operations/s over {connections} connections.")
+        return Offer(replace(plan, rate_per_second=rate_per_second), math.nan, level.name)
     capacity = measure_capacity(dsn, plan, CAPACITY_SECONDS)
     rate = max(1.0, capacity * (capacity_ratio or level.capacity_ratio))
     session.reporter.say(

@@ -3,7 +3,10 @@
 from ml_postgres_optimization.workload.faults.fault import Fault, FaultKind
 from ml_postgres_optimization.workload.faults.ground import FaultGround
 from ml_postgres_optimization.workload.faults.injecting import (
+    NO_FAULTS,
+    PRESETS,
     FaultInjector,
+    FaultList,
     FaultRate,
     FaultRecord,
     FaultRun,
@@ -32,6 +35,8 @@ from ml_postgres_optimization.workload.faults.line import CommitCut, FaultProxy
 from ml_postgres_optimization.workload.faults.spell import Spell
 
 __all__ = [
+    "NO_FAULTS",
+    "PRESETS",
     "CommitCut",
     "ConnectionExhaustion",
     "CrashWay",
@@ -40,6 +45,7 @@ __all__ = [
     "FaultGround",
     "FaultInjector",
     "FaultKind",
+    "FaultList",
     "FaultProxy",
     "FaultRate",
     "FaultRecord",

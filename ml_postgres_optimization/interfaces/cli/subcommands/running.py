@@ -176,13 +176,24 @@ def test(
         typer.Argument(metavar="[RUN]", help="A run, for --resume, --attach and the like; the last one by default."),
     ] = None,
     *,
+    workload_file: Annotated[
+        Path | None, typer.Option(help="What is offered, a TOML file; docs/soak.md has its keys.")
+    ] = None,
+    mix: Annotated[
+        str | None, typer.Option(help="Weights of operations: reads=45,writes=30,updates=15, for one.", metavar="MIX")
+    ] = None,
     shape: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="How the load varies: constant, steps, daily, bursts, ramp, walk, or a CSV file of seconds,factor.",
+            help="How the load varies: constant, steps, daily, bursts, ramp, walk, levels, or a CSV file of "
+            "seconds,factor.",
             metavar="SHAPE",
         ),
-    ] = "constant",
+    ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(help="What goes wrong beside it: light, hard, or a TOML file of [[faults]].", metavar="FAULTS"),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in a process of its own, and return once the run has begun.")
@@ -224,10 +235,14 @@ def test(
     """Run the soak mix for the duration, going on whatever happens, and judge it by its criteria."""
     from ml_postgres_optimization.interfaces.commands import extended_test
     from ml_postgres_optimization.interfaces.commands.soaking import attaching, reports, runs
+    from ml_postgres_optimization.interfaces.commands.soaking.wishes import wished
 
     chosen = chosen_of(locals())
     aside = {"--list": list_runs, "--abandon": abandon, "--report": report, "--attach": attach, "--stop": stop}
     _require_one({"--resume": resume, **aside}, run_name)
+    offering = {"--workload-file": workload_file, "--mix": mix, "--shape": shape, "--faults": faults}
+    _refuse_offering(offering, is_new=not (resume or any(aside.values())))
+    wish = wished(workload_file, mix=mix, shape=shape, faults=faults, level=level)
     looks: Mapping[str, Look] = {
         "--list": lambda _settings, home, _environ, _reporter: runs.list_runs(home),
         "--abandon": lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name),
@@ -243,11 +258,11 @@ def test(
         with over_a_closed_terminal():
             run(
                 context,
-                chosen,
+                {**wish.settings, **chosen},
                 lambda session: (
                     extended_test.resume_test(session, run_name, dry_run=dry_run)
                     if resume
-                    else extended_test.run_test(session, shape=shape, dry_run=dry_run)
+                    else extended_test.run_test(session, wish=wish, dry_run=dry_run)
                 ),
                 read_only=dry_run,
             )
@@ -280,6 +295,20 @@ def _detach(context: typer.Context, chosen: Mapping[str, object], others: Mappin
             lambda _settings, home, environ, reporter: detaching.detach_test(
                 home, {**environ, **hidden}, reporter, [command, "--json", *words]
             ),
+        )
+
+
+def _refuse_offering(flags: Mapping[str, object], *, is_new: bool) -> None:
+    """Refuse what a run shall offer where none is begun.
+
+    Raises
+    ------
+    UsageError
+    """
+    given = [name for name, value in flags.items() if value is not None]
+    if given and not is_new:
+        raise UsageError(
+            f"{' and '.join(given)} are for a run that begins.", "Leave them out: a run offers what it began with."
         )
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 from ml_postgres_optimization import __version__
 from ml_postgres_optimization.errors import JournalError
+from ml_postgres_optimization.interfaces.commands.soaking.disturbing import kept_faults
 from ml_postgres_optimization.interfaces.commands.soaking.reports import CRITERIA, limits_of
+from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.journal import RunDescription
 from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape
-from ml_postgres_optimization.workload.shapes import Replay, shape_named
-
-CONSTANT = "constant"
+from ml_postgres_optimization.workload.shapes import Replay, Stages, shape_named
 
 
 def described(
-    session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str, shape: str = CONSTANT
+    session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str, wish: Wish = NOTHING_SAID
 ) -> RunDescription:
     """Return the description of a run that offers `plan`.
 
@@ -27,8 +27,8 @@ def described(
     ----------
     by : str
         The command that began it: ``all`` takes up its own runs only.
-    shape : str
-        A name or a CSV file, as `shape_named` takes it; of a file, its points are kept.
+    wish : Wish
+        Its shape is kept by its name, or by its points where it is a file's or of levels; its faults as they are.
     """
     settings, capabilities = session.settings, session.target.capabilities
     return RunDescription(
@@ -43,19 +43,25 @@ def described(
         seed=settings.seed,
         load=load_json(plan)
         | {CRITERIA: asdict(limits_of(settings))}
-        | {"shape": _kept_shape(plan, shape), "by": by, "level": settings.level, "scale": settings.table_scale},
+        | {"shape": kept_shape(plan, wish.shape), "by": by, "level": settings.level, "scale": settings.table_scale}
+        | kept_faults(wish.faults),
         labels={"run": session.run, "level": settings.level, "phase": "test"},
         program=__version__,
     )
 
 
-def _kept_shape(plan: LoadPlan, shape: str) -> object:
+def kept_shape(plan: LoadPlan, shape: str) -> object:
+    """Return what a run's description keeps of its shape: its name, or what a name does not say."""
+    if isinstance(plan.rate_shape, Stages):
+        return {"stages": plan.rate_shape.stages}
     return plan.rate_shape.points if isinstance(plan.rate_shape, Replay) else shape
 
 
 def _shape(kept: Any, seed: int, duration_seconds: float) -> RateShape:
     if isinstance(kept, str):
         return shape_named(kept, duration_seconds=duration_seconds, seed=seed)
+    if isinstance(kept, Mapping):
+        return Stages(tuple((float(length), float(factor)) for length, factor in kept["stages"]))
     return Replay(tuple((float(at), float(factor)) for at, factor in kept))
 
 

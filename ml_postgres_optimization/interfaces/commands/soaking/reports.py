@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ml_postgres_optimization.errors import StateError, UsageError
+from ml_postgres_optimization.interfaces.commands.soaking.disturbing import faults_of
 from ml_postgres_optimization.interfaces.commands.soaking.runs import known_runs
 from ml_postgres_optimization.interfaces.home import Home
 from ml_postgres_optimization.interfaces.report.soak.files import (
@@ -146,6 +147,7 @@ def outline_of(description: RunDescription, *, is_violated: bool = False) -> Run
         "Database": description.database,
         "Connections": str(load.get("connections", "")),
         "Seed": str(description.seed),
+        "Faults": str(faults_of(load)),
         "Recorded by": f"genesis-pg {description.program}",
     }
     return RunOutline(

@@ -15,6 +15,7 @@ from ml_postgres_optimization.workload.faults.injecting.run import FaultRecord, 
 from ml_postgres_optimization.workload.faults.injecting.schedule import Agenda, FaultSchedule, Occurrence
 
 _LOOK_SECONDS = 0.05
+PassedOver = Callable[[FaultKind, str], None]
 
 
 class FaultInjector:
@@ -29,8 +30,13 @@ class FaultInjector:
         ``lambda: load.counters.succeeded_total + load.counters.failed_total``.
     tell : callable, optional
         Receives the record of each fault when it is in force, and again when it has ended; in any thread.
+    passed_over : callable, optional
+        Receives the kind of each fault that was due and did not happen, and why; in the injector's thread.
     clock : Clock
         For when faults are due.
+    elapsed_seconds : float
+        How far the schedule has come when it begins: for one that goes on where another has ended. What came due
+        before, by the clock, is nobody's.
 
     Attributes
     ----------
@@ -65,7 +71,9 @@ class FaultInjector:
         *,
         operations: Callable[[], int] | None = None,
         tell: Tell | None = None,
+        passed_over: PassedOver | None = None,
         clock: Clock | None = None,
+        elapsed_seconds: float = 0.0,
     ) -> None:
         schedule.check(ground)
         if schedule.counts_operations and operations is None:
@@ -75,7 +83,9 @@ class FaultInjector:
         self._operations = operations or (lambda: 0)
         self._tell = tell
         self._clock = clock or SystemClock()
-        self._agenda = Agenda(schedule)
+        self._passed_over = passed_over
+        self._elapsed_seconds = elapsed_seconds
+        self._agenda = Agenda(schedule, elapsed_seconds)
         self._under_way: list[FaultRun] = []
         self._operations_before = 0
         self._ended: list[FaultRecord] = []
@@ -117,7 +127,7 @@ class FaultInjector:
         self.stop()
 
     def _inject(self) -> None:
-        started_seconds = self._clock.monotonic_seconds()
+        started_seconds = self._clock.monotonic_seconds() - self._elapsed_seconds
         # a load that has run before has its own beginning
         self._operations_before = self._operations_total()
         try:
@@ -143,6 +153,7 @@ class FaultInjector:
             if reason := self._reason_to_pass_over(kind):
                 self.passed_over_total += 1
                 self.last_passed_over = f"{kind}: {reason}"
+                self._tell_passed_over(kind, reason)
             else:
                 self._begin(occurrence)
 
@@ -175,6 +186,13 @@ class FaultInjector:
         if self._tell is not None:
             try:
                 self._tell(record)
+            except Exception as error:  # anybody's code
+                self._note(error)
+
+    def _tell_passed_over(self, kind: FaultKind, reason: str) -> None:
+        if self._passed_over is not None:
+            try:
+                self._passed_over(kind, reason)
             except Exception as error:  # anybody's code
                 self._note(error)
 

@@ -154,12 +154,16 @@ class Agenda:
     Parameters
     ----------
     schedule : FaultSchedule
+    elapsed_seconds : float
+        What came by the clock before is left out.
     """
 
-    def __init__(self, schedule: FaultSchedule) -> None:
+    def __init__(self, schedule: FaultSchedule, elapsed_seconds: float = 0.0) -> None:
         self._by_time, self._by_operations = schedule.by_time(), schedule.by_operations()
         self._next_in_time = next(self._by_time, None)
         self._next_in_operations = next(self._by_operations, None)
+        if elapsed_seconds:
+            self.take(elapsed_seconds, 0)
 
     @property
     def next_seconds(self) -> float:
