@@ -234,7 +234,6 @@ def test(
 ) -> None:
     """Run the soak mix for the duration, going on whatever happens, and judge it by its criteria."""
     from ml_postgres_optimization.interfaces.commands import extended_test
-    from ml_postgres_optimization.interfaces.commands.soaking import attaching, reports, runs
     from ml_postgres_optimization.interfaces.commands.soaking.wishes import wished
 
     chosen = chosen_of(locals())
@@ -243,17 +242,10 @@ def test(
     offering = {"--workload-file": workload_file, "--mix": mix, "--shape": shape, "--faults": faults}
     _refuse_offering(offering, is_new=not (resume or any(aside.values())))
     wish = wished(workload_file, mix=mix, shape=shape, faults=faults, level=level)
-    looks: Mapping[str, Look] = {
-        "--list": lambda _settings, home, _environ, _reporter: runs.list_runs(home),
-        "--abandon": lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name),
-        "--report": lambda settings, home, _environ, _reporter: reports.report_run(home, settings, run_name),
-        "--attach": lambda settings, home, _environ, told: attaching.attach_run(home, settings, told, run_name),
-        "--stop": lambda _settings, home, _environ, _reporter: attaching.stop_run(home, run_name),
-    }
     if detach:
         _detach(context, chosen, {**aside, "--dry-run": dry_run})
     elif wanted := [name for name, is_wanted in aside.items() if is_wanted]:
-        diagnose(context, chosen, looks[wanted[0]])
+        diagnose(context, chosen, _look_at(run_name, wanted[0]))
     else:
         with over_a_closed_terminal():
             run(
@@ -266,6 +258,20 @@ def test(
                 ),
                 read_only=dry_run,
             )
+
+
+def _look_at(run_name: str | None, flag: str) -> Look:
+    """Return what looks at runs without a server, by the flag that asks for it."""
+    from ml_postgres_optimization.interfaces.commands.soaking import attaching, reports, runs
+
+    looks: Mapping[str, Look] = {
+        "--list": lambda _settings, home, _environ, _reporter: runs.list_runs(home),
+        "--abandon": lambda _settings, home, _environ, _reporter: runs.abandon_run(home, run_name),
+        "--report": lambda settings, home, _environ, _reporter: reports.report_run(home, settings, run_name),
+        "--attach": lambda settings, home, _environ, told: attaching.attach_run(home, settings, told, run_name),
+        "--stop": lambda _settings, home, _environ, _reporter: attaching.stop_run(home, run_name),
+    }
+    return looks[flag]
 
 
 # they may hold a password, which a command line shows to everybody on the machine

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
-from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from ml_postgres_optimization.soak.figures.fold import RunFigures
 from ml_postgres_optimization.soak.judging.drift.blocks import Blocks, blocks_of
@@ -183,6 +182,8 @@ def detectable(rest: Rest, blocks: int, minimum_ratio: float, accident_ratio: fl
     E. C. Weatherhead et al., J. Geophys. Res. 103 (1998) 17149, equations 2 and 3: a trend's standard error under
     AR(1); for a whole run of n blocks it is σ √(12/n) √((1+φ)/(1−φ)). `benchmarks/drift_detection.py` tests it.
     """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # noqa: PLC0415  (a third of a second)
+
     error = rest.deviation * math.sqrt(12 / blocks * rest.inflation)
     power = error * NormalDist().inv_cdf(_AIMED_POWER)
     needed = error * float(-stdtrit(rest.degrees, accident_ratio / 2)) + power

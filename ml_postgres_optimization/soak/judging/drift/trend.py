@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr  # type: ignore[import-untyped]
 
 Series = NDArray[np.float64]
 
@@ -100,6 +99,8 @@ def trend_probability(values: Series, rest: Rest) -> float:
     What a fitted cycle has used up of the noise is given back to it: the scores shrink by the share of free
     observations.
     """
+    from scipy.special import stdtr  # type: ignore[import-untyped]  # noqa: PLC0415  (a third of a second)
+
     used_up = math.sqrt(min(1.0, rest.left_total / max(1, int(np.isfinite(values).sum()))))
     scores = (mann_kendall(values), mann_kendall(whitened(values, rest.correlation)))
     return max(float(2 * stdtr(rest.degrees, -abs(score) * used_up)) for score in scores)
