@@ -21,7 +21,7 @@ from ml_postgres_optimization.workload.shapes import SHAPES, Stages, shape_named
 CONSTANT = "constant"
 BY_LEVELS = "levels"
 _MOST_LEVELS = 1_000
-# A year of an operation a second, and more than any weight that somebody means.
+# More than any weight that somebody means.
 _LARGEST_WEIGHT = 1e9
 _NEXT_STEP = "docs/soak.md lists the keys."
 # Keys that are settings, by the setting's name.
