@@ -193,7 +193,13 @@ def findings(found: dict[str, object], bench: Bench, crashes: int) -> dict[str, 
     """Return what was to be shown, and whether it was."""
     begun = [kill for kill in bench.kills if kill["had_begun"]]
     return {
-        "each kill lost at most one interval": found["intervals"][IntervalState.LOST.value] <= len(begun),
+        "each kill lost at most one interval, as the journal is read": found["intervals"][IntervalState.LOST.value]
+        <= len(begun),
+        # by the clock of the one who kills: an interval that is over and not yet written, and what has begun since
+        "no kill took what was older than the interval before": max(
+            (kill["unrecorded_seconds"] for kill in begun), default=0.0
+        )
+        < 2 * INTERVAL_SECONDS,
         "no record is of an interval that has one already": found["numbers_twice"] == 0,
         "kept intervals add up to the totals, histograms too": all(found["in_totals"].values()),
         "the ledger holds what was acknowledged, of every runner": found["ledger"]["runners_with_less"] == 0,
@@ -268,7 +274,7 @@ def first_record_seconds(bench: Bench) -> float:
 def show(result: dict[str, object]) -> None:
     """Print what came out."""
     begun = [kill for kill in result["kills"] if kill["had_begun"]]
-    longest_seconds = max(kill["unrecorded_seconds"] for kill in begun)
+    longest_seconds = max((kill["unrecorded_seconds"] for kill in begun), default=0.0)
     print(
         f"{len(result['kills'])} kills of the runner, {len(begun)} of them after its first record, and "
         f"{result['crashes']} of PostgreSQL, in {result['seconds']:,.0f} s"
