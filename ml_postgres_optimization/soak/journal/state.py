@@ -28,7 +28,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the load has done, counted from the beginning of the run, but for the last two.
+    """What the load has done, counted from the beginning of the run, but for the last three.
 
     Parameters
     ----------
@@ -37,6 +37,9 @@ class Totals:
     written_total, unclear_total : int
         Of this epoch: operations that write and were acknowledged, and those that may have been committed all the
         same. Between the first and the sum of both lies what the ledger in the database must say.
+    is_whole : bool
+        Of this epoch: whether all that the load did is in these counts, so that the sum is the most that the ledger
+        may say. It is not where a client process died, since what it had not reported is in none.
     """
 
     due_total: int = 0
@@ -46,6 +49,12 @@ class Totals:
     ambiguous_total: int = 0
     written_total: int = 0
     unclear_total: int = 0
+    is_whole: bool = True
+
+    @property
+    def unclear_at_most(self) -> int | None:
+        """How many operations beyond the acknowledged ones the ledger may hold; None where nobody knows."""
+        return self.unclear_total if self.is_whole else None
 
     def after(self, window: Window, written_total: int) -> Totals:
         """Return them with a window's operations, of which so many wrote and were acknowledged."""
@@ -57,7 +66,12 @@ class Totals:
             self.ambiguous_total + window.ambiguous_total,
             self.written_total + written_total,
             self.unclear_total + window.ambiguous_total,
+            self.is_whole,
         )
+
+    def of_next_epoch(self) -> Totals:
+        """Return them as another runner begins with them."""
+        return replace(self, written_total=0, unclear_total=0, is_whole=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +135,7 @@ class RunState:
 
     def began(self, epoch: int, at: datetime) -> RunState:
         """Return it after another runner has taken over: what the ledger must say counts from now."""
-        totals = replace(self.totals, written_total=0, unclear_total=0)
+        totals = self.totals.of_next_epoch()
         return replace(self, epoch=epoch, ending=None, last_at=at, totals=totals)
 
     def after(self, interval: Interval, totals: Totals, mark: ClockMark) -> RunState:

@@ -18,6 +18,10 @@ from ml_postgres_optimization.workload import LoadCounters
 # An interval that was seen for less than this share of its length is not a whole one.
 _WHOLE_RATIO = 0.9
 _PAUSED_LOOK_SECONDS = 1.0
+_LOWER_BOUND_ONLY = (
+    "What was done and not reported is in no count, so that the ledger is asked only whether all that was "
+    "acknowledged is there."
+)
 
 
 class Load(Protocol):
@@ -114,7 +118,7 @@ class Course:
         self._store = Store(journal)
         self._epoch = epoch or journal.state.epoch + 1
         self._first_number = _taken(journal.state) + 1
-        self._totals = replace(journal.state.totals, written_total=0, unclear_total=0)
+        self._totals = journal.state.totals.of_next_epoch()
         self._died_before, self._died_total = journal.state.died_total, 0
         self._events: list[Event] = []
         self._down_since: Event | None = None
@@ -153,7 +157,11 @@ class Course:
             if window is not None and self._number < description.intervals_total:
                 self._keep(self._judged(self._number, IntervalState.DEGRADED, window, began))
             ending = Ending.STOPPED
-        self._stop()
+        # the time was over before the last interval: nobody takes what the load has left
+        if self._load is not None and not self._is_stopped:
+            self._stop()
+            self._totals = replace(self._totals, is_whole=False)
+        self._has_lost_clients()
         self._watch.settle(self._totals)
         return ending
 
@@ -211,7 +219,7 @@ class Course:
         resources = {**self._watch.resources(), **self._of_load(began)}
         is_whole = seconds >= _WHOLE_RATIO * self._journal.description.interval_seconds
         is_last_one = number + 1 >= self._journal.description.intervals_total
-        doubtful = bool(clock_events or slept or self._has_lost_clients())
+        doubtful = self._has_lost_clients() or bool(clock_events or slept)
         if state is IntervalState.MEASURED and (doubtful or not (is_whole or is_last_one)):
             state = IntervalState.DEGRADED
         events, self._events = tuple(self._events), []
@@ -227,7 +235,10 @@ class Course:
     def _has_lost_clients(self) -> bool:
         before, self._died_total = self._died_total, self._load.counters.died_total if self._load else 0
         if self._died_total > before:
-            self._events.append(Event(EventKind.RUNNER, "A client process of the load died.", self._clock.now()))
+            self._totals = replace(self._totals, is_whole=False)
+            self._events.append(
+                Event(EventKind.RUNNER, f"A client process of the load died. {_LOWER_BOUND_ONLY}", self._clock.now())
+            )
         return self._died_total > before
 
     def _keep(self, interval: Interval) -> None:
@@ -253,9 +264,15 @@ class Course:
             told = self._store.flush(self._clock.now())
             self._events += [told] if told else []
         self._recorder.discard()
+        self._totals = replace(self._totals, is_whole=False)
         self._load.resume()
         self._events.append(
-            Event(EventKind.DISK, "The load rested: no record could be kept.", began, self._clock.now())
+            Event(
+                EventKind.DISK,
+                f"The load rested: no record could be kept. {_LOWER_BOUND_ONLY}",
+                began,
+                self._clock.now(),
+            )
         )
 
     def _server_is_away(self, what: str) -> None:

@@ -42,7 +42,7 @@ class Accounts:
             return
         totals, was_left = state.totals, state.ending is Ending.STOPPED
         committed = self._ledger.check(
-            totals.written_total, totals.unclear_total if was_left else None, epoch=state.epoch
+            totals.written_total, totals.unclear_at_most if was_left else None, epoch=state.epoch
         )
         self._ledger.check_balance()
         unreported = committed - totals.written_total
@@ -62,7 +62,7 @@ class Accounts:
         """See that the ledger balances now that all is reported."""
 
         def settled() -> None:
-            self._ledger.check(totals.written_total, totals.unclear_total)
+            self._ledger.check(totals.written_total, totals.unclear_at_most)
             self._ledger.check_balance()
 
         self._quietly(settled)
