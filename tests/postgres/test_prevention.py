@@ -2,16 +2,20 @@
 
 import random
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import psycopg
 import pytest
+import structlog
 from command_line import CommandLine, clean_environment
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from test_tuning import ground_on
 
+from ml_postgres_optimization.errors import PrivilegeMissing, ServerUnreachable
 from ml_postgres_optimization.interfaces.preventing.opening import symptoms_on
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Configuration
 from ml_postgres_optimization.models.error_forest import ErrorForest
@@ -23,6 +27,7 @@ from ml_postgres_optimization.target.postgres.collector import blockers
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
 from ml_postgres_optimization.target.postgres.schema import install_schema
+from ml_postgres_optimization.target.seen import Blocker
 from ml_postgres_optimization.tuning.preventing import Choice, Danger, Foresight, Means, Patience, Preventer, savings
 from ml_postgres_optimization.tuning.preventing.levers import EndBlocker, FewerAtOnce, LessMemory
 from ml_postgres_optimization.workload import OperationKind, OperationMix
@@ -156,14 +161,111 @@ def pass_window(ground, preventer, seconds, *, anew):
     return window
 
 
+def application_of(dsn):
+    """Return the DSN of a role of an application's, which is no superuser."""
+    with psycopg.connect(dsn) as connection:
+        connection.execute("CREATE ROLE application LOGIN")
+    return make_conninfo(dsn, user="application")
+
+
+def allow(dsn):
+    with psycopg.connect(dsn) as connection:
+        connection.execute("GRANT USAGE ON SCHEMA genesis_load TO application")
+        connection.execute("GRANT SELECT, UPDATE ON genesis_load.accounts TO application")
+
+
+SHARED = "SELECT pg_advisory_lock(7)"
+
+
+@contextmanager
+def idle_holder(dsn, application_name):
+    """A session that is idle in a transaction, and keeps another of the same database waiting."""
+    with (
+        psycopg.connect(dsn, application_name=application_name) as idle,
+        psycopg.connect(dsn, autocommit=True) as waiting,
+    ):
+        idle.execute(SHARED)
+        thread = threading.Thread(target=waiting.execute, args=[SHARED])
+        thread.start()
+        try:
+            yield idle
+        finally:
+            if not idle.closed:
+                idle.close()
+            thread.join()
+
+
+def seen_by(connection, wanted):
+    """Ask until somebody is seen, or nobody was though somebody waits; at most 5 s."""
+    for _ in range(100):
+        found = blockers.find_blocker(connection)
+        waits = connection.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]
+        is_idle = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND pid = %s", [wanted]
+        ).fetchone()[0]
+        if found is not None or (waits and is_idle):
+            return found or blockers.find_blocker(connection)
+        threading.Event().wait(0.05)
+    raise AssertionError("nobody waits")
+
+
+def test_only_an_applications_session_of_this_database_is_seen_and_ended(own_server, monkeypatch):
+    monkeypatch.setattr(blockers, "_IDLE_SECONDS", 0.0)
+    application = application_of(own_server.dsn)
+    with psycopg.connect(own_server.dsn, autocommit=True) as ours:
+        ours.execute("CREATE DATABASE elsewhere")
+        for dsn, name in (
+            (own_server.dsn, "a superuser"),
+            (make_conninfo(application, dbname="elsewhere"), "elsewhere"),
+            (application, "genesis-load"),
+            (application, "pg_dumpall"),
+            (application, "shop"),
+        ):
+            with idle_holder(dsn, name) as idle:
+                found = seen_by(ours, idle.info.backend_pid)
+                pid, backend_start, idle_since = ours.execute(
+                    "SELECT pid, backend_start, state_change FROM pg_stat_activity WHERE pid = %s",
+                    [idle.info.backend_pid],
+                ).fetchone()
+                as_it_is = Blocker(pid, backend_start, idle_since, "", "", 1.0, 1)
+                assert (found is not None) == (name == "shop"), name
+                assert not blockers.end_session_of(ours, replace(as_it_is, idle_since=START)), "in another pause"
+                assert blockers.end_session_of(ours, as_it_is) == (name == "shop"), name
+
+
+class Refusing:
+    """A server that refuses to look, or is gone."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def blocker(self):
+        raise self._error
+
+
+def test_whoever_may_not_look_for_blockers_sees_nobody(own_server, tmp_path):
+    with ground_on(own_server.dsn, tmp_path) as ground:
+        window = ground.laboratory.watch(0.2, ground.initial, anew=True)
+    waits = {"activity.blocked_sessions": 1.0, "activity.idle_in_transaction_sessions": 1.0}
+    window = replace(window, gauges={**window.gauges, **waits})
+    with structlog.testing.capture_logs() as logged:
+        refused = Refusing(PrivilegeMissing("The role may not.", "Grant it."))
+        assert symptoms_on(refused, window, log=structlog.get_logger()) == ()
+    assert [line["what"] for line in logged] == ["The role may not."]
+    with pytest.raises(ServerUnreachable):
+        symptoms_on(Refusing(ServerUnreachable("It is gone.", "Wait.")), window, log=structlog.get_logger())
+
+
 @pytest.mark.parametrize("is_permitted", [False, True])
 def test_an_idle_blocker_is_ended_by_permission_only(own_server, tmp_path, monkeypatch, is_permitted):
     monkeypatch.setattr(blockers, "_IDLE_SECONDS", 0.2)
     told = []
-    with ground_on(own_server.dsn, tmp_path, mix=UPDATES) as ground, psycopg.connect(own_server.dsn) as idle:
+    application = application_of(own_server.dsn)
+    with ground_on(own_server.dsn, tmp_path, mix=UPDATES) as ground, psycopg.connect(application) as idle:
+        allow(own_server.dsn)
         (popular,) = FaultGround(own_server.dsn, ground.load.plan).popular_accounts(idle, 1)
         idle.execute(LOCK, [popular])
-        sessions = partial(symptoms_on, ground.target)
+        sessions = partial(symptoms_on, ground.target, log=structlog.get_logger())
         means = Means([EndBlocker(is_permitted=is_permitted)], symptoms=sessions, sessions=ground.target)
         preventer = preventer_on(ground, means, told)
         for number in range(10):

@@ -4,7 +4,7 @@ import itertools
 import math
 import random
 from dataclasses import dataclass, replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -14,14 +14,16 @@ from synthetic_windows import history
 from test_continuous import Watch
 from test_controller import Bench
 
-from ml_postgres_optimization.errors import ChangeRefused, UsageError
+from ml_postgres_optimization.errors import ChangeRefused, TargetError, UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry import Prior
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile, parse_windows
+from ml_postgres_optimization.target.seen import Blocker
 from ml_postgres_optimization.tuning.preventing import (
+    SYMPTOM,
     Choice,
     Costs,
     Danger,
@@ -33,7 +35,14 @@ from ml_postgres_optimization.tuning.preventing import (
     savings,
 )
 from ml_postgres_optimization.tuning.preventing.danger import Alarm
-from ml_postgres_optimization.tuning.preventing.levers import FewerAtOnce, LargerWal, LessMemory, Offer, Sight
+from ml_postgres_optimization.tuning.preventing.levers import (
+    EndBlocker,
+    FewerAtOnce,
+    LargerWal,
+    LessMemory,
+    Offer,
+    Sight,
+)
 from ml_postgres_optimization.workload import LoadLimiter
 
 DEADLOCK, TIMEOUT = ErrorClass.DEADLOCK, ErrorClass.TIMEOUT
@@ -272,6 +281,63 @@ def test_what_somebody_else_changes_meanwhile_stays_and_ends_it(scene):
     assert "somebody else has changed" in next(message for one, message in reversed(scene.told) if one.ended_at)
 
 
+def blocked_by(pid, since_seconds=0):
+    began = datetime(2026, 3, 1, tzinfo=UTC)
+    blocker = Blocker(pid, began, began + timedelta(seconds=since_seconds), "shop", "", 9.0, 1)
+    return Danger(TIMEOUT, Prediction(1.0, 1.0, 1.0), SYMPTOM, blocker)
+
+
+def test_a_session_rises_only_if_it_is_the_same_in_the_same_pause_in_every_window():
+    alarm = Alarm(0.5, Patience(rising=2))
+    for other in (blocked_by(1), blocked_by(2), blocked_by(1), blocked_by(1, since_seconds=3), danger(0.9, TIMEOUT)):
+        assert alarm.see([other]) == []
+    assert alarm.see([blocked_by(1)]) == []
+    assert alarm.see([blocked_by(1)]) == [blocked_by(1)]
+
+
+@dataclass
+class Sessions:
+    """Sessions of which none may be ended by our role."""
+
+    error: Exception | None = None
+    ended: int = 0
+
+    def end_blocker(self, blocker):
+        self.ended += 1
+        if self.error:
+            raise self.error
+        return True
+
+
+def test_where_a_session_is_the_cause_nothing_but_its_end_is_acted_on(tmp_path):
+    told = Scene(tmp_path)
+    sessions = Sessions()
+    told.preventer._means = replace(
+        told.preventer._means, levers=(EndBlocker(), HalfOfMemory(), FewerAtOnce()), sessions=sessions
+    )
+    told.pass_windows(5, blocked_by(1))
+    ((occasion, message),) = told.told
+    assert occasion.choice is Choice.ADVISED
+    assert "have it commit or roll back" in message
+    assert told.is_as_before()
+    assert not sessions.ended
+
+
+@pytest.mark.parametrize("error", [None, TargetError("The role may not.", "Grant it.")])
+def test_a_session_that_may_not_be_ended_is_no_end_of_the_run(tmp_path, error):
+    scene = Scene(tmp_path)
+    sessions = Sessions(error)
+    scene.preventer._means = replace(
+        scene.preventer._means, levers=(HalfOfMemory(), EndBlocker(is_permitted=True)), sessions=sessions
+    )
+    scene.pass_windows(2 + PATIENCE.horizon, blocked_by(1))
+    occasion = scene.told[0][0]
+    assert occasion.lever == "blocker"
+    assert (occasion.choice, sessions.ended) == (Choice.ACTED, 1)
+    scene.pass_windows(PATIENCE.calm, danger(0.0))
+    assert scene.told[-1][0].ending == ("The role may not" if error else "the danger is past")
+
+
 def test_the_levers_say_what_they_would_do(tmp_path):
     bench = Bench(tmp_path)
     guard = bench.laboratory.guard
@@ -333,11 +399,11 @@ def test_the_forest_foretells_only_what_it_has_learned_and_gives_a_limit_its_pri
 
 def test_an_alarm_takes_the_most_probable_of_those_that_have_risen():
     alarm = Alarm(0.5, Patience(rising=2))
-    assert alarm.see([danger(0.6), danger(0.9, TIMEOUT)]) is None
-    assert alarm.see([danger(0.6), danger(0.9, TIMEOUT)]).error_class is TIMEOUT
-    assert alarm.see([danger(0.6)]).error_class is DEADLOCK
+    assert alarm.see([danger(0.6), danger(0.9, TIMEOUT)]) == []
+    assert alarm.see([danger(0.6), danger(0.9, TIMEOUT)]) == [danger(0.9, TIMEOUT), danger(0.6)]
+    assert alarm.see([danger(0.6)]) == [danger(0.6)]
     alarm.forget()
-    assert alarm.see([danger(0.6)]) is None
+    assert alarm.see([danger(0.6)]) == []
 
 
 @pytest.mark.parametrize("bad", [{"error": 1.0, "effect": 0.5}, {"error": math.nan}, {"effect": 0.0}])

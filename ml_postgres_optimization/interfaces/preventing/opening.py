@@ -6,6 +6,8 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
+from ml_postgres_optimization.errors import ServerUnreachable, TargetError
+from ml_postgres_optimization.interfaces.logs import Log
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.bench import Workbench
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
@@ -37,7 +39,7 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
         means = Means(
             _levers(may_terminate=settings.prevent_terminate),
             workbench.observer.foresight,
-            partial(symptoms_on, session.target),
+            partial(symptoms_on, session.target, log=session.log),
             session.target,
             only_advises=settings.prevent == "advise",
             harmed=[ErrorClass(one.error_class) for one in shown if one.verdict == HARMED],
@@ -63,13 +65,25 @@ def _levers(*, may_terminate: bool) -> Sequence[Lever]:
     )
 
 
-def symptoms_on(target: PostgresTarget, window: Window) -> Sequence[Danger]:
-    """Look for who keeps others waiting, where the window shows that somebody may."""
+def symptoms_on(target: PostgresTarget, window: Window, *, log: Log) -> Sequence[Danger]:
+    """Look for who keeps others waiting, where the window shows that somebody may.
+
+    Raises
+    ------
+    ServerUnreachable
+        If the server is gone; whatever else goes wrong stands in the log, and nobody was seen.
+    """
     waits = window.gauges.get("activity.blocked_sessions", 0.0)
     idle = window.gauges.get("activity.idle_in_transaction_sessions", 0.0)
     if not (waits > 0 and idle > 0):
         return ()
-    blocker = target.blocker()
+    try:
+        blocker = target.blocker()
+    except ServerUnreachable:
+        raise
+    except TargetError as error:
+        log.warning("prevention", what=error.what, step="look for who keeps others waiting")
+        return ()
     return () if blocker is None else (Danger(ErrorClass.TIMEOUT, _CERTAIN, SYMPTOM, blocker),)
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.target.seen import Blocker
+
+Matter = tuple[ErrorClass, tuple[int, datetime, datetime] | None]
 
 SYMPTOM = "symptom"
 """Source of a danger whose cause is seen, and not foretold."""
@@ -33,6 +36,12 @@ class Danger:
     probability: Prediction
     source: str
     blocker: Blocker | None = None
+
+    @property
+    def matter(self) -> Matter:
+        """What has to last for it to rise: the class and, where a session is its cause, that one in that pause."""
+        seen = self.blocker
+        return self.error_class, None if seen is None else (seen.pid, seen.backend_start, seen.idle_since)
 
     def __str__(self) -> str:
         if self.blocker is not None:
@@ -113,20 +122,22 @@ class Alarm:
     def __init__(self, threshold: float, patience: Patience) -> None:
         self._threshold = threshold
         self._patience = patience
-        self._above: Counter[ErrorClass] = Counter()
+        self._above: dict[Matter, int] = {}
         self._below: Counter[ErrorClass] = Counter()
 
-    def see(self, dangers: Sequence[Danger]) -> Danger | None:
-        """Take what is foretold after a window, and return the most probable danger that has risen."""
+    def see(self, dangers: Sequence[Danger]) -> list[Danger]:
+        """Take what is foretold after a window, and return the dangers that have risen, the most probable first."""
         worst = {danger.error_class: danger for danger in sorted(dangers, key=lambda one: one.probability.value)}
         for error_class in ErrorClass:
             danger = worst.get(error_class)
             probability = danger.probability.value if danger else 0.0
-            self._above[error_class] = self._above[error_class] + 1 if probability >= self._threshold else 0
             is_below = probability < self._patience.calm_ratio * self._threshold
             self._below[error_class] = self._below[error_class] + 1 if is_below else 0
-        risen = (one for one in worst.values() if self._above[one.error_class] >= self._patience.rising)
-        return max(risen, key=lambda one: one.probability.value, default=None)
+        high = [danger for danger in worst.values() if danger.probability.value >= self._threshold]
+        # another session, or the same in another pause, begins to count anew
+        self._above = {danger.matter: self._above.get(danger.matter, 0) + 1 for danger in high}
+        risen = (danger for danger in high if self._above[danger.matter] >= self._patience.rising)
+        return sorted(risen, key=lambda one: one.probability.value, reverse=True)
 
     def is_past(self, error_class: ErrorClass) -> bool:
         """Tell whether the danger of a class has been low for long enough."""

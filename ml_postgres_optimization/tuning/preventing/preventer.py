@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Protocol, Self
 
-from ml_postgres_optimization.errors import ChangeRefused, NotNow, PrivilegeMissing
+from ml_postgres_optimization.errors import ChangeRefused, NotNow, PrivilegeMissing, ServerUnreachable, TargetError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.models.features.summary import summarise
 from ml_postgres_optimization.retry.classification import ErrorClass
@@ -145,12 +145,15 @@ class Preventer:
             self._go_on(self._open, window)
             return True
         self._rested_windows -= 1
-        if risen is None or self._rested_windows > 0:
+        if not risen or self._rested_windows > 0:
             return False
         guard = self._laboratory.guard
         sight = Sight(window, incumbent, guard.catalogue, guard.machine, self._threshold, foresight)
-        self._meet(risen, sight)
-        return self.is_open
+        for danger in risen:
+            self._meet(danger, sight)
+            if self.is_open:
+                return True
+        return False
 
     def end(self, why: str, error: BaseException | None = None) -> None:
         """Put back what was done, and close the occasion that is open, if one is; `error` is what ends the run."""
@@ -177,7 +180,7 @@ class Preventer:
     def _meet(self, danger: Danger, sight: Sight) -> None:
         """Do what the first lever can that the guard lets pass; advise where none can or may."""
         offers = [offer for lever in self._means.levers if (offer := lever.offer(danger, sight))]
-        acting = next((offer for offer in offers if not offer.is_advice and self._passes(offer, sight)), None)
+        acting = next((offer for offer in offers if self._can_act(offer, danger, sight)), None)
         hindrance = self._hindrance(danger, sight)
         if acting is None or hindrance:
             self._advise(danger, offers, sight, hindrance)
@@ -205,7 +208,10 @@ class Preventer:
         found = consent.hindrance(needed_seconds=self._patience.horizon * sight.window.duration_seconds)
         return found.reason if found else None
 
-    def _passes(self, offer: Offer, sight: Sight) -> bool:
+    def _can_act(self, offer: Offer, danger: Danger, sight: Sight) -> bool:
+        """Tell whether it may be acted on; where a session is the cause, nothing but its end takes it away."""
+        if offer.is_advice or (danger.blocker is not None and offer.blocker is None):
+            return False
         if offer.blocker is not None:
             return self._means.sessions is not None
         return self._laboratory.allows(sight.in_force.replaced(offer.values), sight.in_force)
@@ -264,7 +270,13 @@ class Preventer:
         blocker, sessions = occasion.danger.blocker, self._means.sessions
         if blocker is None or sessions is None:
             return
-        is_ended = self._laboratory.guard.do_for_good(lambda: sessions.end_blocker(blocker))
+        try:
+            is_ended = self._laboratory.guard.do_for_good(lambda: sessions.end_blocker(blocker))
+        except ServerUnreachable:
+            raise
+        except TargetError as refusal:
+            self._open = replace(occasion, ending=refusal.what.rstrip("."))
+            return
         if not is_ended:
             self._open = replace(occasion, ending="the session had gone on by itself")
 
