@@ -79,6 +79,8 @@ def test_a_detached_test_is_seen_stopped_and_taken_up_again(own_server, home, ca
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
     assert json.loads(Path(first["result"]).read_text())["error"]["kind"] == "Interrupted"
 
+    seen = cli("test", "--attach", first["run"]).done(1)
+    assert f"--resume {first['run']} goes on with it" in seen.out and not seen.err
     second = detached("--resume", "--simulate", "--scale", "0.005", "--maximum-mean-milliseconds", "10000")
     assert second["run"] == first["run"] and second["process_id"] != first["process_id"]
     attached = cli("test", "--attach", first["run"], "--maximum-mean-milliseconds", "10000", "--json").done(0, 1)

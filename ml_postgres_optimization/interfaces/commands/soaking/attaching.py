@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ml_postgres_optimization.errors import Interrupted, StateError, UsageError
+from ml_postgres_optimization.errors import StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_unwritten, outline_of
 from ml_postgres_optimization.interfaces.commands.soaking.runs import known_runs
 from ml_postgres_optimization.interfaces.home import Home
@@ -37,7 +37,7 @@ def attach_run(
     Returns
     -------
     Result
-        Exit code as the test's own: 0 passed, 1 not, 130 where it was stopped; 1 where its runner was killed. After
+        Exit code as the test's own: 0 passed, 1 not; 1 too where it was stopped, or its runner was killed. After
         Ctrl-C, which leaves the run going, 0.
 
     Raises
@@ -158,7 +158,7 @@ def _ended(home: Home, settings: Settings, run: KnownRun) -> Result:
     lines, code = [*told.lines], told.exit_code
     if ending in (None, Ending.STOPPED):
         lines.append(f"Run {run.name} was {status}; genesis-pg test --resume {run.name} goes on with it.")
-        code = Interrupted.exit_code if ending is Ending.STOPPED else 1
+        code = 1
     lines += [] if told.document.get("files") else [_where(run)]
     return replace(told, document={**told.document, "status": status}, lines=lines, exit_code=code)
 
