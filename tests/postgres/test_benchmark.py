@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import psycopg
 import pytest
 from command_line import CommandLine, clean_environment, rows, written_settings
+from protected_trial import until
 
 from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED, Part
 from ml_postgres_optimization.comparison.measuring import block as measuring
@@ -115,6 +117,37 @@ def test_an_interrupted_benchmark_puts_back_and_goes_on_to_both_tables(cli, conf
     assert calls[CALIBRATIONS + 4 :] == ["optimised", "base"], "the whole second round, and nothing of the first"
     assert written_settings(database) == before
     check_document(ended, cli.home)
+
+
+def test_a_block_under_foreign_settings_does_not_count(cli, conf, monkeypatch, database):
+    cli("setup").done()
+    measure, arms = stage.measure_block, []
+
+    def disturbed(dsn, block, clock):
+        figures = measure(dsn, block, clock)
+        arms.append(block.arm.name)
+        if block.arm == OPTIMISED:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET work_mem = '12MB'")
+                connection.execute("SELECT pg_reload_conf()")
+            until(lambda: rows(dsn, "SHOW work_mem") == [("12MB",)])
+        return figures
+
+    words = ("benchmark", *SHORT, "--levels", "MEDIUM", "--blocks", "1", "--skip-ablation", "--configuration", conf)
+    monkeypatch.setattr(stage, "measure_block", disturbed)
+    try:
+        refused = cli(*words)
+        refused.is_refused(4, "work_mem was changed by somebody else", "12288")
+        assert "left alone" in refused.out
+        assert arms == ["base", "optimised"]
+        (ledger,) = (cli.home / "servers").glob("*/benchmark.jsonl")
+        assert [
+            line for line in ledger.read_text().splitlines() if '"block"' in line and '"optimised"]' in line
+        ] == []
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM RESET work_mem")
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def check_document(ended, home):
