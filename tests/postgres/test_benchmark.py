@@ -14,6 +14,7 @@ from ml_postgres_optimization.comparison.measuring.block import BlockPlan, measu
 from ml_postgres_optimization.comparison.measuring.faulting import FaultRates
 from ml_postgres_optimization.interfaces.commands.benchmarking import benchmark, stage
 from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import SystemClock
 from ml_postgres_optimization.workload import LEVELS, Level, LoadGenerator, renew_tables
 
@@ -183,6 +184,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_measured(cli, tmp
     restart.write_text("shared_buffers = '256MB'\n")
     unknown.write_text(json.dumps({"best": {"values": {"fsync": False}}}))
     broken.write_text("work_mem '8MB' 'and more'\n")
+    wrong = {"a": "[]", "b": '{"best": {"values": []}}', "c": "[" * 100_000, "d": '{"best": {"values": {"x": NaN}}}'}
+    wrong |= {
+        f"e{place}": json.dumps({"best": {"values": {CONCURRENCY: value}}}) for place, value in enumerate(("x", -2))
+    }
+    for name, text in wrong.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(text)
+        cli("benchmark", *SHORT, "--configuration", path).is_refused(2, "cannot be used", str(path))
     for path, said in (
         (restart, "shared_buffers"),
         (unknown, "fsync"),

@@ -202,7 +202,9 @@ def _measured(
     run_comparison(plan, stage, ledger, terms, on_block=on_block)
     session.reporter.progress("Measuring", 1.0)
     names = [level.name for level in plan.levels]
-    return Comparison(plan, terms, tuple(judged(ledger.blocks, names, plan.arms)))
+    # a file may have more than was planned
+    keys = [(cell.round, cell.level.name, arm.name) for cell in plan.cells() for arm in cell.arms]
+    return Comparison(plan, terms, tuple(judged({key: ledger.blocks[key] for key in keys}, names, plan.arms)))
 
 
 def _told(session: Session, done: Comparison) -> Result:
