@@ -14,6 +14,7 @@ from ml_postgres_optimization.comparison.terms import Terms
 from ml_postgres_optimization.errors import StateError
 
 _FORMAT = 1
+_MALFORMED = (AttributeError, KeyError, TypeError, ValueError, RecursionError, OverflowError)
 Key = tuple[int, str, str]
 
 
@@ -52,7 +53,7 @@ class Ledger:
             self._load()
         except OSError as error:
             raise _unusable(path, error.strerror or str(error)) from error
-        except (KeyError, TypeError, ValueError) as error:
+        except _MALFORMED as error:
             raise _unusable(path, f"it is no ledger of ours ({type(error).__name__}: {error})") from error
 
     @staticmethod
@@ -61,7 +62,7 @@ class Ledger:
         try:
             with path.open(encoding="utf-8") as file:
                 return bool(json.loads(file.readline())["request"] == json.loads(json.dumps(request)))
-        except (OSError, KeyError, TypeError, ValueError):
+        except (OSError, *_MALFORMED):
             return False
 
     def has(self, cell: Cell) -> bool:
@@ -129,7 +130,11 @@ def _whole_lines(path: Path) -> list[dict[str, Any]]:
     if len(whole) < len(content):
         with path.open("r+b") as file:
             file.truncate(len(whole))
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line, parse_constant=_refuse_constant) for line in whole.splitlines()]
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _unusable(path: Path, why: str) -> StateError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from ml_postgres_optimization.workload import Level
 
 # So that a level's operations come at all, however slow base is.
 _LEAST_RATE_PER_SECOND = 1.0
+# max_connections takes no more
+_MOST_CONNECTIONS = 262_143
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +69,24 @@ class Terms:
 
         Raises
         ------
-        KeyError, TypeError
+        AttributeError, KeyError, TypeError, ValueError
             If it is something else.
         """
         faults = {level: FaultRates.from_json(rates) for level, rates in stored["faults"].items()}
         capacities = tuple(stored["capacities_per_second"])
-        return cls(**{**stored, "faults": faults, "capacities_per_second": capacities})
+        terms = cls(**{**stored, "faults": faults, "capacities_per_second": capacities})
+        terms._check()
+        return terms
+
+    def _check(self) -> None:
+        rates = [*self.capacities_per_second, self.capacity_per_second]
+        faulted = [rate for one in self.faults.values() for rate in (one.stalls, one.terminations)]
+        if not all(math.isfinite(rate) and rate > 0 for rate in rates) or not all(
+            0 <= rate < 1e6 for rate in faulted
+        ):
+            raise ValueError("a rate of the terms is no positive number")
+        for count in (self.connections, self.configured_connections):
+            if not (type(count) is int and 1 <= count <= _MOST_CONNECTIONS):
+                raise ValueError(f"{count!r} connections")
+        if self.base.keys() != self.optimised.keys() or not self.faults.keys() <= self.calibrated_error_ratios.keys():
+            raise ValueError("what belongs together in the terms does not")

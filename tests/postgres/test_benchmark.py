@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import psycopg
 import pytest
 from command_line import CommandLine, clean_environment, rows, written_settings
+from protected_trial import until
 
 from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED, Part
 from ml_postgres_optimization.comparison.measuring import block as measuring
@@ -12,6 +14,7 @@ from ml_postgres_optimization.comparison.measuring.block import BlockPlan, measu
 from ml_postgres_optimization.comparison.measuring.faulting import FaultRates
 from ml_postgres_optimization.interfaces.commands.benchmarking import benchmark, stage
 from ml_postgres_optimization.interfaces.workbench import load
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.telemetry import SystemClock
 from ml_postgres_optimization.workload import LEVELS, Level, LoadGenerator, renew_tables
 
@@ -117,6 +120,37 @@ def test_an_interrupted_benchmark_puts_back_and_goes_on_to_both_tables(cli, conf
     check_document(ended, cli.home)
 
 
+def test_a_block_under_foreign_settings_does_not_count(cli, conf, monkeypatch, database):
+    cli("setup").done()
+    measure, arms = stage.measure_block, []
+
+    def disturbed(dsn, block, clock):
+        figures = measure(dsn, block, clock)
+        arms.append(block.arm.name)
+        if block.arm == OPTIMISED:
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                connection.execute("ALTER SYSTEM SET work_mem = '12MB'")
+                connection.execute("SELECT pg_reload_conf()")
+            until(lambda: rows(dsn, "SHOW work_mem") == [("12MB",)])
+        return figures
+
+    words = ("benchmark", *SHORT, "--levels", "MEDIUM", "--blocks", "1", "--skip-ablation", "--configuration", conf)
+    monkeypatch.setattr(stage, "measure_block", disturbed)
+    try:
+        refused = cli(*words)
+        refused.is_refused(4, "work_mem was changed by somebody else", "12288")
+        assert "left alone" in refused.out
+        assert arms == ["base", "optimised"]
+        (ledger,) = (cli.home / "servers").glob("*/benchmark.jsonl")
+        assert [
+            line for line in ledger.read_text().splitlines() if '"block"' in line and '"optimised"]' in line
+        ] == []
+    finally:
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM RESET work_mem")
+            connection.execute("SELECT pg_reload_conf()")
+
+
 def check_document(ended, home):
     document = ended.document
     assert document["terms"]["optimised"] == {"random_page_cost": "1.5", "work_mem": "8MB"}
@@ -150,6 +184,14 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_measured(cli, tmp
     restart.write_text("shared_buffers = '256MB'\n")
     unknown.write_text(json.dumps({"best": {"values": {"fsync": False}}}))
     broken.write_text("work_mem '8MB' 'and more'\n")
+    wrong = {"a": "[]", "b": '{"best": {"values": []}}', "c": "[" * 100_000, "d": '{"best": {"values": {"x": NaN}}}'}
+    wrong |= {
+        f"e{place}": json.dumps({"best": {"values": {CONCURRENCY: value}}}) for place, value in enumerate(("x", -2))
+    }
+    for name, text in wrong.items():
+        path = tmp_path / f"{name}.json"
+        path.write_text(text)
+        cli("benchmark", *SHORT, "--configuration", path).is_refused(2, "cannot be used", str(path))
     for path, said in (
         (restart, "shared_buffers"),
         (unknown, "fsync"),

@@ -155,13 +155,32 @@ def test_blocks_of_another_request_are_not_gone_on_with_and_not_lost(tmp_path):
     assert Ledger.is_of(path, {"seed": 2}) and not Ledger.is_of(path, {"seed": 1})
 
 
-@pytest.mark.parametrize("content", ["no JSON\n", '{"format": 2}\n', '{"format": 1}\n'])
+@pytest.mark.parametrize("content", ["no JSON\n", "[]\n", "[" * 100_000 + "\n", '{"format": 2}\n', '{"format": 1}\n'])
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "ledger"
     path.write_text(content)
     with pytest.raises(StateError, match="no ledger of ours"):
         Ledger(path, {})
     assert path.read_text() == content
+
+
+def hostile_lines():
+    figures, terms = block().to_json(), TERMS.to_json()
+    figures = [{**figures, "errors": {"55P03": -1}}, {**figures, "seconds": math.nan}, {**figures, "errors": []}]
+    terms = [{**terms, "connections": -3}, {**terms, "capacity_per_second": "fast"}, {**terms, "faults": [1]}]
+    yield from ({"block": [0, "HIGH", "base"], "figures": one} for one in figures)
+    yield from ({"terms": one} for one in terms)
+    yield from ([1], 7, {"block": 3, "figures": {}})
+
+
+@pytest.mark.parametrize("line", [*map(json.dumps, hostile_lines()), "[" * 100_000], ids=range(10))
+def test_a_line_that_no_ledger_has_is_refused(tmp_path, line):
+    path = tmp_path / "ledger"
+    Ledger(path, {})
+    with path.open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(StateError, match="no ledger of ours"):
+        Ledger(path, {})
 
 
 def test_figures_are_the_same_from_json():

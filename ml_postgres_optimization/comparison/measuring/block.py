@@ -23,7 +23,7 @@ from ml_postgres_optimization.workload import (
 from ml_postgres_optimization.workload.faults import FaultGround, FaultInjector
 
 # What is still under way when a block ends is waited for: it came due in it.
-_LONGEST_DRAIN_SECONDS = 10.0
+LONGEST_DRAIN_SECONDS = 10.0
 _DRAIN_LOOK_SECONDS = 0.1
 # within which a change takes effect in every client process, and is reported
 _CHANGE_SECONDS = 0.7
@@ -123,7 +123,7 @@ def _faults(dsn: str, plan: LoadPlan, block: BlockPlan) -> Iterator[dict[str, in
 def _drain(load: LoadGenerator, clock: Clock) -> None:
     """Offer nothing more, and wait until everything is done that came due."""
     load.set_rate(0.0)
-    deadline_seconds = clock.monotonic_seconds() + _LONGEST_DRAIN_SECONDS
+    deadline_seconds = clock.monotonic_seconds() + LONGEST_DRAIN_SECONDS
     clock.sleep(_CHANGE_SECONDS)
     while clock.monotonic_seconds() < deadline_seconds:
         counters = load.counters

@@ -33,6 +33,8 @@ class BlockFigures:
         Of those that failed, those that may have been committed all the same.
     faults : mapping of str to int
         Faults that were in force, by kind.
+    faults_planned, faults_passed_over : int
+        Faults that the schedule had, and those of them that did not come since too many were under way.
     seconds : float
         That were counted.
     cpu_ratio : float
@@ -48,6 +50,8 @@ class BlockFigures:
     skipped_total: int = 0
     ambiguous_total: int = 0
     faults: Mapping[str, int] = field(default_factory=dict)
+    faults_planned: int = 0
+    faults_passed_over: int = 0
     seconds: float = 0.0
     cpu_ratio: float = 0.0
     concurrency_limits: tuple[int, ...] = ()
@@ -81,6 +85,8 @@ class BlockFigures:
             skipped_total=self.skipped_total + other.skipped_total,
             ambiguous_total=self.ambiguous_total + other.ambiguous_total,
             faults=dict(Counter(self.faults) + Counter(other.faults)),
+            faults_planned=self.faults_planned + other.faults_planned,
+            faults_passed_over=self.faults_passed_over + other.faults_passed_over,
             seconds=self.seconds + other.seconds,
             cpu_ratio=max(self.cpu_ratio, other.cpu_ratio),
             concurrency_limits=(*self.concurrency_limits, *other.concurrency_limits),
@@ -96,6 +102,8 @@ class BlockFigures:
             "skipped_total": self.skipped_total,
             "ambiguous_total": self.ambiguous_total,
             "faults": dict(self.faults),
+            "faults_planned": self.faults_planned,
+            "faults_passed_over": self.faults_passed_over,
             "seconds": self.seconds,
             "cpu_ratio": self.cpu_ratio,
             "concurrency_limits": list(self.concurrency_limits),
@@ -107,13 +115,22 @@ class BlockFigures:
 
         Raises
         ------
-        KeyError, TypeError, ValueError
+        AttributeError, KeyError, TypeError, ValueError
             If it is something else.
         """
         rebuilt: dict[str, Any] = {**stored, "concurrency_limits": tuple(stored["concurrency_limits"])}
         for name in ("response", "service"):
             rebuilt[name] = Histogram.from_json(stored[name])
-        return cls(**rebuilt)
+        figures = cls(**rebuilt)
+        by_name = (figures.errors, figures.retried, figures.faults)
+        counts = [count for counted in by_name for count in counted.values()]
+        counts += [figures.skipped_total, figures.ambiguous_total, figures.faults_planned, figures.faults_passed_over]
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("a count of a block is no whole number from 0")
+        seconds = (figures.seconds, figures.cpu_ratio, figures.response.sum_seconds, figures.service.sum_seconds)
+        if not all(math.isfinite(one) and one >= 0 for one in seconds):
+            raise ValueError("a time of a block is no number from 0")
+        return figures
 
 
 def figures_of(

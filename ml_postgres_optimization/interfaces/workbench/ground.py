@@ -80,9 +80,16 @@ class Ground:
         here = (name for name in known if name in self.settings)
         return {name: refused for name in here if (refused := refusal(name, capabilities))}
 
-    def guard(self, journal: Journal, consent: Consent | None = None) -> Guard:
-        """Return the only one who may change the server; without `consent` at the owner's own command."""
+    def guard(
+        self, journal: Journal, consent: Consent | None = None, *, longest_seconds: float | None = None
+    ) -> Guard:
+        """Return the only one who may change the server; without `consent` at the owner's own command.
+
+        A change may be open for `longest_seconds`; by default as the command's duration has it.
+        """
         target = self.session.target
+        if longest_seconds is None:
+            longest_seconds = _LONGEST_OF_DURATION * self.session.settings.duration_seconds + _LONGEST_MORE_SECONDS
         return Guard(
             target,
             catalogue=self.catalogue,
@@ -94,7 +101,7 @@ class Ground:
             over_a_restart=self.session.over_a_restart,
             protection=self.session.lease,
             consent=consent,
-            longest_seconds=_LONGEST_OF_DURATION * self.session.settings.duration_seconds + _LONGEST_MORE_SECONDS,
+            longest_seconds=longest_seconds,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,12 @@ from ml_postgres_optimization.interfaces.commands.benchmarking.configurations im
     stock_of,
 )
 from ml_postgres_optimization.interfaces.commands.benchmarking.pages import comparison_page
-from ml_postgres_optimization.interfaces.commands.benchmarking.stage import ServerStage, plain_pool
+from ml_postgres_optimization.interfaces.commands.benchmarking.stage import (
+    RENEWAL_SECONDS_AT_SCALE_1,
+    ServerStage,
+    longest_seconds,
+    plain_pool,
+)
 from ml_postgres_optimization.interfaces.commands.benchmarking.tables import document_of, story_of, tables_of
 from ml_postgres_optimization.interfaces.commands.offline.artefacts import require_writable, write_artefacts
 from ml_postgres_optimization.interfaces.commands.offline.bringing import bring
@@ -31,12 +37,13 @@ from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, require_consent
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.workload import LEVELS, workload_named
 
 LEDGER = "benchmark.jsonl"
-# Tables of scale 1 are made, vacuumed and written in about so long; a start of the server takes about two.
-_RENEWAL_SECONDS_AT_SCALE_1, _SWITCH_SECONDS = 4.0, 2.0
+# A start of the server takes about two.
+_SWITCH_SECONDS = 2.0
 _CALIBRATING_BLOCKS, _CAPACITY_RUNS = 2, 3
 
 
@@ -92,7 +99,11 @@ def benchmark(session: Session, *, dry_run: bool = False) -> Result:
         if session.lease is not None:
             session.lease.prepare()
         ledger = Ledger(_ledger_path(session), _request(session, wanted))
-        done = _measured(session, ServerStage(session, ground.guard(journal), wanted, plan), ground, ledger)
+
+        def guard(terms: Terms | None) -> Guard:
+            return ground.guard(journal, longest_seconds=longest_seconds(plan, session.settings.table_scale, terms))
+
+        done = _measured(session, ServerStage(session, guard(ledger.terms), wanted, plan), ground, ledger, guard)
     result = _told(session, done)
     ledger.close_as(folder / f"benchmark-{session.run}.jsonl")
     return result
@@ -169,7 +180,9 @@ def _tuned_first(session: Session, journal: Journal) -> tuple[Ground, Configurat
     return ground, Configurations(ground.initial, stock_of(ground), ground.initial, None, origin)
 
 
-def _measured(session: Session, stage: ServerStage, ground: Ground, ledger: Ledger) -> Comparison:
+def _measured(
+    session: Session, stage: ServerStage, ground: Ground, ledger: Ledger, guard: Callable[[Terms | None], Guard]
+) -> Comparison:
     """Find the terms, measure what is missing, and judge it."""
     if ledger.set_aside is not None:
         session.reporter.say(f"An unfinished benchmark of something else was put aside: {ledger.set_aside}")
@@ -177,6 +190,8 @@ def _measured(session: Session, stage: ServerStage, ground: Ground, ledger: Ledg
     if terms is None:
         terms = stage.find_terms(ground)
         ledger.agree(terms)
+        # now that somebody knows how long a block is
+        stage.guard = guard(terms)
     elif ledger.blocks:
         session.reporter.say(f"Going on with an interrupted benchmark: {len(ledger.blocks)} blocks are there.")
 
@@ -187,7 +202,9 @@ def _measured(session: Session, stage: ServerStage, ground: Ground, ledger: Ledg
     run_comparison(plan, stage, ledger, terms, on_block=on_block)
     session.reporter.progress("Measuring", 1.0)
     names = [level.name for level in plan.levels]
-    return Comparison(plan, terms, tuple(judged(ledger.blocks, names, plan.arms)))
+    # a file may have more than was planned
+    keys = [(cell.round, cell.level.name, arm.name) for cell in plan.cells() for arm in cell.arms]
+    return Comparison(plan, terms, tuple(judged({key: ledger.blocks[key] for key in keys}, names, plan.arms)))
 
 
 def _told(session: Session, done: Comparison) -> Result:
@@ -228,7 +245,7 @@ def _preview(session: Session, plan: ComparisonPlan) -> Result:
 
 
 def _least_seconds(session: Session, plan: ComparisonPlan, wanted: Configurations | None) -> float:
-    renewal = _RENEWAL_SECONDS_AT_SCALE_1 * session.settings.table_scale
+    renewal = RENEWAL_SECONDS_AT_SCALE_1 * session.settings.table_scale
     calibrations = _CALIBRATING_BLOCKS * sum(level.name in WANTED_ERROR_RATIOS for level in plan.levels)
     blocks = (plan.block_count + calibrations) * (plan.warm_up_seconds + plan.block_seconds + renewal)
     switches = 2 * _SWITCH_SECONDS * plan.rounds * len(plan.levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from ml_postgres_optimization.safety.journal import read_journal
 # What initdb writes into postgresql.conf on a machine with room for it, whatever the server's own default is; all
 # else is at its boot value. PostgreSQL: src/bin/initdb/initdb.c, test_config_settings and setup_config.
 _OF_INITDB = {"shared_buffers": "128MB", "max_wal_size": "1GB", "min_wal_size": "80MB"}
+# max_connections takes no more
+_MOST_CONNECTIONS = 262_143
 _LINE = re.compile(
     r"(?P<name>[A-Za-z_][\w.]*)\s*(?:=\s*|\s+)"
     r"(?:'(?P<quoted>(?:[^']|'')*)'|(?P<plain>[^\s#']+))\s*(?:#.*)?"
@@ -110,7 +113,8 @@ def read_configuration(path: Path, ground: Ground) -> dict[str, KnobValue]:
     try:
         text = path.read_text("utf-8")
         found = _of_json(text) if path.suffix == ".json" else dict(_of_conf(text, ground))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _check_concurrency(found.get(CONCURRENCY))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UsageError(
             f"Configuration {path} cannot be used: {why}.",
@@ -121,9 +125,16 @@ def read_configuration(path: Path, ground: Ground) -> dict[str, KnobValue]:
 
 def _of_json(text: str) -> dict[str, KnobValue]:
     values = json.loads(text)["best"]["values"]
-    if not all(isinstance(value, bool | int | float | str) for value in values.values()):
-        raise ValueError("a value is neither number nor text")
+    for name, value in values.items():
+        if not isinstance(value, bool | int | float | str) or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{name} is {value!r}, neither number nor text")
     return dict(values)
+
+
+def _check_concurrency(value: KnobValue | None) -> None:
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    if value is not None and not (is_whole and 1 <= float(value) <= _MOST_CONNECTIONS):
+        raise ValueError(f"{CONCURRENCY} is {value!r}, no whole number from 1 to {_MOST_CONNECTIONS}")
 
 
 def _of_conf(text: str, ground: Ground) -> Iterator[tuple[str, KnobValue]]:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.comparison.arm import BASE, Arm
-from ml_postgres_optimization.comparison.measuring.block import BlockPlan, measure_block
+from ml_postgres_optimization.comparison.measuring.block import LONGEST_DRAIN_SECONDS, BlockPlan, measure_block
 from ml_postgres_optimization.comparison.measuring.faulting import (
     LOCK_TIMEOUT,
     WANTED_ERROR_RATIOS,
@@ -19,16 +19,21 @@ from ml_postgres_optimization.comparison.measuring.faulting import (
 from ml_postgres_optimization.comparison.measuring.figures import BlockFigures
 from ml_postgres_optimization.comparison.plan import Cell, ComparisonPlan
 from ml_postgres_optimization.comparison.terms import Terms
-from ml_postgres_optimization.errors import UsageError
+from ml_postgres_optimization.errors import ForeignChange, UsageError
 from ml_postgres_optimization.interfaces.commands.benchmarking.configurations import Configurations
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.knobs.rendering import same_value
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.workload import Level, LoadPlan, free_connections, measure_capacity, renew_tables
 from ml_postgres_optimization.workload.faults import FaultGround
 
+# Tables of scale 1 are made, vacuumed and written in about so long.
+RENEWAL_SECONDS_AT_SCALE_1 = 4.0
+# a change is put back by those who stand by when it takes that many times as long as planned, and so much more
+_LONGEST_OF_PLAN, _LONGEST_MORE_SECONDS = 2.0, 600.0
 # an odd number, so that the median is one of them
 _CAPACITY_RUNS = 3
 
@@ -58,6 +63,10 @@ class ServerStage:
         Raises
         ------
         ChangeRefused, NotNow, TargetError, AlreadyRunning
+
+        Notes
+        -----
+        What somebody else has changed meanwhile is left alone, and said.
         """
         wanted = self.compared.optimised if is_configured else self.compared.base
         if wanted == self.compared.initial:
@@ -65,9 +74,34 @@ class ServerStage:
             return
         self._changes += 1
         change = Change(self.compared.initial, wanted)
-        with self.guard.trial(change, f"{self.session.run}-benchmark-{self._changes}") as guarded:
-            guarded.apply()
-            yield
+        guarded = self.guard.trial(change, f"{self.session.run}-benchmark-{self._changes}")
+        try:
+            with guarded:
+                guarded.apply()
+                yield
+        finally:
+            for name, text in guarded.foreign_changes.items():
+                self.session.reporter.say(f"Somebody else has changed {name} meanwhile; it was left alone: {text}.")
+
+    def require_in_force(self, is_configured: bool) -> None:
+        """See that nobody has changed what is measured, and that the guard holds.
+
+        Raises
+        ------
+        ForeignChange
+            If the server runs under other settings than the arm has.
+        AlreadyRunning, TargetError
+        """
+        self.guard.require_sole()
+        self.guard.require_protection()
+        wanted = self.compared.optimised if is_configured else self.compared.base
+        for name, live in self.guard.actuator.settings(list(wanted)).items():
+            if not same_value(wanted[name], live.value, live.kind):
+                raise ForeignChange(
+                    f"{name} was changed by somebody else during the benchmark: the server runs with {live.value}, "
+                    f"the arm with {wanted[name]}. The block does not count.",
+                    "See who changes settings here; then the same command goes on with this round.",
+                )
 
     def measure(self, cell: Cell, arm: Arm, terms: Terms) -> BlockFigures:
         """Make the tables anew, and measure one block; raises what `renew_tables` and `measure_block` do."""
@@ -86,7 +120,10 @@ class ServerStage:
             seconds=self.plan.seconds_of(level, rate),
             faults=faults,
         )
-        return measure_block(self._dsn, block, self.session.clock)
+        self.require_in_force(arm.is_configured)
+        figures = measure_block(self._dsn, block, self.session.clock)
+        self.require_in_force(arm.is_configured)
+        return figures
 
     def renew(self) -> None:
         """Make the tables anew, so that every block begins with the same rows."""
@@ -96,7 +133,9 @@ class ServerStage:
         """Measure, on base, its capacity, and how often each fault makes it fail."""
         with self.in_force(False):
             self.renew()
+            self.require_in_force(False)
             terms = self._capacity(ground)
+            self.require_in_force(False)
             self.session.reporter.say(
                 f"Base, a plain pool of {terms.connections} connections, does {terms.capacity_per_second:,.0f} "
                 "operations/s in a closed loop."
@@ -148,6 +187,16 @@ class ServerStage:
     @property
     def _dsn(self) -> str:
         return self.session.connection.dsn_for_driver()
+
+
+def longest_seconds(plan: ComparisonPlan, scale: float, terms: Terms | None) -> float:
+    """Return how long one configuration may be in force at a stretch: the arms of two cells beside each other.
+
+    Before there are terms nobody knows how fast base is, so that the slowest counts.
+    """
+    longest = max(plan.seconds_of(level, terms.rate_of(level) if terms else 1.0) for level in plan.levels)
+    block = plan.warm_up_seconds + longest + LONGEST_DRAIN_SECONDS + RENEWAL_SECONDS_AT_SCALE_1 * scale
+    return _LONGEST_OF_PLAN * 2 * len(plan.arms) * block + _LONGEST_MORE_SECONDS
 
 
 def plain_pool(session: Session) -> int:
