@@ -62,9 +62,12 @@ LONG = {
         "outage",
         "prediction",
         "prediction_in_database",
+        "prediction_under_faults",
+        "protection_cost",
         "soak_cost",
         "soak_kills",
         "stall",
+        "two_optimisers",
     ),
     *("transfer", "trial_statistics", "trigger_cost", "tuners", "watching"),
 }

@@ -27,7 +27,7 @@ from ml_postgres_optimization.telemetry.export import window_frame
 
 START = datetime.now(UTC).replace(microsecond=123456) - timedelta(hours=1)
 STOCK = Configuration({"work_mem": 4096, "jit": True, "random_page_cost": 4.0, "wal_compression": "off"})
-SEEN = ConfigurationSeen((), START, START)
+SEEN = ConfigurationSeen(START, START, ())
 TUNED = STOCK.replaced({"work_mem": 65536, "random_page_cost": 1.1})
 
 

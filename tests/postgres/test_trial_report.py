@@ -227,6 +227,7 @@ class TestHistory:
 
     def test_no_trial_at_all(self, here):
         document = here("history", "--json").done().document
+        prevention = {"occasions": 0, "savings": [], "last": []}
         assert json.dumps(document) == json.dumps(
-            {"trials": [], "total": 0, "promoted": 0, "brought": None, "proofs": []}
+            {"trials": [], "total": 0, "promoted": 0, "brought": None, "proofs": [], "prevention": prevention}
         )
