@@ -43,6 +43,7 @@ from ml_postgres_optimization.tuning.preventing.levers import (
     Offer,
     Sight,
 )
+from ml_postgres_optimization.tuning.progress import Stage
 from ml_postgres_optimization.workload import LoadLimiter
 
 DEADLOCK, TIMEOUT = ErrorClass.DEADLOCK, ErrorClass.TIMEOUT
@@ -584,3 +585,17 @@ def test_a_prior_that_is_none_is_refused():
             Prior(begin, ceiling)
     with pytest.raises(UsageError, match="no probability"):
         Prior.foretold(1.2, 8)
+
+
+def test_what_somebody_else_put_in_force_is_told_with_its_values(tmp_path):
+    watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: [], connections=8)
+
+    def change():
+        watch.bench.target.write("work_mem", 5000)
+        watch.bench.target.reload()
+
+    watch.at = {60.0: change}
+    watch.run(0.05)
+    (overtaken,) = watch.told(Stage.OVERTAKEN)
+    assert overtaken.configuration == watch.chronicle.incumbent
+    assert overtaken.configuration["work_mem"] == 5000
