@@ -133,7 +133,8 @@ class GuardedChange:
             return
         self.look()
         self._guard.require_sole()
-        self._guard.require_protection()
+        if self._knobs:  # of what is on our own side nothing stays behind
+            self._guard.require_protection()
         with deferred_signals():
             if self._may_be_written:
                 self._put_back()

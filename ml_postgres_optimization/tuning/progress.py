@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.trials import Interval, Proposal, Trial, uneven, unsettled
 
@@ -52,6 +53,8 @@ class Progress:
         The whole trial, once decided: the one to keep.
     window : Window or None
         What was seen before the first trial, with ``watched``; each window without an event, with ``steady``.
+    configuration : Configuration or None
+        What somebody else has put in force, with ``overtaken``.
     """
 
     stage: Stage
@@ -62,6 +65,7 @@ class Progress:
     interval: Interval | None = None
     trial: Trial | None = None
     window: Window | None = None
+    configuration: Configuration | None = None
 
 
 Subscriber = Callable[[Progress], None]

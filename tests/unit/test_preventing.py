@@ -14,7 +14,7 @@ from synthetic_windows import history
 from test_continuous import Watch
 from test_controller import Bench
 
-from ml_postgres_optimization.errors import ChangeRefused, TargetError, UsageError
+from ml_postgres_optimization.errors import ChangeRefused, JournalError, TargetError, UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.observation import Prediction
@@ -43,6 +43,7 @@ from ml_postgres_optimization.tuning.preventing.levers import (
     Offer,
     Sight,
 )
+from ml_postgres_optimization.tuning.progress import Stage
 from ml_postgres_optimization.workload import LoadLimiter
 
 DEADLOCK, TIMEOUT = ErrorClass.DEADLOCK, ErrorClass.TIMEOUT
@@ -217,7 +218,7 @@ def test_a_pause_puts_it_back_and_the_occasion_counts_all_the_same(tmp_path):
 
 @pytest.mark.parametrize("why", ["paused", "window closes", "approve", "only advice", "harmed", "no lever"])
 def test_where_nothing_may_or_can_be_done_it_advises_once(tmp_path, why):
-    scene = Scene(tmp_path, only_advises=why == "only advice", harmed=[DEADLOCK] if why == "harmed" else ())
+    scene = Scene(tmp_path, only_advises=why == "only advice", harmed=lambda: [DEADLOCK] if why == "harmed" else [])
     clock = scene.bench.clock
     if why == "paused":
         pause = PauseFile(tmp_path)
@@ -238,6 +239,8 @@ def test_where_nothing_may_or_can_be_done_it_advises_once(tmp_path, why):
     assert "advised" in message
     assert not scene.bench.journal.state.trials
     scene.pass_windows(PATIENCE.calm, danger(0.0)).pass_windows(2, danger(0.9))
+    assert len(scene.told) == 1, "within the hour"
+    scene.pass_windows(360, danger(0.0)).pass_windows(2, danger(0.9))
     assert len(scene.told) == 2, "another danger is another matter"
 
 
@@ -279,6 +282,91 @@ def test_what_somebody_else_changes_meanwhile_stays_and_ends_it(scene):
     assert scene.memory == 5000
     assert not scene.bench.journal.state.unfinished
     assert "somebody else has changed" in next(message for one, message in reversed(scene.told) if one.ended_at)
+
+
+def with_mean(window, ratio):
+    """Return a window whose operations took so many times as long."""
+    kinds = {
+        kind: replace(seen, response=replace(seen.response, sum_seconds=ratio * seen.response.sum_seconds))
+        for kind, seen in window.operations.items()
+    }
+    return replace(window, operations=kinds)
+
+
+def test_a_lever_that_makes_it_twice_as_slow_is_put_back_and_the_occasion_looked_at_to_its_end(scene):
+    scene.until(Choice.ACTED)
+    window = scene.bench.laboratory.watch(10.0, scene.preventer.standing(scene.bench.initial))
+    before = math.exp(scene.preventer._log_mean_before)
+    mean = window.response.mean_seconds
+    scene.foretold = (danger(0.9),)
+    scene.preventer.see(with_mean(window, 1.9 * before / mean), scene.bench.initial)
+    assert not scene.is_as_before()
+    scene.preventer.see(with_mean(window, 2.1 * before / mean), scene.bench.initial)
+    assert scene.is_as_before()
+    scene.pass_windows(PATIENCE.horizon - 2, danger(0.9))
+    ended, _ = scene.told[-1]
+    assert (ended.ending, ended.is_whole) == ("it was slower", True)
+
+
+@pytest.mark.parametrize("choice", [Choice.ACTED, Choice.HELD_OUT])
+def test_a_window_in_which_nothing_ends_is_one_with_an_error_in_both_kinds(scene, choice):
+    scene.until(choice)
+    scene.preventer._laboratory = replace(scene.bench.laboratory, load=scene.bench.laboratory.load or object())
+    window = scene.bench.laboratory.watch(10.0, scene.preventer.standing(scene.bench.initial))
+    for _ in range(PATIENCE.horizon):
+        scene.foretold = (danger(0.0),)
+        scene.preventer.see(replace(window, operations={}), scene.bench.initial)
+    ended, _ = scene.told[-1]
+    assert (ended.windows, ended.errors, ended.operations, ended.is_whole) == (6, 6, 0, True)
+
+
+def test_an_occasion_lasts_for_an_hour_at_most_however_long_a_window_is(scene):
+    scene.until(Choice.ACTED)
+    window = scene.bench.laboratory.watch(10.0, scene.preventer.standing(scene.bench.initial))
+    long = replace(window, ended_at=window.started_at + timedelta(minutes=20))
+    scene.foretold = (danger(0.9),)
+    for _ in range(3):
+        assert scene.preventer.is_open
+        scene.preventer.see(long, scene.bench.initial)
+    assert scene.told[-1][0].ending == "it has lasted long enough"
+    assert scene.is_as_before()
+
+
+def test_what_could_not_be_put_back_is_told_and_is_not_over(scene, monkeypatch):
+    begun = scene.until(Choice.ACTED)
+
+    def fail(*_arguments, **_more):
+        raise TargetError("The server is away.", "Wait.")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(type(scene.bench.target), "settings", fail)
+        with pytest.raises(TargetError):
+            scene.preventer.end("the danger is past")
+    ended, message = scene.told[-1]
+    assert (ended.id, ended.ended_at) == (begun.id, None)
+    assert "could not be put back yet" in message
+    assert "it is over" not in message
+
+
+def test_where_the_journal_takes_no_intent_it_is_advice(scene, monkeypatch):
+    def full(*_arguments, **_more):
+        raise JournalError("The disk is full.", "Make room.")
+
+    monkeypatch.setattr(type(scene.bench.journal), "append", full)
+    scene.pass_windows(10, danger(0.9))
+    assert scene.is_as_before()
+    (_, (advised, message)) = scene.told
+    assert (advised.choice, advised.ending) == (Choice.ADVISED, "The disk is full")
+    assert "advised (The disk is full)" in message
+
+
+def test_windows_with_something_else_in_between_do_not_follow_each_other(scene):
+    scene.pass_windows(1, danger(0.9))
+    scene.preventer.forget()
+    scene.pass_windows(1, danger(0.9))
+    assert not scene.told
+    scene.pass_windows(1, danger(0.9))
+    assert scene.told
 
 
 def blocked_by(pid, since_seconds=0):
@@ -497,3 +585,17 @@ def test_a_prior_that_is_none_is_refused():
             Prior(begin, ceiling)
     with pytest.raises(UsageError, match="no probability"):
         Prior.foretold(1.2, 8)
+
+
+def test_what_somebody_else_put_in_force_is_told_with_its_values(tmp_path):
+    watch = Watch(tmp_path, limit_seconds=0.0001, drafts=lambda _: [], connections=8)
+
+    def change():
+        watch.bench.target.write("work_mem", 5000)
+        watch.bench.target.reload()
+
+    watch.at = {60.0: change}
+    watch.run(0.05)
+    (overtaken,) = watch.told(Stage.OVERTAKEN)
+    assert overtaken.configuration == watch.chronicle.incumbent
+    assert overtaken.configuration["work_mem"] == 5000

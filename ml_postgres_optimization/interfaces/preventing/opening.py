@@ -35,14 +35,13 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
     settings = session.settings
     means = Means()
     if settings.prevent != "off":
-        shown = savings(session.repository().preventions())
         means = Means(
             _levers(may_terminate=settings.prevent_terminate),
             workbench.observer.foresight,
             partial(symptoms_on, session.target, log=session.log),
             session.target,
             only_advises=settings.prevent == "advise",
-            harmed=[ErrorClass(one.error_class) for one in shown if one.verdict == HARMED],
+            harmed=Harmed(session),
         )
     return Preventer(
         workbench.laboratory,
@@ -63,6 +62,24 @@ def _levers(*, may_terminate: bool) -> Sequence[Lever]:
         RoleTimeouts(),
         Autovacuum(),
     )
+
+
+class Harmed:
+    """The classes of which acting has brought more errors, by the repository; where it is away, as it last was."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: frozenset[ErrorClass] = frozenset()
+
+    def __call__(self) -> frozenset[ErrorClass]:
+        """Return them."""
+        try:
+            shown = savings(self._session.repository().preventions())
+        except TargetError as error:
+            self._session.log.warning("prevention", what=error.what, step="read what prevention saved")
+            return self._known
+        self._known = frozenset(ErrorClass(one.error_class) for one in shown if one.verdict == HARMED)
+        return self._known
 
 
 def symptoms_on(target: PostgresTarget, window: Window, *, log: Log) -> Sequence[Danger]:

@@ -2,8 +2,9 @@
 
 from ml_postgres_optimization.tuning.preventing.danger import SYMPTOM, Costs, Danger, Patience
 from ml_postgres_optimization.tuning.preventing.foresight import Foresight
+from ml_postgres_optimization.tuning.preventing.means import Means, Sessions
 from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion
-from ml_postgres_optimization.tuning.preventing.preventer import Means, Preventer, Sessions
+from ml_postgres_optimization.tuning.preventing.preventer import Preventer
 from ml_postgres_optimization.tuning.preventing.savings import HARMED, Difference, Saving, Tally, savings
 
 __all__ = [

@@ -97,6 +97,10 @@ class Patience:
     longest : int
         That an occasion lasts at most.
     calm_ratio : float
+    longest_seconds : float
+        That an occasion lasts at most, however long a window is.
+    advice_seconds : float
+        Between two pieces of advice about one class, at least.
     """
 
     rising: int = 2
@@ -104,6 +108,8 @@ class Patience:
     calm: int = 3
     longest: int = 60
     calm_ratio: float = 0.5
+    longest_seconds: float = 3600.0
+    advice_seconds: float = 3600.0
 
     def __post_init__(self) -> None:
         if not (self.rising >= 1 and self.calm >= 1 and 1 <= self.horizon <= self.longest):

@@ -2,62 +2,38 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from datetime import datetime
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
-from ml_postgres_optimization.errors import ChangeRefused, NotNow, PrivilegeMissing, ServerUnreachable, TargetError
+from ml_postgres_optimization.errors import (
+    ChangeRefused,
+    GenesisError,
+    JournalError,
+    NotNow,
+    PrivilegeMissing,
+    ServerUnreachable,
+    TargetError,
+)
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
 from ml_postgres_optimization.models.features.summary import summarise
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
-from ml_postgres_optimization.target.seen import Blocker
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.preventing.danger import Alarm, Costs, Danger, Patience
-from ml_postgres_optimization.tuning.preventing.foresight import Foresight
-from ml_postgres_optimization.tuning.preventing.levers import Lever, Offer, Sight
+from ml_postgres_optimization.tuning.preventing.levers import Offer, Sight
+from ml_postgres_optimization.tuning.preventing.means import Means
 from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion, Subscriber
 
-Foresee = Callable[[Window], Foresight | None]
-FindSymptoms = Callable[[Window], Sequence[Danger]]
-
-
-class Sessions(Protocol):
-    """Sessions of others, as far as a lever may end one."""
-
-    def end_blocker(self, blocker: Blocker) -> bool:
-        """End it, if it is still as it was seen; return whether it was."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a prevention can see and do.
-
-    Parameters
-    ----------
-    levers : sequence of Lever
-        The first that can do something about a danger is pulled.
-    foresee : callable
-        From a window to what the error forest says after it; None where none was trained.
-    symptoms : callable
-        From a window to the dangers whose cause is seen.
-    sessions : Sessions or None
-    only_advises : bool
-        Whether the owner wants to be told only.
-    harmed : collection of ErrorClass
-        Of which acting was shown to bring more errors than holding out: these are only told too.
-    """
-
-    levers: Sequence[Lever] = ()
-    foresee: Foresee = lambda _window: None
-    symptoms: FindSymptoms = lambda _window: ()
-    sessions: Sessions | None = None
-    only_advises: bool = False
-    harmed: Collection[ErrorClass] = ()
+# A lever that makes everything wait costs more than the errors that it spares.
+_SLOWER_RATIO = 2.0
+_NOT_PUT_BACK = "it could not be put back yet, and the next start does it"
 
 
 class Preventer:
@@ -102,11 +78,13 @@ class Preventer:
         self._hold_out = HoldOut(rng or random.Random(0))
         self._alarm = Alarm(self._threshold, self._patience)
         self._advised: set[ErrorClass] = set()
+        self._advised_at: dict[ErrorClass, datetime] = {}
         self._open: Occasion | None = None
         self._held = ExitStack()
         self._guarded: GuardedChange | None = None
-        self._seen_windows = 0
-        self._rested_windows = 0
+        self._seen_windows = self._rested_windows = 0
+        self._seen_seconds = 0.0
+        self._log_mean_before = math.nan
 
     @property
     def is_open(self) -> bool:
@@ -160,14 +138,27 @@ class Preventer:
         occasion, self._open = self._open, None
         if occasion is None:
             return
+        # as long as it took, so that levers are pulled for half of the time at most
+        self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
+        self._alarm.forget()
         try:
             self._let_go(error)
-        finally:
-            # as long as it took, so that levers are pulled for half of the time at most
-            self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
-            self._alarm.forget()
-            ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
-            self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}")
+        except GenesisError as failure:
+            self._tell(replace(occasion, ending=_NOT_PUT_BACK), f"{occasion.deed}: {_NOT_PUT_BACK} ({failure.what})")
+            raise
+        if self._is_unfinished(occasion):
+            self._tell(replace(occasion, ending=_NOT_PUT_BACK), f"{occasion.deed}: {_NOT_PUT_BACK}")
+            return
+        ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
+        self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}")
+
+    def forget(self) -> None:
+        """Begin to count anew: between two windows something else went on, so that they do not follow each other."""
+        self._alarm.forget()
+
+    def _is_unfinished(self, occasion: Occasion) -> bool:
+        trial = self._laboratory.guard.journal.state.trials.get(occasion.id)
+        return trial is not None and not trial.is_finished
 
     def __enter__(self) -> Self:
         return self
@@ -188,7 +179,8 @@ class Preventer:
         choice = self._hold_out.draw(danger.error_class)
         after = sight.in_force.replaced(acting.values) if acting.values else None
         occasion = self._occasion(danger, acting, sight, choice=choice, after=after)
-        self._open, self._seen_windows = occasion, 0
+        self._open, self._seen_windows, self._seen_seconds = occasion, 0, 0.0
+        self._log_mean_before = summarise(sight.window).log_mean
         held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
         self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
         if choice is Choice.ACTED:
@@ -199,7 +191,7 @@ class Preventer:
         consent = self._laboratory.guard.consent
         if self._means.only_advises:
             return "as its owner wants it"
-        if danger.error_class in self._means.harmed:
+        if danger.error_class in self._means.harmed():
             return "what was done before brought more errors than doing nothing: genesis-pg history"
         if consent is None:
             return None
@@ -217,14 +209,16 @@ class Preventer:
         return self._laboratory.allows(sight.in_force.replaced(offer.values), sight.in_force)
 
     def _advise(self, danger: Danger, offers: Sequence[Offer], sight: Sight, hindrance: str | None) -> None:
-        """Say once what the owner could do, until the danger is past."""
-        if danger.error_class in self._advised or not offers:
+        """Say once what the owner could do, until the danger is past, and of a class at most once an hour."""
+        now, last = self._laboratory.clock.now(), self._advised_at.get(danger.error_class)
+        is_recent = last is not None and (now - last).total_seconds() < self._patience.advice_seconds
+        if danger.error_class in self._advised or is_recent or not offers:
             return
         self._advised.add(danger.error_class)
+        self._advised_at[danger.error_class] = now
         deed = "; or ".join(offer.deed for offer in offers)
         offer = replace(offers[0], deed=deed)
         occasion = self._occasion(danger, offer, sight, choice=Choice.ADVISED)
-        now = self._laboratory.clock.now()
         why = f" ({hindrance})" if hindrance else ""
         self._tell(replace(occasion, ended_at=now, ending=hindrance or ""), f"{danger}: advised{why}: {deed}")
 
@@ -253,6 +247,18 @@ class Preventer:
         except (ChangeRefused, NotNow, PrivilegeMissing) as refusal:
             self._let_go()
             self._open = replace(occasion, ending=refusal.what.rstrip("."))
+        except JournalError as failure:
+            if self._is_unfinished(occasion):
+                raise
+            self._advise_instead(occasion, failure)
+
+    def _advise_instead(self, occasion: Occasion, failure: JournalError) -> None:
+        """Leave it with the advice where the journal takes no intent: nothing was written, nor will be soon."""
+        self._let_go()
+        self._open, self._rested_windows = None, self._patience.longest
+        ending, now = failure.what.rstrip("."), self._laboratory.clock.now()
+        advised = replace(occasion, choice=Choice.ADVISED, after=None, ended_at=now, ending=ending)
+        self._tell(advised, f"{occasion.danger}: advised ({ending}): {occasion.deed}")
 
     def _put_in_force(self, change: Change, occasion_id: str) -> None:
         laboratory = self._laboratory
@@ -282,35 +288,47 @@ class Preventer:
 
     def _go_on(self, occasion: Occasion, window: Window) -> None:
         self._seen_windows += 1
+        self._seen_seconds += window.duration_seconds
         self._open = occasion = self._counted(occasion, window)
         if self._guarded is not None:
-            self._keep(self._guarded, window.duration_seconds)
-        if self._seen_windows < self._patience.horizon:
+            occasion = self._keep(self._guarded, occasion, window)
+        if self._seen_seconds >= self._patience.longest_seconds:
+            self.end("it has lasted long enough")
+        elif self._seen_windows < self._patience.horizon:
             return
-        if occasion.choice is Choice.HELD_OUT:
+        elif occasion.choice is Choice.HELD_OUT:
             # what comes later tells nothing more, and who is in danger should not wait for help any longer
             self.end("its horizon is over")
-        elif self._alarm.is_past(occasion.danger.error_class):
+        elif occasion.ending or self._alarm.is_past(occasion.danger.error_class):
             self.end("the danger is past")
         elif self._seen_windows >= self._patience.longest:
             self.end("it has lasted long enough")
 
-    def _keep(self, guarded: GuardedChange, seconds: float) -> None:
-        """See that those who stand by still do, and the owner lets it stay so long; else put it back, and look on."""
+    def _keep(self, guarded: GuardedChange, occasion: Occasion, window: Window) -> Occasion:
+        """See that it may stay so long, and makes nothing slower; else put it back, and look on."""
+        ending = ""
         try:
-            self._laboratory.guard.require_protection()
-            guarded.look(seconds)
+            if occasion.after is not None and set(Change(occasion.before, occasion.after).knobs) - {CONCURRENCY}:
+                self._laboratory.guard.require_protection()
+            guarded.look(window.duration_seconds)
         except NotNow as refusal:
+            ending = refusal.what.rstrip(".")
+        if summarise(window).log_mean > self._log_mean_before + math.log(_SLOWER_RATIO):
+            ending = ending or "it was slower"
+        if ending:
             self._let_go()
-            if self._open is not None:
-                self._open = replace(self._open, ending=refusal.what.rstrip("."))
+            self._open = occasion = replace(occasion, ending=ending)
+        return occasion
 
     def _counted(self, occasion: Occasion, window: Window) -> Occasion:
-        """Count what counts in the horizon; a class that is not seen here makes the occasion tell nothing."""
-        if occasion.windows >= self._patience.horizon:
+        """Count what counts in the horizon; a class that is not seen here makes the occasion tell nothing.
+
+        A window in which nothing of our own load came to an end counts as one with an error, whatever was done.
+        """
+        if self._seen_windows > self._patience.horizon:
             return occasion
-        summary = summarise(window)
-        errors = summary.failures.get(occasion.danger.error_class)
+        is_stalled = self._laboratory.load is not None and not window.operations_total
+        errors = 1 if is_stalled else summarise(window).failures.get(occasion.danger.error_class)
         if errors is None:
             return occasion
         windows = occasion.windows + 1

@@ -162,7 +162,7 @@ class ContinuousController:
         if found == known:
             return False
         changed = ", ".join(found.difference(known))
-        self._tell(Stage.OVERTAKEN, f"somebody else has changed {changed}: what is in force now counts")
+        self._tell(Stage.OVERTAKEN, f"somebody else has changed {changed}: what is in force now counts", found=found)
         self._chronicle.go_on_from(found)
         if self._era is not None:
             self._era = Era(self._era.load, self._controllers(self._era.load, found), ())
@@ -282,6 +282,7 @@ class ContinuousController:
         seconds = min(self._pace.campaign_seconds, self._left_seconds() / 2)
         self._chronicle.begin()
         ledger = controller.run(incumbent, self._drafts(incumbent), Budget(seconds, self._pace.patience))
+        self._preventer.forget()
         self._era = None
         if self._take_over() or controller.was_held:
             self._cut_short = name if controller.was_held else None
@@ -352,6 +353,7 @@ class ContinuousController:
         seconds = min(_TRIALS_IN_A_BUDGET * self._least_seconds, self._left_seconds())
         self._chronicle.begin()
         ledger = era.controller.try_one(incumbent, drafts, Budget(seconds, prove=False), window=window)
+        self._preventer.forget()
         # so that at most half of the time is spent on trials
         now = self._now()
         self._next_trial_seconds = now + max(now - began_seconds, self._pace.window_seconds)
@@ -385,7 +387,10 @@ class ContinuousController:
     def _left_seconds(self) -> float:
         return self._end_seconds - self._now()
 
-    def _tell(self, stage: Stage, message: str, *, window: Window | None = None) -> None:
-        progress = Progress(stage, self._laboratory.clock.now(), message, self._left_seconds(), window=window)
+    def _tell(
+        self, stage: Stage, message: str, *, window: Window | None = None, found: Configuration | None = None
+    ) -> None:
+        now, left_seconds = self._laboratory.clock.now(), self._left_seconds()
+        progress = Progress(stage, now, message, left_seconds, window=window, configuration=found)
         for subscriber in self._subscribers:
             subscriber(progress)

@@ -29,6 +29,8 @@ class Listener:
             self._session.reporter.say(f"{progress.stage}: {progress.message}")
         if progress.proposal and progress.stage is Stage.PROPOSED:
             self._observer.know(progress.proposal.configuration, progress.proposal.origin)
+        if progress.configuration is not None:
+            self._observer.know(progress.configuration, "somebody else")
         if (trial := progress.trial) is not None:
             self._observer.keep(lambda repository: repository.add_trial(trial_record(trial)))
             # before another trial of the same knobs begins

@@ -8,8 +8,8 @@ VALUES (
     %(operations)s, %(errors)s, %(response_seconds)s, %(is_whole)s
 )
 ON CONFLICT (id) DO UPDATE SET (
-    ended_at, ending, windows, operations, errors, response_seconds, is_whole
+    choice, ended_at, ending, windows, operations, errors, response_seconds, is_whole
 ) = ROW(
-    excluded.ended_at, excluded.ending, excluded.windows, excluded.operations, excluded.errors,
+    excluded.choice, excluded.ended_at, excluded.ending, excluded.windows, excluded.operations, excluded.errors,
     excluded.response_seconds, excluded.is_whole
 )
