@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import reduce
 
-from ml_postgres_optimization.errors import ServerUnreachable
+from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.telemetry.clock import Clock
 from ml_postgres_optimization.telemetry.sample import SampleBatch
 from ml_postgres_optimization.telemetry.snapshot import ActivitySample, Collector, Snapshot
@@ -17,6 +18,7 @@ from ml_postgres_optimization.telemetry.window import Window, between, merge
 Subscriber = Callable[[Window], None]
 SampleSource = Callable[[], Sequence[SampleBatch]]
 EachSecond = Callable[[], None]
+OnTrouble = Callable[[Exception], None]
 ACTIVITY_INTERVAL_SECONDS = 1.0
 # The load generator reports every 0.2 s; a client process that is late by five reports is not waited for.
 _LONGEST_WAIT_FOR_REPORTS_SECONDS = 1.0
@@ -68,6 +70,8 @@ class Recorder:
         Each receives every finished window, in this order.
     activity_seconds : float
         How often activity is looked at; seldomer in simulations of days.
+    unbroken : callable, optional
+        Gives a context in which no Ctrl-C comes: between the source and the recorder it would lose samples.
 
     Notes
     -----
@@ -87,12 +91,14 @@ class Recorder:
         samples: SampleSource = no_samples,
         subscribers: Sequence[Subscriber] = (),
         activity_seconds: float = ACTIVITY_INTERVAL_SECONDS,
+        unbroken: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._collector = collector
         self._clock = clock
         self._samples = samples
         self._subscribers = tuple(subscribers)
         self._activity_seconds = activity_seconds
+        self._unbroken = unbroken
         self._last: Snapshot | None = None
         self._untold: list[SampleBatch] = []
         self._complete_until_seconds = math.inf
@@ -130,9 +136,26 @@ class Recorder:
         return self.trace(duration_seconds, 1, configuration_id=configuration_id, labels=labels)[0]
 
     def record_until(
-        self, until_seconds: float, *, configuration_id: str, labels: Mapping[str, str] | None = None
+        self,
+        until_seconds: float,
+        *,
+        configuration_id: str,
+        labels: Mapping[str, str] | None = None,
+        on_taking: Callable[[], object] = _nothing,
+        on_trouble: OnTrouble | None = None,
     ) -> Window:
         """Record as `record` does, up to a monotonic time: windows on a grid do not drift from it.
+
+        Parameters
+        ----------
+        until_seconds : float
+        configuration_id : str
+        labels : mapping of str to str, optional
+        on_taking : callable
+            Called when the wait is over, before the operations are taken out: from there on a Ctrl-C would lose them.
+        on_trouble : callable, optional
+            Receives what a subscriber raises; the others and the caller have the window all the same. Where absent
+            it is raised, and the window is lost.
 
         Raises
         ------
@@ -140,8 +163,8 @@ class Recorder:
             As `record` does.
         """
         self._last = self._last or self._first_snapshot()
-        window = self._observed(until_seconds, _nothing).window(configuration_id, labels)
-        self._publish([window])
+        window = self._observed(until_seconds, _nothing, on_taking).window(configuration_id, labels)
+        self._publish([window], on_trouble)
         return window
 
     def record_unseen(
@@ -152,16 +175,19 @@ class Recorder:
         reason: str,
         configuration_id: str,
         labels: Mapping[str, str],
+        on_taking: Callable[[], object] = _nothing,
     ) -> Window:
         """Wait until a monotonic time, and return what became of the operations while the server is away.
 
         It has no rates but the load's own, and no subscriber receives it. The next window begins with a new snapshot.
+        `on_taking` as in `record_until`.
         """
         self._last = None
         while (left := until_seconds - self._clock.monotonic_seconds()) > 0:
             self._clock.sleep(min(self._activity_seconds, left))
             self._take()
         self._wait_for_reports(until_seconds)
+        on_taking()
         now, now_seconds = self._clock.now(), self._clock.monotonic_seconds()
         before = Snapshot(now - timedelta(seconds=now_seconds - since_seconds), since_seconds, {})
         after = Snapshot(now, now_seconds, {}, unseen={"server": reason})
@@ -267,22 +293,30 @@ class Recorder:
         ends = (began_seconds + duration_seconds * step / steps for step in range(1, steps + 1))
         return [self._observed(until_seconds, each_second) for until_seconds in ends]
 
-    def _observed(self, until_seconds: float, each_second: EachSecond) -> _Span:
+    def _observed(
+        self, until_seconds: float, each_second: EachSecond, on_taking: Callable[[], object] = _nothing
+    ) -> _Span:
         before, self._last = self._last or self._first_snapshot(), None
         try:
             activity = self._observe(until_seconds, each_second)
             after = self._collector.snapshot()
             self._wait_for_reports(after.monotonic_seconds)
+            on_taking()
         except KeyboardInterrupt:
             self._last = before  # for `finish`
             raise
         self._last = after
         return _Span(before, after, activity, self._told_until(after.monotonic_seconds))
 
-    def _publish(self, windows: Sequence[Window]) -> None:
+    def _publish(self, windows: Sequence[Window], on_trouble: OnTrouble | None = None) -> None:
         window = reduce(merge, windows)
         for subscriber in self._subscribers:
-            subscriber(window)
+            try:
+                subscriber(window)
+            except Exception as error:
+                if on_trouble is None:
+                    raise
+                on_trouble(error)
 
     def _first_snapshot(self) -> Snapshot:
         first = self._collector.snapshot()
@@ -293,7 +327,7 @@ class Recorder:
     def _last_snapshot(self) -> Snapshot:
         try:
             return self._collector.snapshot()
-        except ServerUnreachable as error:
+        except TargetError as error:
             return Snapshot(self._clock.now(), self._clock.monotonic_seconds(), {}, unseen={"server": error.what})
 
     def _observe(self, until_seconds: float, each_second: EachSecond) -> list[ActivitySample]:
@@ -314,14 +348,14 @@ class Recorder:
             self._take()
 
     def _take(self) -> None:
-        since, self._asked_seconds = self._asked_seconds, self._clock.monotonic_seconds()
-        batches = self._samples()
-        for batch in batches:
-            is_dated = batch.until_seconds > -math.inf
-            self._untold.append(
-                batch if is_dated else replace(batch, since_seconds=since, until_seconds=self._asked_seconds)
-            )
-            self._complete_until_seconds = batch.complete_until_seconds
+        with self._unbroken():
+            since, self._asked_seconds = self._asked_seconds, self._clock.monotonic_seconds()
+            for batch in self._samples():
+                is_dated = batch.until_seconds > -math.inf
+                self._untold.append(
+                    batch if is_dated else replace(batch, since_seconds=since, until_seconds=self._asked_seconds)
+                )
+                self._complete_until_seconds = batch.complete_until_seconds
 
     def _told_until(self, until_seconds: float) -> list[SampleBatch]:
         """Take out what ended until then; what ended before all windows began is dropped, the rest is kept."""

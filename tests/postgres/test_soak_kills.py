@@ -79,6 +79,31 @@ def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
     cli("test", "--resume", "--simulate").is_refused(2, "no run to resume")
 
 
+@pytest.mark.long
+def test_a_run_whose_time_is_over_is_ended_without_load(own_server, home, monkeypatch, capsys):
+    clean_environment(monkeypatch, home)
+    monkeypatch.setenv("GENESIS_WINDOW_SECONDS", "0.5")
+    monkeypatch.setattr("command_line.NAMES_A_SERVER", ("PG", "POSTGRES_"))
+    cli = CommandLine(capsys, home, own_server.dsn)
+    cli("setup").done()
+    words = ("--mode", "test", "--simulate", "--dsn", own_server.dsn, "--scale", str(SCALE), "--level", "BASIC")
+    first = started(*words, "--duration", "0.001", home=home)
+    wait_for_intervals(home, 2)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate()
+    kept = list(read_run(journal_in(home).parent).intervals)
+    time.sleep(4.0)  # the run is over after 3.6 s by the clock of the machine
+    with psycopg.connect(own_server.dsn, autocommit=True) as connection:
+        count = "SELECT count(*) FROM genesis_load.operations"
+        before = connection.execute(count).fetchone()
+        resumed = cli("test", "--resume", "--simulate", "--scale", SCALE, "--json").done(0, 1)
+        assert connection.execute(count).fetchone() == before, "nobody asked for more"
+    assert list(read_run(journal_in(home).parent).intervals) == kept
+    finding = next(one for one in resumed.document["criteria"] if one["name"] == "integrity")
+    assert finding["outcome"] == "passed"
+    assert "finished" in cli("test", "--list").done().out
+
+
 @pytest.fixture
 def tables(database):
     create_tables(database, SCALE)

@@ -104,7 +104,7 @@ class HangingLoad:
     def samples(self) -> Sequence[SampleBatch]:
         now = self._clock.monotonic_seconds()
         due = round(min(now, self._stopped_at) * 10) - self._due
-        ended = round(min(now, self._hangs_at) * 10) - self._ended
+        ended = max(0, round(min(now, self._hangs_at) * 10) - self._ended)
         self._due, self._ended = self._due + due, self._ended + ended
         samples = [LatencySample("read", now - 0.001, now, now)] * ended
         skipped = 0

@@ -24,8 +24,17 @@ from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
-from ml_postgres_optimization.soak.journal import KnownRun, RunDescription, RunJournal, chosen_run, runs_in
+from ml_postgres_optimization.soak.journal import (
+    Ending,
+    KnownRun,
+    Left,
+    RunDescription,
+    RunJournal,
+    chosen_run,
+    runs_in,
+)
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
 from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
@@ -205,6 +214,10 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
         accounts.take_over(journal.state)
         timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
         wait_for_turn(journal.state, timeline, clock)
+        if timeline.number >= journal.description.intervals_total:
+            session.reporter.say(f"The time of run {run} is over; its load does not begin again.")
+            _ended(journal, Left(Ending.FINISHED, clock.now(), "The run's time was over.", is_settled=True))
+            return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
         plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
         with running_under(session, plan, faults_of(journal.description.load)) as load:
             result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
@@ -236,7 +249,9 @@ def _gone_through(
     clock, load = SystemClock(), running.load
     timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
     disturbed = DisturbedLoad(running, journal.description, timeline, clock)
-    recorder = Recorder(session.target, clock, samples=load.samples, subscribers=[observer])
+    recorder = Recorder(
+        session.target, clock, samples=load.samples, subscribers=[observer], unbroken=deferred_signals
+    )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
     watch = replace(
         watch,
@@ -251,10 +266,21 @@ def _gone_through(
         judged_here(session, journal.directory, Limits())
         raise
     except OSError as error:
-        raise StateError(
-            f"The journal of run {journal.description.run} cannot be written: {error.strerror or error}.",
-            "Make room on that disk, then: genesis-pg test --resume.",
-        ) from error
+        raise _unwritable(journal.description.run, error) from error
+
+
+def _ended(journal: RunJournal, left: Left) -> None:
+    try:
+        journal.append(left)
+    except OSError as error:
+        raise _unwritable(journal.description.run, error) from error
+
+
+def _unwritable(run: str, error: OSError) -> StateError:
+    return StateError(
+        f"The journal of run {run} cannot be written: {error.strerror or error}.",
+        "Make room on that disk, then: genesis-pg test --resume.",
+    )
 
 
 def _both(first: TellEvents, second: TellEvents) -> TellEvents:

@@ -126,10 +126,15 @@ class Observer:
     def _learn_texts(self, window: Window) -> None:
         """Store the texts of statements that are seen for the first time."""
         new = set(window.statements) - self._texts_known
-        if new:
-            self._texts_known |= new
+        if not new:
+            return
+        try:
             texts = {key[0]: text for key, text in self._session.target.statement_texts(new).items()}
-            self.keep(lambda repository: repository.add_statement_texts(texts))
+        except TargetError as error:  # they are asked for again with the next window
+            self._session.log.warning("texts", what=error.what)
+            return
+        self._texts_known |= new
+        self.keep(lambda repository: repository.add_statement_texts(texts))
 
     def write_csv(self) -> Path | None:
         """Write all windows to the log folder and return the file; None where there were none, or no room."""

@@ -29,6 +29,8 @@ class RunOutline:
         Whatever else a reader should know: level, seed, configuration, versions.
     violation : str or None
         What the check of the operation ledger found broken, in a sentence: such a run fails whatever else it held.
+    is_settled : bool or None
+        Whether that check could be made at the end; None where the run has not ended, or has no ledger.
     """
 
     run: str
@@ -40,6 +42,7 @@ class RunOutline:
     cycle_seconds: float | None = DAY_SECONDS
     facts: Mapping[str, str] = field(default_factory=dict)
     violation: str | None = None
+    is_settled: bool | None = None
 
     def seconds_until(self, number: int) -> float:
         """Return how long after the start interval `number` begins; the last one may be shorter than the others."""

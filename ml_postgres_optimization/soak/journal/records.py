@@ -46,11 +46,14 @@ class Left:
     at : datetime
     text : str
         Why, for readers.
+    is_settled : bool or None
+        Whether the ledger of operations was found to balance after the load's end; None where nobody was to look.
     """
 
     ending: Ending
     at: datetime
     text: str = ""
+    is_settled: bool | None = None
 
 
 Entry = Begun | Measured | Left
@@ -63,7 +66,7 @@ def payload_of(entry: Entry) -> tuple[RecordKind, bytes]:
             return RecordKind.EPOCH, packed({"epoch": entry.epoch, "at": entry.at.isoformat()})
         case Left():
             content = {"ending": entry.ending.value, "at": entry.at.isoformat(), "text": entry.text}
-            return RecordKind.END, packed(content)
+            return RecordKind.END, packed(content | {"settled": entry.is_settled})
     return RecordKind.INTERVAL, _measured_payload(entry)
 
 
@@ -97,7 +100,8 @@ def entry_of(record: Framed) -> Entry:
         if record.kind is RecordKind.EPOCH:
             return Begun(content["epoch"], datetime.fromisoformat(content["at"]))
         if record.kind is RecordKind.END:
-            return Left(Ending(content["ending"]), datetime.fromisoformat(content["at"]), content["text"])
+            at, settled = datetime.fromisoformat(content["at"]), content.get("settled")
+            return Left(Ending(content["ending"]), at, content["text"], settled)
         return _measured(content, blob)
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"a record lacks something: {error}") from error
@@ -110,7 +114,7 @@ def state_after(state: RunState, entry: Entry) -> RunState:
             return state.began(entry.epoch, entry.at)
         case Measured():
             return state.after(entry.interval, entry.totals, entry.mark)
-    return state.left(entry.ending, entry.at)
+    return state.left(entry.ending, entry.at, is_settled=entry.is_settled)
 
 
 def _measured(content: Mapping[str, Any], blob: bytes) -> Measured:

@@ -119,6 +119,8 @@ class RunState:
         The largest share of a core that a client process used in an interval.
     whole : Window or None
         All windows merged.
+    is_settled : bool or None
+        Whether the last runner found the ledger to balance after its load; None where it did not say.
     """
 
     epoch: int = 0
@@ -132,11 +134,12 @@ class RunState:
     died_total: int = 0
     client_cpu_ratio: float = 0.0
     whole: Window | None = None
+    is_settled: bool | None = None
 
     def began(self, epoch: int, at: datetime) -> RunState:
         """Return it after another runner has taken over: what the ledger must say counts from now."""
         totals = self.totals.of_next_epoch()
-        return replace(self, epoch=epoch, ending=None, last_at=at, totals=totals)
+        return replace(self, epoch=epoch, ending=None, last_at=at, totals=totals, is_settled=None)
 
     def after(self, interval: Interval, totals: Totals, mark: ClockMark) -> RunState:
         """Return it after one more interval."""
@@ -159,9 +162,9 @@ class RunState:
             whole=merged,
         )
 
-    def left(self, ending: Ending, at: datetime) -> RunState:
+    def left(self, ending: Ending, at: datetime, *, is_settled: bool | None = None) -> RunState:
         """Return it after the runner has left."""
-        return replace(self, ending=ending, last_at=at)
+        return replace(self, ending=ending, last_at=at, is_settled=is_settled)
 
     def to_json(self) -> dict[str, Any]:
         """Return it without the merged window."""

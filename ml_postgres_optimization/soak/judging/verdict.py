@@ -17,6 +17,8 @@ from ml_postgres_optimization.soak.judging.service import burn_finding, latency_
 # Watched whatever the criteria ask, since growth is judged by them and readers want to see them.
 _GROWING: Mapping[str, Metric] = {"client_memory": CLIENT_MEMORY, "server_memory": SERVER_MEMORY, "bloat": BLOAT}
 
+_INTEGRITY = "integrity"
+
 # Below it, 5 % of series without any growth look like this.
 _GROWN_SCORE = 1.645
 
@@ -48,11 +50,16 @@ class Verdict:
 
     @property
     def result(self) -> Result:
-        """Failed where a criterion failed; else passed where one passed; else not decidable."""
+        """Failed where a criterion failed; else passed where one passed; else not decidable.
+
+        That no operation was lost shows alone nothing of a run, and without it the rest shows nothing.
+        """
         outcomes = {finding.outcome for finding in self.findings}
         if Outcome.FAILED in outcomes or (self.undecided_fails and Outcome.UNDECIDED in outcomes):
             return Result.FAILED
-        return Result.PASSED if Outcome.PASSED in outcomes else Result.UNDECIDED
+        integrity = {finding.outcome for finding in self.findings if finding.name == _INTEGRITY}
+        passed = [one for one in self.findings if one.name != _INTEGRITY and one.outcome is Outcome.PASSED]
+        return Result.PASSED if passed and Outcome.UNDECIDED not in integrity else Result.UNDECIDED
 
     @property
     def exit_code(self) -> int:
@@ -80,9 +87,16 @@ def judge(figures: RunFigures, limits: Limits) -> Verdict:
 
 
 def _integrity(figures: RunFigures) -> Iterator[Finding]:
-    violation = figures.description.violation
+    violation, is_settled = figures.description.violation, figures.description.is_settled
+    title = "Operations lost or doubled"
     if violation is not None:
-        yield Finding("integrity", "Operations lost or doubled", Outcome.FAILED, "violated", "none", violation)
+        yield Finding(_INTEGRITY, title, Outcome.FAILED, "violated", "none", violation)
+    elif is_settled:
+        evidence = "After the load's end the ledger held what was acknowledged, and the balances added up."
+        yield Finding(_INTEGRITY, title, Outcome.PASSED, "none", "none", evidence)
+    elif is_settled is not None:
+        evidence = "After the load's end the ledger could not be looked at; until then nothing was missing."
+        yield Finding(_INTEGRITY, title, Outcome.UNDECIDED, "–", "none", evidence)
 
 
 def _growth_findings(drifts: Mapping[str, Drift], limits: Limits) -> Iterator[Finding]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Protocol
 
 from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.redaction import without_passwords
+from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
 from ml_postgres_optimization.soak.journal import Begun, Ending, Left, Measured, RunJournal, RunState, Totals
 from ml_postgres_optimization.soak.running.storing import Store
@@ -22,6 +25,10 @@ _LOWER_BOUND_ONLY = (
     "What was done and not reported is in no count, so that the ledger is asked only whether all that was "
     "acknowledged is there."
 )
+# A server that was killed recovers within minutes, or somebody has to look at it.
+_SETTLE_PATIENCE_SECONDS = 300.0
+_SETTLE_LOOK_SECONDS = 5.0
+_RESTS = "the load rests: no record can be kept"
 
 
 class Load(Protocol):
@@ -60,8 +67,9 @@ class Watch:
         Called with each interval's number before it begins; what it raises ends the run: the fence, for one.
     review : callable
         Called with the state of an interval that was written, and its totals; what it raises ends the run.
-    settle : callable
-        Called with the totals once the load has ended.
+    settle : callable or None
+        Called with the totals once the load has ended; returns why they cannot be settled now, None where they are.
+        It is asked again for some minutes.
     reads : set of str
         Kinds of operations that change nothing.
     """
@@ -71,7 +79,7 @@ class Watch:
     events: Callable[[], tuple[Event, ...]] = tuple
     prepare: Callable[[int], None] = lambda _number: None
     review: Callable[[IntervalState, Totals], None] = lambda _state, _totals: None
-    settle: Callable[[Totals], None] = lambda _totals: None
+    settle: Callable[[Totals], str | None] | None = None
     reads: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -122,8 +130,11 @@ class Course:
         self._died_before, self._died_total = journal.state.died_total, 0
         self._events: list[Event] = []
         self._down_since: Event | None = None
-        self._number = 0
+        self._number = self._kept_number = 0
         self._is_stopped = False
+        self._trouble = ""
+        self._unsettled: str | None = None
+        self._is_settled: bool | None = None
 
     def run(self, on_interval: Callable[[Interval, float], None]) -> Ending:
         """Go through the run's intervals from this moment to its end, or to Ctrl-C, and return how it ended.
@@ -143,63 +154,112 @@ class Course:
         description = self._journal.description
         self._journal.append(Begun(self._epoch, self._clock.now()))
         self._number = max(self._first_number, self._timeline.number)
+        self._kept_number = self._number - 1
         ending = Ending.FINISHED
         try:
             while self._number < description.intervals_total and ending is Ending.FINISHED:
-                interval, ending = self._interval(self._number)
-                self._keep(interval)
-                on_interval(interval, min(1.0, self._timeline.elapsed_seconds / description.duration_seconds))
-                self._rest_while_full()
-                # the machine may have slept
-                self._number = max(self._number, self._timeline.number)
+                ending = self._step(on_interval)
         except KeyboardInterrupt:  # between two intervals
-            began, window = self._clock.monotonic_seconds(), self._rest(self._watch.configuration_id())
-            if window is not None and self._number < description.intervals_total:
-                self._keep(self._judged(self._number, IntervalState.DEGRADED, window, began))
             ending = Ending.STOPPED
-        # the time was over before the last interval: nobody takes what the load has left
-        if self._load is not None and not self._is_stopped:
-            self._stop()
-            self._totals = replace(self._totals, is_whole=False)
+        with suppress(KeyboardInterrupt), deferred_signals():  # it ends anyway
+            self._take_rest()
         self._has_lost_clients()
-        self._watch.settle(self._totals)
+        self._settle(ending)
         return ending
 
     def leave(self, ending: Ending, text: str = "") -> None:
         """Say in the journal how the runner leaves; raises OSError where it cannot be written."""
         self._store.flush(self._clock.now())
-        self._journal.append(Left(ending, self._clock.now(), text))
+        if self._unsettled is not None:
+            text = f"{text} The ledger could not be settled: {self._unsettled}".strip()
+        self._journal.append(Left(ending, self._clock.now(), text, self._is_settled))
 
     @property
     def totals(self) -> Totals:
         """What the load has done."""
         return self._totals
 
-    def _interval(self, number: int) -> tuple[Interval, Ending]:
+    def _step(self, on_interval: Callable[[Interval, float], None]) -> Ending:
+        """Go through one interval; a Ctrl-C that comes when its operations are taken waits until they are kept."""
+        with ExitStack() as held:
+            interval, ending = self._interval(self._number, lambda: held.enter_context(deferred_signals()))
+            self._keep(interval)
+        elapsed_ratio = self._timeline.elapsed_seconds / self._journal.description.duration_seconds
+        on_interval(interval, min(1.0, elapsed_ratio))
+        self._rest_while_full()
+        # the machine may have slept
+        self._number = max(self._number, self._timeline.number)
+        return ending
+
+    def _interval(self, number: int, hold: Callable[[], object]) -> tuple[Interval, Ending]:
         self._watch.prepare(number)
         began, configuration_id = self._clock.monotonic_seconds(), self._watch.configuration_id()
-        until, ending = self._timeline.monotonic_end(number), Ending.FINISHED
-        state = IntervalState.MEASURED
+        until, ending, state = self._timeline.monotonic_end(number), Ending.FINISHED, IntervalState.MEASURED
         window: Window | None
-        labels = self._journal.description.labels
         try:
-            window = self._recorder.record_until(until, configuration_id=configuration_id, labels=labels)
-            self._server_is_back()
-        except TargetError as error:
-            state = IntervalState.SERVER_DOWN
-            self._server_is_away(error.what)
             try:
-                window = self._recorder.record_unseen(
-                    *(began, until), reason=error.what, configuration_id=configuration_id, labels=labels
+                window = self._recorder.record_until(
+                    until,
+                    configuration_id=configuration_id,
+                    labels=self._journal.description.labels,
+                    on_taking=hold,
+                    on_trouble=self._subscriber_failed,
                 )
-            except KeyboardInterrupt:
-                window, ending = self._rest(configuration_id), Ending.STOPPED
+                self._server_is_back()
+            except TargetError as error:
+                state = IntervalState.SERVER_DOWN
+                self._server_is_away(error.what)
+                window = self._unseen((began, until), error.what, configuration_id, hold)
         except KeyboardInterrupt:
+            hold()
             window, ending = self._rest(configuration_id), Ending.STOPPED
         is_last = number + 1 >= self._journal.description.intervals_total
         if is_last and ending is Ending.FINISHED:
             window = self._with_rest(window, configuration_id)
         return self._judged(number, state, window, began), ending
+
+    def _unseen(
+        self, span: tuple[float, float], reason: str, configuration_id: str, hold: Callable[[], object]
+    ) -> Window:
+        return self._recorder.record_unseen(
+            *span,
+            reason=reason,
+            configuration_id=configuration_id,
+            labels=self._journal.description.labels,
+            on_taking=hold,
+        )
+
+    def _subscriber_failed(self, error: Exception) -> None:
+        """Tell it once: what a subscriber makes of windows is no reason to lose one."""
+        told, self._trouble = self._trouble, f"A window was not kept elsewhere: {type(error).__name__}: {error}"
+        if self._trouble != told:
+            self._events.append(Event(EventKind.RUNNER, without_passwords(self._trouble), self._clock.now()))
+
+    def _take_rest(self) -> None:
+        """Stop the load, and count what it has left: in the last interval, where that is not written yet."""
+        began, window = self._clock.monotonic_seconds(), self._rest(self._watch.configuration_id())
+        if window is None:
+            return
+        number = min(self._number, self._journal.description.intervals_total - 1)
+        if number > self._kept_number:
+            self._keep(self._judged(number, IntervalState.DEGRADED, window, began))
+        else:
+            self._totals = self._totals.after(window, self._written(window))
+
+    def _settle(self, ending: Ending) -> None:
+        """Have the totals settled; at the run's end again for a while, since no runner after this one will."""
+        settle, until = self._watch.settle, self._clock.monotonic_seconds() + _SETTLE_PATIENCE_SECONDS
+        if settle is None:
+            return
+        self._is_settled = False
+        try:
+            self._unsettled = settle(self._totals)
+            while self._unsettled and ending is Ending.FINISHED and self._clock.monotonic_seconds() < until:
+                self._clock.sleep(_SETTLE_LOOK_SECONDS)
+                self._unsettled = settle(self._totals)
+        except KeyboardInterrupt:
+            self._unsettled = "it was interrupted."
+        self._is_settled = self._unsettled is None
 
     def _rest(self, configuration_id: str) -> Window | None:
         """Stop the load, and return what there is since the last window."""
@@ -244,6 +304,7 @@ class Course:
     def _keep(self, interval: Interval) -> None:
         if interval.window is not None:
             self._totals = self._totals.after(interval.window, self._written(interval.window))
+        self._kept_number = interval.number
         self._number = max(interval.number + 1, self._timeline.number)
         told = self._store.add(Measured(interval, self._totals, self._timeline.mark()))
         self._events += [told] if told else []
@@ -259,21 +320,38 @@ class Course:
             return
         began = self._clock.now()
         self._load.pause()
-        while self._store.is_full:
-            self._clock.sleep(_PAUSED_LOOK_SECONDS)
-            told = self._store.flush(self._clock.now())
-            self._events += [told] if told else []
-        self._recorder.discard()
-        self._totals = replace(self._totals, is_whole=False)
+        try:
+            self._keep_what_ends()
+        finally:
+            told = Event(EventKind.DISK, "The load rested: no record could be kept.", began, self._clock.now())
+            self._events.append(told)
         self._load.resume()
-        self._events.append(
-            Event(
-                EventKind.DISK,
-                f"The load rested: no record could be kept. {_LOWER_BOUND_ONLY}",
-                began,
-                self._clock.now(),
-            )
-        )
+
+    def _keep_what_ends(self) -> None:
+        """Wait for room, and for the interval's end; keep what ends meanwhile: what was acknowledged is counted."""
+        number, began, window = self._number, self._clock.monotonic_seconds(), None
+        is_open, configuration_id = number < self._journal.description.intervals_total, self._watch.configuration_id()
+        with ExitStack() as held:
+            try:
+                while self._store.is_full or (is_open and self._timeline.number == number):
+                    part = self._rested(configuration_id)
+                    # beyond the interval only what has taken so long to end
+                    if window is None or self._timeline.number <= number or part.due_total or part.operations_total:
+                        window = merge(window, part) if window else part
+            finally:
+                held.enter_context(deferred_signals())
+                if window is not None and is_open:
+                    self._keep(self._judged(number, IntervalState.DEGRADED, window, began))
+                elif window is not None:
+                    self._totals = self._totals.after(window, self._written(window))
+
+    def _rested(self, configuration_id: str) -> Window:
+        """Return what ended in a second of rest, and look whether there is room again."""
+        now = self._clock.monotonic_seconds()
+        part = self._unseen((now, now + _PAUSED_LOOK_SECONDS), _RESTS, configuration_id, lambda: None)
+        told = self._store.flush(self._clock.now())
+        self._events += [told] if told else []
+        return part
 
     def _server_is_away(self, what: str) -> None:
         if self._down_since is None:

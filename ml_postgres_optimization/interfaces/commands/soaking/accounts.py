@@ -58,27 +58,34 @@ class Accounts:
         self._quietly(lambda: self._ledger.check(totals.written_total))
         self._quietly(self._recycling.run)
 
-    def settle(self, totals: Totals) -> None:
-        """See that the ledger balances now that all is reported."""
+    def settle(self, totals: Totals) -> str | None:
+        """See that the ledger balances now that all is reported; return why it cannot be seen now.
+
+        Raises
+        ------
+        IntegrityViolated
+        """
 
         def settled() -> None:
             self._ledger.check(totals.written_total, totals.unclear_at_most)
             self._ledger.check_balance()
 
-        self._quietly(settled)
+        return self._quietly(settled)
 
     def events(self) -> tuple[Event, ...]:
         """Return what there is to tell since the last call."""
         told, self._events = tuple(self._events), []
         return told
 
-    def _quietly(self, look: Callable[[], object]) -> None:
-        """Look, where the server is there; what it cannot answer now it will be asked again."""
+    def _quietly(self, look: Callable[[], object]) -> str | None:
+        """Look, where the server is there; what it cannot answer now it will be asked again: return why."""
         try:
             look()
         except TargetError as error:
             self._tell(f"The ledger could not be looked at: {error.what}")
             self._session.log.warning("ledger", what=error.what)
+            return error.what
+        return None
 
     def _tell(self, text: str) -> None:
         self._events.append(Event(EventKind.INTEGRITY, text, SystemClock().now()))

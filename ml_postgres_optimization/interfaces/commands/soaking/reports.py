@@ -129,17 +129,23 @@ def judged_here(session: Session, folder: Path, limits: Limits) -> RunReport:
     except StateError as error:
         session.reporter.say(f"{error.what} The work is done all the same: genesis-pg test --report {folder.name}")
         session.log.warning("unwritten", what=error.what)
-        return unwritten_report(outline_of(read_run(folder).description), read_run(folder).intervals, limits)
+        return unwritten_report(_outline_in(folder), read_run(folder).intervals, limits)
 
 
 def judged(folder: Path, limits: Limits, output: Path, at: datetime) -> RunReport:
     """Judge the run whose journal is in `folder`, and write its report into `output`."""
-    run = read_run(folder)
-    is_violated = recover(folder).state.ending is Ending.VIOLATED
-    return write_report(outline_of(run.description, is_violated=is_violated), run.intervals, limits, output, at)
+    return write_report(_outline_in(folder), read_run(folder).intervals, limits, output, at)
 
 
-def outline_of(description: RunDescription, *, is_violated: bool = False) -> RunOutline:
+def _outline_in(folder: Path) -> RunOutline:
+    found = recover(folder)
+    is_violated = found.state.ending is Ending.VIOLATED
+    return outline_of(found.description, is_violated=is_violated, is_settled=found.state.is_settled)
+
+
+def outline_of(
+    description: RunDescription, *, is_violated: bool = False, is_settled: bool | None = None
+) -> RunOutline:
     """Return what judge and readers must know of a run beside its intervals."""
     load = description.load
     facts = {
@@ -159,6 +165,7 @@ def outline_of(description: RunDescription, *, is_violated: bool = False) -> Run
         load=_load_text(load),
         facts={name: text for name, text in facts.items() if text},
         violation=_VIOLATED if is_violated else None,
+        is_settled=is_settled,
     )
 
 
