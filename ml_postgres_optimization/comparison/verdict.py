@@ -71,7 +71,7 @@ class ArmSeen:
     error_ratio : Interval
         Likewise of the share that was not served.
     improvement : Interval
-        Mean response over base's, paired by rounds; of base itself 1.
+        Mean response over base's, paired by rounds: the geometric mean of the rounds' ratios; of base itself 1.
     """
 
     arm: Arm
@@ -125,6 +125,8 @@ def _level(name: str, rounds: Mapping[Arm, Sequence[BlockFigures]]) -> LevelSeen
     if target.mean_ratio is not None:
         ways.append(below(optimised.improvement, target.mean_ratio))
     latency = (max if target.needs_both else min)(ways, key=list(Finding).index)
+    if optimised.whole.skipped_total:  # whose response nobody knows: those that waited longest are not in the mean
+        latency = Finding.MISSED
     return LevelSeen(name, seen, target, latency, errors)
 
 
@@ -151,10 +153,18 @@ def _arm(arm: Arm, measured: Sequence[BlockFigures], base: Sequence[BlockFigures
     return ArmSeen(
         arm,
         whole,
-        Interval(whole.response.mean_seconds, *_spread([math.log(mean) for mean in means])[1:]),
+        _around(whole.response.mean_seconds, means),
         error_interval(measured),
         Interval(1.0, 1.0, 1.0) if arm == BASE else _spread(pairs),
     )
+
+
+def _around(mean: float, values: Sequence[float]) -> Interval:
+    """Return a mean with Student's interval by what its blocks' means differ; open where there are too few."""
+    if len(values) < _FEWEST_PAIRS:
+        return Interval(mean, 0.0, math.inf)
+    half = _student(len(values)) * statistics.stdev(values) / math.sqrt(len(values))
+    return Interval(mean, max(0.0, mean - half), mean + half)
 
 
 def _spread(logarithms: Sequence[float]) -> Interval:

@@ -18,7 +18,7 @@ from ml_postgres_optimization.comparison.runner import run_comparison
 from ml_postgres_optimization.comparison.terms import Terms
 from ml_postgres_optimization.comparison.verdict import Finding, error_interval, judged
 from ml_postgres_optimization.errors import StateError
-from ml_postgres_optimization.interfaces.commands.benchmarking.tables import tables_of
+from ml_postgres_optimization.interfaces.commands.benchmarking.tables import story_of, tables_of
 from ml_postgres_optimization.telemetry import Histogram, LatencySample, SampleBatch
 from ml_postgres_optimization.workload import LEVELS
 
@@ -98,7 +98,8 @@ def test_what_is_due_does_not_hang_on_the_arm():
                 arm=arm,
                 seed=7,
                 rate_per_second=9_000.0,
-                connections=21 if arm.is_configured else 87,
+                connections=1 if arm.is_configured else 87,
+                fewest_connections=1,
                 warm_up_seconds=1.0,
                 seconds=10.0,
             )
@@ -189,6 +190,8 @@ def test_figures_are_the_same_from_json():
         retried={"40P01": 2},
         skipped_total=1,
         faults={"lock_stall": 4},
+        faults_planned=6,
+        faults_passed_over=2,
         concurrency_limits=(6, 7),
     )
     assert BlockFigures.from_json(json.loads(json.dumps(figures.to_json()))) == figures
@@ -254,7 +257,26 @@ def test_the_improvement_is_paired_so_that_drift_of_both_arms_is_none():
     half = [block(one.response.mean_seconds / 2) for one in base]
     seen = judged(rounds("MEDIUM", base=base, optimised=half), ["MEDIUM"], (BASE, OPTIMISED))[0].optimised
     assert seen.improvement == pytest.approx((0.5, 0.5, 0.5))
-    assert seen.mean_seconds.high / seen.mean_seconds.low > 10
+    assert seen.mean_seconds.low == 0 and seen.mean_seconds.ratio < seen.mean_seconds.high
+    steady = [block(seconds) for seconds in (0.0010, 0.0011, 0.0030)]
+    mean = judged(rounds("MEDIUM", base=steady, optimised=steady), ["MEDIUM"], (BASE, OPTIMISED))[0].reference
+    low, high = mean.mean_seconds.low, mean.mean_seconds.high
+    assert mean.mean_seconds.ratio == pytest.approx(0.0017) and (low == 0 or low + high == pytest.approx(0.0034))
+
+
+def test_an_arm_that_leaves_operations_undone_is_not_faster():
+    base = [block(0.005)] * 3
+    blocks = rounds("HIGH", base=base, optimised=[block(0.001, skipped_total=1), *[block(0.001)] * 2])
+    (level,) = judged(blocks, ["HIGH"], (BASE, OPTIMISED))
+    assert level.latency is Finding.MISSED and level.optimised.improvement.high < 0.4
+    assert any("never begun (optimised 1)" in line for line in story_of([level], TERMS))
+
+
+@pytest.mark.parametrize(("struck", "is_doubted"), [(99, False), (97, True)])
+def test_arms_that_met_other_faults_are_doubted(struck, is_doubted):
+    base, optimised = (block(faults={"lock_stall": count}, faults_planned=100) for count in (100, struck))
+    (level,) = judged(rounds("HIGH", base=[base], optimised=[optimised]), ["HIGH"], (BASE, OPTIMISED))
+    assert any(f"optimised {struck} of 100" in line for line in story_of([level], TERMS)) is is_doubted
 
 
 def test_one_round_proves_nothing():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ml_postgres_optimization.comparison.arm import Arm, Part
 from ml_postgres_optimization.comparison.measuring.faulting import LOCK_TIMEOUT, NO_FAULTS, FaultRates
@@ -41,6 +41,8 @@ class BlockPlan:
     rate_per_second : float
     connections : int
         Of the pool.
+    fewest_connections : int or None
+        Of any arm's pool, which bounds the client processes of every arm; None where this pool is the only one.
     warm_up_seconds, seconds : float
         Before it counts, and while it does.
     faults : FaultRates
@@ -54,13 +56,14 @@ class BlockPlan:
     warm_up_seconds: float
     seconds: float
     faults: FaultRates = NO_FAULTS
+    fewest_connections: int | None = None
 
 
 def load_plan(block: BlockPlan) -> LoadPlan:
     """Return the load of a block: what is due and when hangs on seed, rate and level, not on the arm.
 
     Several client processes have equal shares of the load where the connections can be divided evenly, so that they
-    are cut to that.
+    are cut to that. How many there are is the same in every arm, since several queues wait longer than one.
     """
     plan = LoadPlan(
         block.level.mix,
@@ -72,7 +75,8 @@ def load_plan(block: BlockPlan) -> LoadPlan:
         retries=LoadRetries() if Part.RETRIES in block.arm.parts else None,
         limiter=LoadLimiter(most=max(1000, block.connections)) if Part.LIMITER in block.arm.parts else None,
     )
-    processes = plan.active_count(plan.process_count(usable_cores()))
+    fewest = min(block.connections, block.fewest_connections or block.connections)
+    processes = min(fewest, plan.active_count(plan.process_count(usable_cores())))
     even = max(processes, block.connections - block.connections % processes)
     return replace(plan, processes=processes, connections=even)
 
@@ -102,22 +106,39 @@ def measure_block(dsn: str, block: BlockPlan, clock: Clock) -> BlockFigures:
             f"A client process of the load died: {load.last_failure}.",
             "The same command goes on with this block; where it happens again, offer less or look for memory.",
         )
-    return figures_of(
-        load.samples(), since_seconds, until_seconds, faults=faults, cpu_ratio=cpu_ratio, concurrency_limit=limit
+    figures = figures_of(
+        load.samples(),
+        since_seconds,
+        until_seconds,
+        faults=faults.by_kind,
+        cpu_ratio=cpu_ratio,
+        concurrency_limit=limit,
     )
+    return replace(figures, faults_planned=faults.planned, faults_passed_over=faults.passed_over)
+
+
+@dataclass(slots=True)
+class _Struck:
+    """What came of a block's faults: those that were in force by kind, planned ones, and those passed over."""
+
+    by_kind: dict[str, int] = field(default_factory=dict)
+    planned: int = 0
+    passed_over: int = 0
 
 
 @contextmanager
-def _faults(dsn: str, plan: LoadPlan, block: BlockPlan) -> Iterator[dict[str, int]]:
-    """Have the block's faults strike, and count those that were in force, by kind, when it is over."""
-    counts: dict[str, int] = {}
+def _faults(dsn: str, plan: LoadPlan, block: BlockPlan) -> Iterator[_Struck]:
+    """Have the block's faults strike, and count them when it is over."""
+    struck = _Struck()
     if block.faults.is_none:
-        yield counts
+        yield struck
         return
     schedule = block.faults.schedule(block.seconds, block.seed)
     with FaultInjector(schedule, FaultGround(dsn, plan)) as injector:
-        yield counts
-    counts |= Counter(record.kind for record in injector.records if record.began_seconds is not None)
+        yield struck
+    struck.planned = sum(1 for _ in schedule.by_time())
+    struck.passed_over = injector.passed_over_total
+    struck.by_kind = dict(Counter(record.kind for record in injector.records if record.began_seconds is not None))
 
 
 def _drain(load: LoadGenerator, clock: Clock) -> None:

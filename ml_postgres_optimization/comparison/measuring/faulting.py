@@ -19,7 +19,8 @@ _LOCK_ERRORS = frozenset({"55P03"})
 _SHARE_OF_LOCKS = 0.9
 _STALL, _TERMINATION = LockStall(seconds=0.15), Termination(count=1, seconds=0.2)
 _MOST_PER_MINUTE = 600.0
-_MOST_AT_ONCE = 8
+# each has a session of its own, which the plain pool leaves free
+MOST_AT_ONCE = 3
 # where a calibration saw none: as on our machines
 _USUAL_FAILURES_OF_A_STALL, _USUAL_FAILURES_OF_A_TERMINATION = 6.0, 1.0
 
@@ -46,7 +47,7 @@ class FaultRates:
         """Return which fault comes when, drawn by the seed: in every arm the same ones at the same times."""
         wanted = ((_STALL, self.stalls), (_TERMINATION, self.terminations))
         rates = tuple(FaultRate(fault, per_minute=rate) for fault, rate in wanted if rate)
-        return FaultSchedule(rates, seconds, seed=seed, most_at_once=_MOST_AT_ONCE)
+        return FaultSchedule(rates, seconds, seed=seed, most_at_once=MOST_AT_ONCE)
 
     def to_json(self) -> dict[str, float]:
         """Return both by their names."""

@@ -39,7 +39,7 @@ from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
-from ml_postgres_optimization.workload import LEVELS, workload_named
+from ml_postgres_optimization.workload import LEVELS, usable_cores, workload_named
 
 LEDGER = "benchmark.jsonl"
 # A start of the server takes about two.
@@ -98,7 +98,7 @@ def benchmark(session: Session, *, dry_run: bool = False) -> Result:
             ground, wanted = _tuned_first(session, journal)
         if session.lease is not None:
             session.lease.prepare()
-        ledger = Ledger(_ledger_path(session), _request(session, wanted))
+        ledger = Ledger(_ledger_path(session), _request(session, ground, wanted))
 
         def guard(terms: Terms | None) -> Guard:
             return ground.guard(journal, longest_seconds=longest_seconds(plan, session.settings.table_scale, terms))
@@ -122,12 +122,16 @@ def _ground(session: Session) -> Ground:
     return survey(session, connections=plain_pool(session), is_offline=True)
 
 
-def _request(session: Session, wanted: Configurations) -> dict[str, object]:
+def _request(session: Session, ground: Ground, wanted: Configurations) -> dict[str, object]:
     """Return what makes blocks comparable: those of another request are not gone on with."""
-    settings = session.settings
+    settings, machine = session.settings, session.target.machine
     return {
         "program": __version__,
         "server": session.target.capabilities.version,
+        "database": session.target.capabilities.database,
+        "cores": [usable_cores(), machine.cpus],
+        "memory_bytes": machine.memory_limit_bytes,
+        "max_connections": ground.settings["max_connections"].value,
         "levels": [name for name in LEVELS if name in settings.levels],
         "blocks": settings.blocks,
         "seconds": settings.block_seconds,
@@ -147,7 +151,7 @@ def _ledger_path(session: Session) -> Path:
 def _interrupted(session: Session, ground: Ground) -> Configurations | None:
     """Return what an interrupted benchmark compares before which nothing was proven; None where there is none."""
     untuned = Configurations(ground.initial, stock_of(ground), ground.initial, None, "as it is, nothing being proven")
-    is_there = Ledger.is_of(_ledger_path(session), _request(session, untuned))
+    is_there = Ledger.is_of(_ledger_path(session), _request(session, ground, untuned))
     return untuned if is_there else None
 
 

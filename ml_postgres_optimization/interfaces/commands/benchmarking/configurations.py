@@ -132,6 +132,8 @@ def _of_json(text: str) -> dict[str, KnobValue]:
 
 
 def _check_concurrency(value: KnobValue | None) -> None:
+    if isinstance(value, str):  # as a .conf has it
+        value = int(value)
     is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
     if value is not None and not (is_whole and 1 <= float(value) <= _MOST_CONNECTIONS):
         raise ValueError(f"{CONCURRENCY} is {value!r}, no whole number from 1 to {_MOST_CONNECTIONS}")

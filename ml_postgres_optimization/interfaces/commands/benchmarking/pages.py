@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -101,8 +102,8 @@ def _span(levels: Sequence[LevelSeen]) -> tuple[float, float]:
 
 def _draw_arm(axes: Axes, place: float, seen: ArmSeen, colour: str) -> None:
     mean, low, high = (1000 * seconds for seconds in seen.mean_seconds)
-    if low > 0:  # with one block there is no interval
-        axes.plot((low, high), (place, place), color=colour, linewidth=2)
+    if math.isfinite(high):  # with one block there is no interval
+        axes.plot((max(low, axes.get_xlim()[0]), high), (place, place), color=colour, linewidth=2)
     axes.plot(mean, place, "o", color=colour, markersize=8)
     axes.annotate(f"{seen.arm.name} {milliseconds(mean / 1000)}", (mean, place), (0, 6), textcoords="offset points",
                   ha="center", fontsize=8, color=SOFT)  # fmt: skip

@@ -11,6 +11,7 @@ from ml_postgres_optimization.comparison.arm import BASE, Arm
 from ml_postgres_optimization.comparison.measuring.block import LONGEST_DRAIN_SECONDS, BlockPlan, measure_block
 from ml_postgres_optimization.comparison.measuring.faulting import (
     LOCK_TIMEOUT,
+    MOST_AT_ONCE,
     WANTED_ERROR_RATIOS,
     FaultRates,
     calibrated,
@@ -116,6 +117,7 @@ class ServerStage:
             seed=seed,
             rate_per_second=rate,
             connections=terms.configured_connections if arm.is_configured else terms.connections,
+            fewest_connections=min(terms.connections, terms.configured_connections),
             warm_up_seconds=self.plan.warm_up_seconds,
             seconds=self.plan.seconds_of(level, rate),
             faults=faults,
@@ -200,8 +202,9 @@ def longest_seconds(plan: ComparisonPlan, scale: float, terms: Terms | None) -> 
 
 
 def plain_pool(session: Session) -> int:
-    """Return the connections of a plain pool: all that the server has, less those for whoever looks at it."""
-    return max(1, free_connections(session.connection.dsn_for_driver()) - load.CONNECTIONS_KEPT_FREE)
+    """Return the connections of a plain pool: all that are free, less those for whoever looks and for the faults."""
+    kept_free = load.CONNECTIONS_KEPT_FREE + MOST_AT_ONCE
+    return max(1, free_connections(session.connection.dsn_for_driver()) - kept_free)
 
 
 def may_strike(dsn: str) -> bool:

@@ -14,6 +14,8 @@ from ml_postgres_optimization.telemetry import Histogram
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 # "Running large tests", k6's documentation: beyond it the client itself may be what is slow.
 _FIT_CPU_RATIO = 0.8
+# of the most that struck an arm: within it the others count as struck alike
+_SAME_FAULTS_RATIO = 0.02
 
 
 def tables_of(levels: Sequence[LevelSeen], terms: Terms) -> list[Table]:
@@ -60,6 +62,32 @@ def _doubts(levels: Sequence[LevelSeen]) -> Iterator[str]:
                 f"Warning: at {level.name} a client process used more than {_FIT_CPU_RATIO:.0%} of a core "
                 f"({', '.join(busy)}): the client itself may be what is slow."
             )
+        yield from _doubts_of_faults(level)
+        yield from _doubts_of_skipped(level)
+
+
+def _doubts_of_faults(level: LevelSeen) -> Iterator[str]:
+    struck = {seen.arm.name: sum(seen.whole.faults.values()) for seen in level.arms.values()}
+    if max(struck.values()) - min(struck.values()) > _SAME_FAULTS_RATIO * max(struck.values()):
+        told = ", ".join(
+            f"{name} {count:,} of {level.arms[name].whole.faults_planned:,}" for name, count in struck.items()
+        )
+        yield (
+            f"Warning: at {level.name} not all arms met the same faults ({told}): their errors and responses differ "
+            "by that, too."
+        )
+
+
+def _doubts_of_skipped(level: LevelSeen) -> Iterator[str]:
+    skipped = [
+        f"{seen.arm.name} {seen.whole.skipped_total:,}" for seen in level.arms.values() if seen.whole.skipped_total
+    ]
+    if skipped:
+        yield (
+            f"Warning: at {level.name} operations came due and were never begun ({', '.join(skipped)}). They have no "
+            "response, so that the mean of these arms is too low; where the optimised arm has any, its target is not "
+            "met."
+        )
 
 
 def _latency_table(levels: Sequence[LevelSeen], terms: Terms) -> Table:
@@ -76,7 +104,7 @@ def _latency_table(levels: Sequence[LevelSeen], terms: Terms) -> Table:
         )
         for level in levels
     ]
-    columns = ("level", "offered", "operations", "base", "optimised", "change", "target", "")
+    columns = ("level", "offered", "operations", "base", "optimised", "change (geometric)", "target", "")
     return Table("Mean response", columns, rows, unbroken=1)
 
 
@@ -129,7 +157,7 @@ def _ablation_table(levels: Sequence[LevelSeen]) -> Table:
         for level in levels
         for seen in level.arms.values()
     ]
-    columns = ("level", "arm", "mean response", "against base", "errors of 10,000")
+    columns = ("level", "arm", "mean response", "against base (geometric)", "errors of 10,000")
     return Table("What each part brings", columns, rows, unbroken=2)
 
 
@@ -206,6 +234,8 @@ def _arm_json(seen: ArmSeen) -> dict[str, object]:
         "errors_before_retries": dict(whole.errors_before_retries),
         "errors": dict(whole.errors),
         "faults": dict(whole.faults),
+        "faults_planned": whole.faults_planned,
+        "faults_passed_over": whole.faults_passed_over,
         "cpu_ratio": whole.cpu_ratio,
         "concurrency_limits": list(whole.concurrency_limits),
         "response": _seconds(whole.response),
