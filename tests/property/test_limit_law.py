@@ -48,7 +48,7 @@ class Load:
         self.rng = random.Random(seed)
         self.at_work = 0
         self.queue = 0
-        self.seen = []
+        self.seen, self.queued = [], []
 
     def run(self, calls):
         for _ in range(calls):
@@ -75,9 +75,11 @@ class Load:
             self.queue += sum(1 for _ in range(self._poisson(self.rate * passed)))
         self.now += passed
         failed = self.rng.random() < self.server.failing(n)
-        self.limit.take(n, Outcome.IN_VAIN if failed else Outcome.SUCCESS)
+        outcome = Outcome.IN_VAIN if failed else Outcome.SUCCESS
+        self.limit.take(n, outcome, is_awaited=bool(self.queue))
         self.at_work -= 1
         self.seen.append(self.limit.settled)
+        self.queued.append(self.queue)
 
     def _poisson(self, mean):
         count, left = 0, self.rng.expovariate(1.0)
@@ -106,6 +108,16 @@ def test_it_comes_near_the_best_from_anywhere_and_stays_there(name, first):
     latency = sum(n / server.succeeding(n) for n in later) / len(later)
     assert throughput >= 0.7 * server.succeeding(server.best)
     assert latency <= 2.0 * server.best / server.succeeding(server.best)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_what_the_server_can_do_does_not_pile_up_before_it(name):
+    """The best throughput for its latency is less than the most: a limit that stays there serves less than is asked."""
+    server = SERVERS[name]
+    most = max(server.succeeding(n) for n in range(1, 300))
+    for seed in range(3):
+        load = Load(server, 8, seed, rate=0.8 * most).run(30_000)
+        assert sum(load.queued[15_000:]) / 15_000 < 40
 
 
 def test_it_does_not_grow_while_nobody_needs_it():

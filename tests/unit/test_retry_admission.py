@@ -29,7 +29,7 @@ class Fixed:
         self.epoch = 0
         self.taken = []
 
-    def take(self, concurrency, outcome, *, epoch):
+    def take(self, concurrency, outcome, *, epoch, is_awaited):
         self.taken.append((concurrency, outcome.value))
 
 

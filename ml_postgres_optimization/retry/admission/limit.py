@@ -16,6 +16,10 @@ from ml_postgres_optimization.errors import UsageError
 # Kleinrock's power with the exponent 2, throughput² by latency, is greatest where one percent more at work brings two
 # thirds of a percent of latency.
 _TARGET_ELASTICITY = 2 / 3
+# Where calls wait to be let in, what they wait for is throughput, wherever they do it: up to where one percent more at
+# work brings next to none. Beyond it is a plateau that no block can tell from it, and then a slope that each can.
+_TARGET_WHILE_OTHERS_WAIT = 0.95
+_BACKLOG_RATIO = 0.5
 _DITHER_RATIO = 0.25
 _SHORTAGE_RATIO = 0.7
 _PAIRS_WEIGHED = 20
@@ -53,10 +57,15 @@ class _Block:
     mean_concurrency: float
     successes: float
     seconds: float
+    waited_ratio: float
 
     @property
     def successes_per_second(self) -> float:
         return self.successes / self.seconds
+
+    @property
+    def is_backlogged(self) -> bool:
+        return self.waited_ratio > _BACKLOG_RATIO
 
 
 class ConcurrencyLimit:
@@ -88,7 +97,8 @@ class ConcurrencyLimit:
     neighbours cancels what drifts, and no baseline has to be remembered. A block in which the limit was not reached
     says nothing about it, so the limit does not grow while nobody needs it. Only successes are throughput, so that
     deadlocks and serialization failures count against concurrency; a shortage of connections or memory cuts it at
-    once. Not thread safe.
+    once. While calls wait to be let in, throughput alone counts: a caller waits as long before the server as inside
+    of it, and a limit that keeps latency low by serving less than is asked for lets its queue grow. Not thread safe.
 
     References
     ----------
@@ -153,7 +163,14 @@ class ConcurrencyLimit:
         self._order = self._drawn()
         self._begin()
 
-    def take(self, concurrency: int, outcome: Outcome = Outcome.SUCCESS, *, epoch: int | None = None) -> None:
+    def take(
+        self,
+        concurrency: int,
+        outcome: Outcome = Outcome.SUCCESS,
+        *,
+        epoch: int | None = None,
+        is_awaited: bool = False,
+    ) -> None:
         """Learn from a call that is over.
 
         Parameters
@@ -163,6 +180,8 @@ class ConcurrencyLimit:
         outcome : Outcome
         epoch : int, optional
             `epoch` when it was let in; now when absent.
+        is_awaited : bool
+            Whether another one waits for its place.
         """
         if outcome is Outcome.SHORTAGE:
             self._shrink_at_once(self.epoch if epoch is None else epoch)
@@ -176,6 +195,7 @@ class ConcurrencyLimit:
             return
         self._successes += outcome is Outcome.SUCCESS
         self._concurrency_total += concurrency
+        self._awaited += is_awaited
         elapsed_seconds = self._now() - self._began_seconds
         if self._calls >= self.limit + max(_LEAST_CALLS, self.limit) and elapsed_seconds >= _LEAST_SECONDS:
             self._end_block(elapsed_seconds)
@@ -184,7 +204,7 @@ class ConcurrencyLimit:
         # kept, since it is asked for more often than it changes
         limit = self._high if self._order[0] else self._low
         self.limit = limit if self._ceiling is None else min(limit, self._ceiling)
-        self._calls = self._successes = self._concurrency_total = 0
+        self._calls = self._successes = self._concurrency_total = self._awaited = 0
         self._began_seconds = self._now()
 
     @property
@@ -205,7 +225,9 @@ class ConcurrencyLimit:
             self._shrink_at_once(self.epoch)
             return
         self._order.pop(0)
-        self._done[is_high] = _Block(self._concurrency_total / counted, max(self._successes, 0.5), elapsed_seconds)
+        self._done[is_high] = _Block(
+            self._concurrency_total / counted, max(self._successes, 0.5), elapsed_seconds, self._awaited / counted
+        )
         if not self._order:
             self._weigh(self._done[False], self._done[True])
             self._done.clear()
@@ -221,13 +243,15 @@ class ConcurrencyLimit:
         self._elasticities.append(1.0 - of_throughput)
         self._expected_variance = (1.0 / high.successes + 1.0 / low.successes) / step**2
         if len(self._elasticities) >= _FEWEST_PAIRS:
-            self._move_if_told()
+            self._move_if_told(is_backlogged=low.is_backlogged and high.is_backlogged)
 
-    def _move_if_told(self) -> None:
-        room = max(-1.0, min(1.0, _TARGET_ELASTICITY - statistics.fmean(self._elasticities)))
+    def _move_if_told(self, *, is_backlogged: bool) -> None:
+        target = _TARGET_WHILE_OTHERS_WAIT if is_backlogged else _TARGET_ELASTICITY
+        room = max(-1.0, min(1.0, target - statistics.fmean(self._elasticities)))
         if abs(room) < _STANDARD_ERRORS * self._standard_error():
             return
-        moved = self._center * max(0.5, math.exp((_GAIN_UP if room > 0 else _GAIN_DOWN) * room))
+        gain = _GAIN_UP if room > 0 or is_backlogged else _GAIN_DOWN
+        moved = self._center * max(0.5, math.exp(gain * room))
         self._center = min(float(self._most), max(float(self._least), moved))
         self._elasticities.clear()
 

@@ -170,7 +170,7 @@ class ConcurrencyLimiter:
             outcome = outcome_of(error)
             try:
                 if outcome is not None:
-                    self._limit.take(self._at_work, outcome, epoch=epoch)
+                    self._limit.take(self._at_work, outcome, epoch=epoch, is_awaited=bool(self._waiting))
             finally:
                 self._at_work -= 1
                 self._let_in()

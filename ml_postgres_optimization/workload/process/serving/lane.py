@@ -89,7 +89,7 @@ class Lane:
         `epoch` is that of the limit when the attempt began.
         """
         if self.limit is not None and (outcome := outcome_of(error)) is not None:
-            self.limit.take(self._at_work, outcome, epoch=epoch)
+            self.limit.take(self._at_work, outcome, epoch=epoch, is_awaited=bool(self.queue))
         self._at_work -= 1
 
     def vacate(self) -> None:
