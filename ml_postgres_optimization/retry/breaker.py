@@ -11,6 +11,9 @@ from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 
 _ASK_AGAIN_SECONDS = 0.1
+# Thousands that ask ten times a second would keep a core busy with asking.
+_LATEST_ASK_AGAIN_SECONDS = 1.0
+_ASKS_AT_FIRST = 100
 
 
 class Circuit(StrEnum):
@@ -71,6 +74,7 @@ class CircuitBreaker:
         self._next_call_at_seconds = 0.0
         self._state = Circuit.CLOSED
         self._prober: object = None
+        self._asked = 0
         self._lock = threading.Lock()
 
     @property
@@ -90,7 +94,7 @@ class CircuitBreaker:
             if wait_seconds > 0.0 and self.state is Circuit.OPEN:
                 return wait_seconds
             if wait_seconds > 0.0 and self.state is Circuit.PROBING:
-                return min(wait_seconds, _ASK_AGAIN_SECONDS)  # its answer may come at any moment
+                return min(wait_seconds, self._ask_again_seconds())
             self._probe(asking)
             return 0.0
 
@@ -114,9 +118,14 @@ class CircuitBreaker:
             with self._lock:
                 self._state, self._next_call_at_seconds = Circuit.OPEN, self._now()
 
+    def _ask_again_seconds(self) -> float:
+        """Return when to ask again, since a probe's answer may come at any moment: the later, the more have asked."""
+        self._asked += 1
+        return min(_LATEST_ASK_AGAIN_SECONDS, _ASK_AGAIN_SECONDS * max(1.0, self._asked / _ASKS_AT_FIRST))
+
     def _probe(self, asking: object) -> None:
         if self._state is not Circuit.CLOSED:
-            self._state, self._prober = Circuit.PROBING, asking
+            self._state, self._prober, self._asked = Circuit.PROBING, asking, 0
             self._next_call_at_seconds = self._now() + self._probe_seconds
 
     def _open(self) -> None:

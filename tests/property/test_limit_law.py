@@ -112,7 +112,7 @@ def test_it_comes_near_the_best_from_anywhere_and_stays_there(name, first):
 
 @pytest.mark.parametrize("name", SERVERS)
 def test_what_the_server_can_do_does_not_pile_up_before_it(name):
-    """The best throughput for its latency is less than the most: a limit that stays there serves less than is asked."""
+    """The best throughput for its latency is less than the most: who stays there serves less than is asked."""
     server = SERVERS[name]
     most = max(server.succeeding(n) for n in range(1, 300))
     for seed in range(3):

@@ -286,6 +286,19 @@ def test_those_that_wait_while_a_probe_is_under_way_ask_again_soon(clock):
     assert breaker.ask("another") == 0.0
 
 
+def test_thousands_that_wait_for_a_probe_do_not_keep_a_core_busy_with_asking(clock):
+    breaker = CircuitBreaker(failures=1, probe_seconds=30.0, monotonic_seconds=clock.monotonic_seconds)
+    breaker.failed()
+    clock.sleep(10.0)
+    assert breaker.ask() == 0.0
+    waits = [breaker.ask() for _ in range(5_000)]
+    assert waits[0] == 0.1, "few are told soon"
+    assert max(waits) == waits[-1] == 1.0
+    assert sum(1.0 / wait for wait in waits) < 6_000, "asks in a second"
+    breaker.succeeded()
+    assert breaker.ask() == 0.0
+
+
 def test_what_failed_first_is_not_hidden_by_a_circuit_that_opened_meanwhile(caller_of, clock):
     breaker = CircuitBreaker(
         failures=1, base_seconds=100.0, cap_seconds=100.0, monotonic_seconds=clock.monotonic_seconds

@@ -16,8 +16,8 @@ from ml_postgres_optimization.errors import UsageError
 # Kleinrock's power with the exponent 2, throughput² by latency, is greatest where one percent more at work brings two
 # thirds of a percent of latency.
 _TARGET_ELASTICITY = 2 / 3
-# Where calls wait to be let in, what they wait for is throughput, wherever they do it: up to where one percent more at
-# work brings next to none. Beyond it is a plateau that no block can tell from it, and then a slope that each can.
+# Where calls wait to be let in, what they wait for is throughput, wherever they do it: up to where one percent more
+# at work brings next to none. Beyond it is a plateau that no block can tell from it, and then a slope that each can.
 _TARGET_WHILE_OTHERS_WAIT = 0.95
 _BACKLOG_RATIO = 0.5
 _DITHER_RATIO = 0.25
