@@ -294,7 +294,7 @@ def test_thousands_that_wait_for_a_probe_do_not_keep_a_core_busy_with_asking(clo
     waits = [breaker.ask() for _ in range(5_000)]
     assert waits[0] == 0.1, "few are told soon"
     assert max(waits) == waits[-1] == 1.0
-    assert sum(1.0 / wait for wait in waits) < 6_000, "asks in a second"
+    assert sum(1.0 / wait for wait in waits) < 8_000, "in the first second; five thousand in those that follow"
     breaker.succeeded()
     assert breaker.ask() == 0.0
 
