@@ -11,6 +11,7 @@ said it would find in nine of ten.
 
 import argparse
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,9 +24,13 @@ from ml_postgres_optimization.soak.figures.totals import Totals
 from ml_postgres_optimization.soak.judging.drift.assessment import assess
 from ml_postgres_optimization.soak.judging.limits import DEFAULT_DRIFT_METRICS, DriftLimits
 from ml_postgres_optimization.soak.judging.metrics import METRICS
-from tests.soak.simulated_run import SimulatedRun, autocorrelated
 
-RESULT = Path(__file__).resolve().parent / "results" / "drift_detection.json"
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "soak"))
+
+from simulated_run import SimulatedRun, autocorrelated  # noqa: E402
+
+RESULT = ROOT / "benchmarks" / "results" / "drift_detection.json"
 HOURS = 72
 MINUTES = 60 * HOURS
 LIMITS = DriftLimits()

@@ -20,7 +20,6 @@ from ml_postgres_optimization.target.postgres.schema import install_schema
 from ml_postgres_optimization.telemetry import Window
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "prevention.md"
-NOW = datetime.now(UTC)
 STOCK = Configuration({"work_mem": 4096})
 
 
@@ -51,10 +50,10 @@ def test_the_examples_run(database, probability, ceiling):
     with connect(ConnectionSettings.from_dsn(database)) as connection:
         install_schema(connection)
         if probability is not None:
-            repository = Repository(connection)
+            repository, now = Repository(connection), datetime.now(UTC)
             repository.add_configuration(STOCK, origin="test")
-            repository.add(Window(NOW - timedelta(seconds=10), NOW, STOCK.id))
-            repository.add_forests([forest_record(warning_forest(probability), "errors-1", NOW)])
+            repository.add(Window(now - timedelta(seconds=10), now, STOCK.id))
+            repository.add_forests([forest_record(warning_forest(probability), "errors-1", now)])
     names = {"dsn": database}
     for block in blocks("python"):
         exec(compile(block, str(PAGE), "exec"), names)

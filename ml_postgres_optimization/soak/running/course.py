@@ -27,6 +27,8 @@ _LOWER_BOUND_ONLY = (
 )
 # A server that was killed recovers within minutes, or somebody has to look at it.
 _SETTLE_PATIENCE_SECONDS = 300.0
+# Of the run's time, where that is short: nobody waits for minutes after a test of seconds.
+_SETTLE_SHARE, _LEAST_SETTLE_SECONDS = 0.1, 20.0
 _SETTLE_LOOK_SECONDS = 5.0
 _RESTS = "the load rests: no record can be kept"
 
@@ -248,7 +250,8 @@ class Course:
 
     def _settle(self, ending: Ending) -> None:
         """Have the totals settled; at the run's end again for a while, since no runner after this one will."""
-        settle, until = self._watch.settle, self._clock.monotonic_seconds() + _SETTLE_PATIENCE_SECONDS
+        patience = max(_LEAST_SETTLE_SECONDS, _SETTLE_SHARE * self._journal.description.duration_seconds)
+        settle, until = self._watch.settle, self._clock.monotonic_seconds() + min(_SETTLE_PATIENCE_SECONDS, patience)
         if settle is None:
             return
         self._is_settled = False
