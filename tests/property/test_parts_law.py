@@ -39,7 +39,10 @@ def after(rng, queries, calls, *, turned=1.0, pairs=PAIRS):
     return vetoed, [effect.part for effect in parts.slower()]
 
 
-@pytest.mark.parametrize(("queries", "calls"), [(5, 1000), (50, 200), pytest.param(200, 400, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("queries", "calls"),
+    [(5, 1000), *(pytest.param(*one, marks=pytest.mark.long) for one in ((50, 200), (200, 400)))],
+)
 def test_equal_arms_are_hardly_ever_vetoed_and_nothing_is_reported(queries, calls):
     rng = np.random.default_rng(7)
     results = [after(rng, queries, calls) for _ in range(TRIALS)]

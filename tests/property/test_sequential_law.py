@@ -44,7 +44,11 @@ def second_block_slower(rng, blocks):
     return 0.5 * (np.arange(blocks) % 2) + 0.02 * rng.standard_normal(blocks)
 
 
-NOISES = (white, autocorrelated, heavy_tailed, drifting, periodic, second_block_slower)
+LESS_OFTEN = {drifting, second_block_slower}
+NOISES = tuple(
+    pytest.param(noise, marks=pytest.mark.long) if noise in LESS_OFTEN else noise
+    for noise in (white, autocorrelated, heavy_tailed, drifting, periodic, second_block_slower)
+)
 
 
 def outcome_of(noise, rng, *, ratio=1.0, pairs=PAIRS, thresholds=PATIENT):

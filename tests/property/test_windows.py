@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_postgres_optimization.telemetry import (
@@ -74,6 +74,7 @@ def counted(window: Window) -> dict[str, object]:
     }
 
 
+@settings(max_examples=40)
 @given(windows(), windows(), windows())
 def test_merging_is_associative(a, b, c):
     left, right = merge(merge(a, b), c), merge(a, merge(b, c))
@@ -82,6 +83,7 @@ def test_merging_is_associative(a, b, c):
     assert left.waits == pytest.approx(dict(right.waits))
 
 
+@settings(max_examples=40)
 @given(windows(), windows())
 def test_merging_is_commutative(a, b):
     left, right = merge(a, b), merge(b, a)
@@ -90,6 +92,7 @@ def test_merging_is_commutative(a, b):
     assert left.waits == pytest.approx(dict(right.waits))
 
 
+@settings(max_examples=40)
 @given(windows(), windows())
 def test_merging_loses_nothing(a, b):
     merged = merge(a, b)

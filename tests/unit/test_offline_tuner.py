@@ -168,7 +168,7 @@ def test_a_study_that_cannot_be_read_is_told_of(bench, tmp_path):
     assert [str(broken) in message for message in told] == [True]
 
 
-@pytest.mark.parametrize("at", [3, 12, 25, 60])
+@pytest.mark.parametrize("at", [3, 12, 25, pytest.param(60, marks=pytest.mark.long)])
 def test_a_failure_takes_every_rung_down(bench, at):
     seen = 0
 
