@@ -44,6 +44,7 @@ def conf(tmp_path):
     return path
 
 
+@pytest.mark.long
 def test_every_arm_meets_the_same_operations_and_faults(database, monkeypatch):
     renew_tables(database, SCALE)
     loads = []

@@ -4,7 +4,7 @@ import pytest
 from fuzzed_input import KINDS, SECRET, Case
 from fuzzing import ERRORS, Sandbox, complaint_about_file, started, whole_files, wrong_with
 
-CASES = 25
+CASES = 16
 
 
 @pytest.fixture
