@@ -17,6 +17,7 @@ import pytest
 
 from ml_postgres_optimization.errors import AlreadyRunning, JournalError, StateError
 from ml_postgres_optimization.safety.journal import (
+    FollowedJournal,
     Journal,
     KnobChange,
     RecordKind,
@@ -458,3 +459,28 @@ def test_the_lock_ends_with_its_process(directory):
     assert killed.returncode == -signal.SIGKILL
     with Journal(directory) as journal:
         assert len(journal.state.unfinished) == 1
+
+
+def test_who_reads_along_gets_each_record_once_and_again_what_a_new_file_kept(directory):
+    followed = FollowedJournal(directory)
+    assert followed.new() == ()
+    with Journal(directory, large_bytes=1500) as journal:
+        begun(journal, "t1")
+        assert [record.trial_id for record in followed.new()] == ["t1"]
+        assert followed.new() == ()
+        journal.append(RecordKind.CONFIRMED, "t1")
+        with journal.path.open("ab") as file:
+            file.write(b"00000100 torn")
+        assert [record.kind for record in followed.new()] == [RecordKind.CONFIRMED]
+    heard = []
+    with Journal(directory, large_bytes=1500) as journal:
+        for number in range(9):
+            confirmed(journal, f"u{number}")
+            heard += followed.new()
+        begun(journal, "last")
+        heard += followed.new()
+        assert {record.trial_id for record in heard} >= {f"u{number}" for number in range(9)} | {"last"}
+        assert heard.count(next(record for record in heard if record.trial_id == "last")) == 1
+    (directory / "journal").write_bytes(b"no record\n")
+    with pytest.raises(JournalError, match="damaged"):
+        followed.new()

@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ml_postgres_optimization.errors import TargetError, UsageError
 from ml_postgres_optimization.interfaces.commands.extended_test import resume_test, soak_on, unfinished_runs
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
 from ml_postgres_optimization.interfaces.commands.online.advice import restart_tables
 from ml_postgres_optimization.interfaces.commands.online.optimization import optimize_on, require_long_windows
+from ml_postgres_optimization.interfaces.commands.soaking.beside.optimizer import require_optimizable
 from ml_postgres_optimization.interfaces.commands.soaking.reports import limits_of
+from ml_postgres_optimization.interfaces.commands.soaking.wishes import Wish
 from ml_postgres_optimization.interfaces.reporter import Result, json_text
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import (
@@ -24,7 +27,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
 from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load, require_consent
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.interfaces.workbench.learned import Lesson, lesson_json, lessons_table, train_all
-from ml_postgres_optimization.interfaces.workbench.load import require_permission
+from ml_postgres_optimization.interfaces.workbench.load import Offer, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -100,10 +103,8 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
         observer.learn_anew()
         with open_workbench(session, journal, observer, offer) as workbench:
             ledger = optimize_on(session, workbench, shares.optimize_seconds)
-    connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
-    plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
     csv = observer.write_csv()
-    soak = soak_on(session, plan, shares.test_seconds, Observer(session, keeps_rows=False), by=BY)
+    soak = _tested(session, offer, ledger, shares.test_seconds)
     return _summary(session, workbench.ground, ledger, lessons, soak, csv=csv)
 
 
@@ -111,6 +112,24 @@ def _require_consent(session: Session, shares: _Shares) -> None:
     """See that the owner lets the server be changed, now and for long enough, before anything is loaded there."""
     require_consent(session)
     require_long_windows(session, shares.optimize_seconds)
+
+
+def _tested(session: Session, offer: Offer, ledger: Ledger, seconds: float) -> Result:
+    """Test what was found, with the optimiser beside it."""
+    connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
+    plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
+    wish = Wish(optimizes=_may_optimize_beside(session, seconds))
+    return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), by=BY, wish=wish)
+
+
+def _may_optimize_beside(session: Session, seconds: float) -> bool:
+    """Tell whether the optimiser goes on beside the test; where not, say why: the test is made all the same."""
+    try:
+        require_optimizable(session, seconds)
+    except (UsageError, TargetError) as error:
+        session.reporter.say(f"The test has no optimiser beside it. {error.what}")
+        return False
+    return True
 
 
 def _summary(

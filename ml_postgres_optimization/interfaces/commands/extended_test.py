@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
+from ml_postgres_optimization.interfaces.commands.soaking.beside.marks import ConfigurationMarks
+from ml_postgres_optimization.interfaces.commands.soaking.beside.optimizer import (
+    OptimizerBeside,
+    require_optimizable,
+    results_in,
+    told_of,
+)
 from ml_postgres_optimization.interfaces.commands.soaking.disturbing import (
     Disturbable,
     DisturbedLoad,
@@ -15,7 +23,7 @@ from ml_postgres_optimization.interfaces.commands.soaking.disturbing import (
     running_under,
 )
 from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
-from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
+from ml_postgres_optimization.interfaces.commands.soaking.reports import OPTIMIZES, judged_here, limits_of, outline_of
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.report.soak.files import HTML
 from ml_postgres_optimization.interfaces.reporter import Result
@@ -24,6 +32,7 @@ from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
+from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.journal import (
@@ -72,6 +81,8 @@ def run_test(session: Session, *, wish: Wish = NOTHING_SAID, dry_run: bool = Fal
     require_ground(session, wish.faults)
     seconds, settings = session.settings.duration_seconds, session.settings
     rate_shape = wish.rate_shape(seconds, level=settings.level, seed=settings.seed)
+    if wish.optimizes:
+        require_optimizable(session, seconds)
     if dry_run:
         return _rehearsed(wish, seconds)
     for run in unfinished_runs(session):
@@ -85,7 +96,8 @@ def run_test(session: Session, *, wish: Wish = NOTHING_SAID, dry_run: bool = Fal
 
 def _rehearsed(wish: Wish, seconds: float) -> Result:
     mix = "the soak mix" if wish.mix == SOAK_MIX else "a mix of your own"
-    line = f"Would load this server with {mix} for {seconds:.0f} s; its configuration stays as it is."
+    settings = "the optimiser works on it meanwhile" if wish.optimizes else "its configuration stays as it is"
+    line = f"Would load this server with {mix} for {seconds:.0f} s; {settings}."
     told = [line, *([f"Faults beside it, on average: {wish.faults}."] if wish.faults.tables else [])]
     return Result({"would": " ".join(told)}, (), told)
 
@@ -163,7 +175,7 @@ def soak_on(
     StateError
         If the journal cannot be begun or ended.
     """
-    limits, configuration_id = limits_of(session.settings), _known_configuration(session, plan, observer)
+    limits, marks = limits_of(session.settings), _marks(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
         plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
         accounts = Accounts(session, ledger, session.settings.table_scale)
@@ -171,7 +183,7 @@ def soak_on(
             # the run begins with its load: what connecting took is no part of it
             description = described(session, plan, seconds, SystemClock().now(), by=by, wish=wish)
             with _journal_of(session, description) as journal:
-                result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
+                result = _gone_through(session, journal, load, observer, _watch(plan, accounts, marks))
     return _reported(session, journal, result, observer, limits)
 
 
@@ -192,11 +204,15 @@ def _check_resumable(session: Session, run: KnownRun) -> None:
         )
 
 
-def _known_configuration(session: Session, plan: LoadPlan, observer: Observer) -> str:
-    """Have the repository know the configuration in force, and return its id."""
-    configuration = replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
-    observer.know(configuration, "in force")
-    return configuration.id
+def _marks(session: Session, plan: LoadPlan, observer: Observer) -> ConfigurationMarks:
+    """Follow the configuration in force from now on, and have the repository know it."""
+
+    def in_force() -> Configuration:
+        return replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
+
+    return ConfigurationMarks(
+        session, in_force, lambda configuration: observer.know(configuration, "in force"), SystemClock().now()
+    )
 
 
 def _journal_of(session: Session, description: RunDescription) -> RunJournal:
@@ -207,7 +223,7 @@ def _journal_of(session: Session, description: RunDescription) -> RunJournal:
 def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
     """Go through what is left of a run, as soon as an interval begins that nobody was in."""
     clock, run, limits = SystemClock(), journal.description.run, limits_of(session.settings, journal.description)
-    configuration_id = _known_configuration(session, plan, observer)
+    marks = _marks(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)
         accounts = Accounts(session, ledger, float(journal.description.load.get("scale", 1.0)))
@@ -220,14 +236,14 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
             return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
         plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
         with running_under(session, plan, faults_of(journal.description.load)) as load:
-            result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
+            result = _gone_through(session, journal, load, observer, _watch(plan, accounts, marks))
     return _reported(session, journal, result, observer, limits)
 
 
-def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
+def _watch(plan: LoadPlan, accounts: Accounts, marks: ConfigurationMarks) -> Watch:
     return Watch(
-        lambda: configuration_id,
-        events=accounts.events,
+        marks.configuration_id,
+        events=_all((accounts.events, marks.events)),
         review=accounts.review,
         settle=accounts.settle,
         reads=plan.mix.read_only,
@@ -253,14 +269,15 @@ def _gone_through(
         session.target, clock, samples=load.samples, subscribers=[observer], unbroken=deferred_signals
     )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
+    beside = _optimizer(session, journal, timeline)
     watch = replace(
         watch,
         resources=lambda: own_resources(load.process_ids),
-        events=_both(watch.events, disturbed.events),
+        events=_all((watch.events, disturbed.events, *([beside.events] if beside else []))),
     )
     course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
-        with disturbed, session.reporter.watching(outline_of(journal.description)) as show:
+        with disturbed, beside or nullcontext(), session.reporter.watching(outline_of(journal.description)) as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
         judged_here(session, journal.directory, Limits())
@@ -283,8 +300,21 @@ def _unwritable(run: str, error: OSError) -> StateError:
     )
 
 
-def _both(first: TellEvents, second: TellEvents) -> TellEvents:
-    return lambda: (*first(), *second())
+def _all(tellers: Sequence[TellEvents]) -> TellEvents:
+    return lambda: tuple(event for tell in tellers for event in tell())
+
+
+def _optimizer(session: Session, journal: RunJournal, timeline: Timeline) -> OptimizerBeside | None:
+    """Return the optimiser that the run wants beside it, if it does."""
+    description = journal.description
+    if not description.load.get(OPTIMIZES):
+        return None
+    return OptimizerBeside(
+        session,
+        journal.directory,
+        journal.state.epoch + 1,
+        lambda: description.duration_seconds - timeline.elapsed_seconds,
+    )
 
 
 def _reported(
@@ -305,7 +335,7 @@ def _reported(
             f"{report.paths.get(HTML, 'the repository')}.",
             f"genesis-pg test --resume {run} goes on with it.",
         )
-    told = report.result()
+    told, beside = report.result(), results_in(journal.directory)
     document = {
         **told.document,
         "runners_total": journal.state.epoch,
@@ -315,8 +345,9 @@ def _reported(
         "client_cpu_ratio": result.client_cpu_ratio,
         "doubts": list(result.doubts),
         "csv": str(csv or ""),
+        **({"optimizers": beside} if beside else {}),
     }
-    lines = [*client_lines(result), *told.lines, *([f"Windows as CSV: {csv}"] if csv else [])]
+    lines = [*client_lines(result), *told_of(beside), *told.lines, *([f"Windows as CSV: {csv}"] if csv else [])]
     tables = [*told.tables, forecasts_table(observer.prediction_scores())]
     return Result(document, tables, lines, told.exit_code)
 

@@ -2,6 +2,7 @@
 
 from ml_postgres_optimization.safety.journal.decoding import decoded
 from ml_postgres_optimization.safety.journal.disk import is_in_use
+from ml_postgres_optimization.safety.journal.following import FollowedJournal
 from ml_postgres_optimization.safety.journal.journal_file import Journal, read_contents, read_journal
 from ml_postgres_optimization.safety.journal.records import (
     JournalledTrial,
@@ -16,6 +17,7 @@ from ml_postgres_optimization.safety.journal.records import (
 )
 
 __all__ = [
+    "FollowedJournal",
     "Journal",
     "JournalState",
     "JournalledTrial",

@@ -34,7 +34,7 @@ from ml_postgres_optimization.safety.journal.records import (
 )
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
-_FILE = "journal"
+FILE = "journal"
 _OLD_FILE = "journal.1"
 _NEW_FILE = "journal.new"
 _LARGE_BYTES = 1 << 20
@@ -117,7 +117,7 @@ def read_journal(directory: Path) -> JournalState:
     JournalError
         If it is damaged or cannot be read.
     """
-    path = directory / _FILE
+    path = directory / FILE
     try:
         return _contents(path, path.read_bytes() if path.exists() else b"").state
     except OSError as error:
@@ -189,7 +189,7 @@ class Journal:
     @property
     def path(self) -> Path:
         """Where it is."""
-        return self._directory / _FILE
+        return self._directory / FILE
 
     def append(
         self,

@@ -194,6 +194,12 @@ def test(
         str | None,
         typer.Option(help="What goes wrong beside it: light, hard, or a TOML file of [[faults]].", metavar="FAULTS"),
     ] = None,
+    optimize_beside: Annotated[
+        bool,
+        typer.Option(
+            "--optimize", help="Have the optimiser work on the server meanwhile; its trials are marked in the report."
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped or killed.")] = False,
     detach: Annotated[
         bool, typer.Option("--detach", help="Run in a process of its own, and return once the run has begun.")
@@ -240,8 +246,8 @@ def test(
     aside = {"--list": list_runs, "--abandon": abandon, "--report": report, "--attach": attach, "--stop": stop}
     _require_one({"--resume": resume, **aside}, run_name)
     offering = {"--workload-file": workload_file, "--mix": mix, "--shape": shape, "--faults": faults}
-    _refuse_offering(offering, is_new=not (resume or any(aside.values())))
-    wish = wished(workload_file, mix=mix, shape=shape, faults=faults, level=level)
+    _refuse_offering(offering | {"--optimize": optimize_beside}, is_new=not (resume or any(aside.values())))
+    wish = wished(workload_file, mix=mix, shape=shape, faults=faults, level=level, optimizes=optimize_beside)
     if detach:
         _detach(context, chosen, {**aside, "--dry-run": dry_run})
     elif wanted := [name for name, is_wanted in aside.items() if is_wanted]:
@@ -311,7 +317,7 @@ def _refuse_offering(flags: Mapping[str, object], *, is_new: bool) -> None:
     ------
     UsageError
     """
-    given = [name for name, value in flags.items() if value is not None]
+    given = [name for name, value in flags.items() if value not in (None, False)]
     if given and not is_new:
         raise UsageError(
             f"{' and '.join(given)} are for a run that begins.", "Leave them out: a run offers what it began with."

@@ -195,7 +195,7 @@ def _require_ground(session: Session, workbench: Workbench) -> Configuration:
     """Return what is in force, where there is something to tune and to compare."""
     require_something_to_tune(session, workbench.ground)
     if workbench.load is None:
-        _require_something_to_compare(session)
+        require_something_to_compare(session)
     return workbench.ground.initial
 
 
@@ -286,7 +286,7 @@ def _tell_of_own_settings(session: Session, ground: Ground) -> None:
         session.reporter.say(f"{told}: {'; '.join(apart)}.")
 
 
-def _require_something_to_compare(session: Session) -> None:
+def require_something_to_compare(session: Session) -> None:
     """Refuse to start where what is to be compared of sessions that are not ours cannot be seen.
 
     Raises

@@ -10,7 +10,7 @@ from typing import Any
 from ml_postgres_optimization import __version__
 from ml_postgres_optimization.errors import JournalError
 from ml_postgres_optimization.interfaces.commands.soaking.disturbing import kept_faults
-from ml_postgres_optimization.interfaces.commands.soaking.reports import CRITERIA, limits_of
+from ml_postgres_optimization.interfaces.commands.soaking.reports import CRITERIA, OPTIMIZES, limits_of
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.journal import RunDescription
@@ -44,6 +44,7 @@ def described(
         load=load_json(plan)
         | {CRITERIA: asdict(limits_of(settings))}
         | {"shape": kept_shape(plan, wish.shape), "by": by, "level": settings.level, "scale": settings.table_scale}
+        | ({OPTIMIZES: True} if wish.optimizes else {})
         | kept_faults(wish.faults),
         labels={"run": session.run, "level": settings.level, "phase": "test"},
         program=__version__,

@@ -31,6 +31,8 @@ from ml_postgres_optimization.telemetry import SystemClock
 
 CRITERIA = "criteria"
 """Key of a run's description under which the criteria are that it was begun with."""
+OPTIMIZES = "optimizes"
+"""Key under which it says whether the optimiser works beside the run."""
 _VIOLATED = "The ledger of operations does not balance: what the server acknowledged is not what is there."
 
 
@@ -154,6 +156,7 @@ def outline_of(
         "Connections": str(load.get("connections", "")),
         "Seed": str(description.seed),
         "Faults": str(faults_of(load)),
+        "Optimiser": "beside the test" if load.get(OPTIMIZES) else "",
         "Recorded by": f"genesis-pg {description.program}",
     }
     return RunOutline(

@@ -26,7 +26,7 @@ _LARGEST_WEIGHT = 1e9
 _NEXT_STEP = "docs/soak.md lists the keys."
 # Keys that are settings, by the setting's name.
 _SETTINGS: Mapping[str, str] = {"hours": "duration_hours", "level": "level", "scale": "scale", "seed": "seed"}
-_KEYS = (*_SETTINGS, "rate", "shape", "levels", "mix", "faults")
+_KEYS = (*_SETTINGS, "rate", "shape", "levels", "mix", "faults", "optimize")
 _KIND_OF: Mapping[str, OperationKind] = {name: kind for kind in OperationKind for name in (f"{kind}s", kind.value)}
 
 
@@ -45,6 +45,8 @@ class Wish:
         Levels and their hours, one after the other, where `shape` is ``levels``; each of the four for a quarter of
         the run where there are none.
     faults : FaultList
+    optimizes : bool
+        Whether the optimiser works on the server meanwhile.
     settings : mapping of str to object
         What the file says of the run's settings; a flag counts before them.
     """
@@ -54,6 +56,7 @@ class Wish:
     shape: str = CONSTANT
     levels: tuple[tuple[str, float], ...] = ()
     faults: FaultList = NO_FAULTS
+    optimizes: bool = False
     settings: Mapping[str, object] = field(default_factory=dict)
 
     def rate_shape(self, duration_seconds: float, *, level: str, seed: int) -> RateShape:
@@ -82,6 +85,7 @@ def wished(
     shape: str | None = None,
     faults: str | None = None,
     level: str | None = None,
+    optimizes: bool = False,
 ) -> Wish:
     """Return what a file and flags wish for.
 
@@ -96,6 +100,8 @@ def wished(
         A preset, or a TOML file of ``[[faults]]``.
     level : str, optional
         Instead of the level, the rate or the levels of the file.
+    optimizes : bool
+        Whether the optimiser works beside it, though the file does not say so.
 
     Raises
     ------
@@ -113,7 +119,7 @@ def wished(
         wish = replace(wish, shape=shape, levels=wish.levels if shape == BY_LEVELS else ())
     if faults is not None:
         wish = replace(wish, faults=PRESETS.get(faults) or _faults_of_file(Path(faults)))
-    return _consistent(wish)
+    return _consistent(replace(wish, optimizes=wish.optimizes or optimizes))
 
 
 def _at_level(wish: Wish, level: str) -> Wish:
@@ -147,6 +153,7 @@ def _of_file(path: Path) -> Wish:
         "shape": ("shape", _word),
         "levels": ("levels", _levels),
         "faults": ("faults", _faults),
+        "optimize": ("optimizes", _yes_or_no),
     }
     for key, (name, read) in readers.items():
         if key in stated:
@@ -214,6 +221,12 @@ def _word(source: str, stated: object) -> str:
         raise UsageError(
             f"{source} is {stated!r:.60}.", f"Choose of {', '.join((*SHAPES, BY_LEVELS))}, or a CSV file."
         )
+    return stated
+
+
+def _yes_or_no(source: str, stated: object) -> bool:
+    if not isinstance(stated, bool):
+        raise UsageError(f"{source} is {stated!r:.60}.", "Write true or false.")
     return stated
 
 

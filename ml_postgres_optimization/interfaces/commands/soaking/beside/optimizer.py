@@ -1,0 +1,228 @@
+"""``optimize --continuous`` beside a test, in a process of its own: it sees the load as it would see users."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+from ml_postgres_optimization.errors import TargetError, UsageError
+from ml_postgres_optimization.interfaces.commands.online.optimization import require_something_to_compare
+from ml_postgres_optimization.interfaces.session import Session
+from ml_postgres_optimization.soak.interval import Event, EventKind
+from ml_postgres_optimization.telemetry import Clock, SystemClock
+from ml_postgres_optimization.trials import Outcome
+
+LEAST_SECONDS = 120.0
+"""Within less no trial ends."""
+# It ends before the test does, so that nothing is on trial at the test's end.
+_AHEAD_SECONDS = 10.0
+_STOP_SECONDS = 60.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 30.0, 900.0
+_PROGRAM = "from ml_postgres_optimization.interfaces.cli.entry import leashed_main; leashed_main()"
+# Nobody can mend them while the test runs.
+_FOR_GOOD = frozenset({"UsageError", "PrivilegeMissing"})
+# What the test's own environment says of these is not meant for it.
+_CLEARED = ("SIMULATE", "ALLOW_RESTART", "RESTART_COMMAND", "TRIALS", "CONTINUOUS", "DURATION_HOURS")
+
+
+def require_optimizable(session: Session, seconds: float) -> None:
+    """Refuse a test of so many seconds with the optimiser beside it, where that could do nothing.
+
+    Raises
+    ------
+    UsageError
+        If it may change nothing, or the test is too short.
+    TargetError
+        If no response time can be seen on the server.
+    """
+    if session.settings.action == "advise":
+        raise UsageError(
+            "--optimize changes settings, and by GENESIS_ACTION=advise nothing may be changed.",
+            "Unset GENESIS_ACTION, or leave --optimize away.",
+        )
+    if seconds < LEAST_SECONDS:
+        raise UsageError(
+            f"The test lasts {seconds:.0f} s, and beside it no trial would end within {LEAST_SECONDS:.0f} s.",
+            "Choose a longer --duration, or leave --optimize away.",
+        )
+    try:
+        require_something_to_compare(session)
+    except TargetError as error:
+        raise TargetError(error.what, "Mend that (genesis-pg doctor says how), or leave --optimize away.") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One process, and where it writes."""
+
+    process: subprocess.Popen[bytes]
+    said: Path
+    result: Path
+    began_seconds: float
+
+
+class OptimizerBeside:
+    """An optimiser that is kept going as long as the context lasts, and ends with us, however we end.
+
+    Parameters
+    ----------
+    session : Session
+    folder : Path
+        Where its result and what it says are written: ``optimizer-<runner>-<attempt>.json`` and ``.log``.
+    epoch : int
+        Of the runner.
+    left_seconds : callable
+        Returns how much of the test is left.
+    clock : Clock, optional
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        folder: Path,
+        epoch: int,
+        left_seconds: Callable[[], float],
+        *,
+        clock: Clock | None = None,
+    ) -> None:
+        self._session = session
+        self._folder = folder
+        self._epoch = epoch
+        self._left_seconds = left_seconds
+        self._clock = clock or SystemClock()
+        self._attempts: list[_Attempt] = []
+        self._running: _Attempt | None = None
+        self._again_seconds = self._clock.monotonic_seconds()
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._is_over = False
+        self._told = ""
+
+    def __enter__(self) -> Self:
+        self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def events(self) -> tuple[Event, ...]:
+        """Look after it, and return what there is to tell."""
+        if self._running is None:
+            if not self._is_over and self._clock.monotonic_seconds() >= self._again_seconds:
+                self._begin()
+            return ()
+        code = self._running.process.poll()
+        return () if code is None else self._ended(self._running, code)
+
+    def close(self) -> None:
+        """End it; what is on trial is put back, by itself or by its watchdog."""
+        attempt, self._running, self._is_over = self._running, None, True
+        if attempt is None:
+            return
+        stream = attempt.process.stdin
+        try:
+            if stream is not None:
+                stream.close()
+            attempt.process.wait(_STOP_SECONDS)
+        finally:
+            if attempt.process.poll() is None:
+                attempt.process.kill()
+                attempt.process.wait()
+
+    def _begin(self) -> None:
+        seconds = self._left_seconds() - _AHEAD_SECONDS
+        if seconds < LEAST_SECONDS - _AHEAD_SECONDS:
+            self._is_over = True
+            return
+        stem = f"optimizer-{self._epoch}-{len(self._attempts) + 1}"
+        said, result = self._folder / f"{stem}.log", self._folder / f"{stem}.json"
+        with _private(said) as errors, _private(result) as output:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, self._root(), *self._words(seconds)],
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=errors,
+                start_new_session=True,
+            )
+        self._running = _Attempt(process, said, result, self._clock.monotonic_seconds())
+        self._attempts.append(self._running)
+
+    def _ended(self, attempt: _Attempt, code: int) -> tuple[Event, ...]:
+        self._running = None
+        if attempt.process.stdin is not None:
+            attempt.process.stdin.close()
+        if code == 0:
+            return ()
+        error = _read(attempt.result).get("error", {})
+        what = error.get("what") or f"it ended with code {code}; {attempt.said} has what it said"
+        self._is_over = error.get("kind") in _FOR_GOOD
+        now = self._clock.monotonic_seconds()
+        if now - attempt.began_seconds > _LONGEST_PAUSE_SECONDS:
+            self._pause_seconds = _FIRST_PAUSE_SECONDS
+        self._again_seconds = now + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
+        told, self._told = self._told, f"The optimiser beside the test ended: {what}"
+        if told == self._told:
+            return ()
+        after = "It is not begun again." if self._is_over else "It is begun again."
+        return (Event(EventKind.RUNNER, f"{self._told} {after}", self._clock.now()),)
+
+    def _words(self, seconds: float) -> Sequence[str]:
+        settings = self._session.settings
+        words = ["optimize", "--continuous", "--json", f"--duration={seconds / 3600:.6f}", f"--seed={settings.seed}"]
+        memory_bytes = settings.memory_limit_bytes
+        return [*words, *([f"--memory-limit-bytes={memory_bytes}"] if memory_bytes else [])]
+
+    def _root(self) -> str:
+        """Return where ``run.py`` stands, if state and logs lie beside it; nothing where one folder holds both."""
+        home = self._session.home
+        return "" if home.logs.parent == home.state else str(home.state.parent)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the environment, and in it what must not be seen on a command line, such as a password."""
+        session = self._session
+        path = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)  # noqa: PTH100 (resolves no links)
+        named = {
+            "GENESIS_DSN": session.connection.dsn_for_driver(),
+            "GENESIS_REPOSITORY": session.settings.repository or "",
+            "GENESIS_HOME": "" if self._root() else str(session.home.state),
+        }
+        cleared = {f"GENESIS_{name}": "" for name in _CLEARED}
+        return {**os.environ, **cleared, **named, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def results_in(folder: Path) -> list[Mapping[str, Any]]:
+    """Return the results of the optimisers beside the run in `folder`, of those that came to an end of their own."""
+    found = [_read(path) for path in sorted(folder.glob("optimizer-*.json"))]
+    return [document for document in found if "trials" in document]
+
+
+def told_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for each result."""
+    return [
+        f"The optimiser beside the test held {len(result['trials'])} trials and kept "
+        f"{sum(trial.get('outcome') == Outcome.PROMOTED for trial in result['trials'])}."
+        for result in results
+    ]
+
+
+def _private(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    with suppress(OSError, ValueError):
+        document = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(document, Mapping):
+            return document
+    return {}
