@@ -20,10 +20,10 @@ from ml_postgres_optimization.soak.interval import Event, EventKind
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 from ml_postgres_optimization.trials import Outcome
 
-LEAST_SECONDS = 120.0
+LEAST_SECONDS = 180.0
 """Within less no trial ends."""
-# It ends before the test does, so that nothing is on trial at the test's end.
-_AHEAD_SECONDS = 10.0
+# It ends before the test does, so that nothing is on trial at the end; to start takes it seconds of that.
+_AHEAD_SECONDS = 30.0
 _STOP_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 30.0, 900.0
 _PROGRAM = "from ml_postgres_optimization.interfaces.cli.entry import leashed_main; leashed_main()"
