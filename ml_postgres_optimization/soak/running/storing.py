@@ -50,6 +50,7 @@ class Store:
                 self._journal.append(self._waiting[0])
                 self._waiting.popleft()
         except OSError as error:
+            self._journal.note_unwritten(self._waiting[-1].numbers[-1])
             if self._since is not None:
                 return None
             self._since = now

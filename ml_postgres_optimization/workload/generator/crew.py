@@ -225,7 +225,8 @@ class Crew:
     def _kill_the_silent(self) -> None:
         now = time.monotonic()
         for child in self._children.values():
-            if now - child.heard_at_seconds > self._maximum_silence_seconds:
+            is_silent = now - child.heard_at_seconds > self._maximum_silence_seconds
+            if is_silent and not child.channel.poll():  # else it is we who were held up, and did not listen
                 child.failure = Failure(f"it said nothing for {self._maximum_silence_seconds:g} s")
                 child.kill()
 
