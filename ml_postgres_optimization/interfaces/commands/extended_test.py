@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
@@ -169,9 +170,12 @@ def soak_on(
         accounts = Accounts(session, ledger, session.settings.table_scale)
         with running_under(session, plan, wish.faults) as load:
             # the run begins with its load: what connecting took is no part of it
-            description = described(session, plan, seconds, SystemClock().now(), by=by, wish=wish)
+            clock = SystemClock()
+            began_at = clock.now() - timedelta(seconds=clock.monotonic_seconds() - load.load.started_at_seconds)
+            description = described(session, plan, seconds, began_at, by=by, wish=wish)
             with _journal_of(session, description) as journal:
-                result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
+                watch = _watch(plan, accounts, configuration_id)
+                result = _gone_through(session, journal, load, observer, watch, limits=limits)
     return _reported(session, journal, result, observer, limits)
 
 
@@ -211,17 +215,40 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)
         accounts = Accounts(session, ledger, float(journal.description.load.get("scale", 1.0)))
-        accounts.take_over(journal.state)
+        _take_over(session, journal, accounts, limits)
         timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
         wait_for_turn(journal.state, timeline, clock)
         if timeline.number >= journal.description.intervals_total:
-            session.reporter.say(f"The time of run {run} is over; its load does not begin again.")
-            _ended(journal, Left(Ending.FINISHED, clock.now(), "The run's time was over.", is_settled=True))
+            lost = _lost(range(journal.state.last_number + 1, journal.state.lost_until + 1))
+            session.reporter.say(f"The time of run {run} is over; its load does not begin again.{lost}")
+            _ended(journal, Left(Ending.FINISHED, clock.now(), f"The run's time was over.{lost}", is_settled=True))
             return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
-        plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
+        start_seconds = clock.monotonic_seconds() - timeline.elapsed_seconds
+        plan = replace(plan, schedule_start_seconds=start_seconds, ledger=(run, epoch))
         with running_under(session, plan, faults_of(journal.description.load)) as load:
-            result = _gone_through(session, journal, load, observer, _watch(plan, accounts, configuration_id))
+            watch = _watch(plan, accounts, configuration_id)
+            result = _gone_through(session, journal, load, observer, watch, limits=limits)
     return _reported(session, journal, result, observer, limits)
+
+
+def _take_over(session: Session, journal: RunJournal, accounts: Accounts, limits: Limits) -> None:
+    """Check what the last runner has left behind; where that does not balance, the run ends here.
+
+    Raises
+    ------
+    IntegrityViolated
+        The journal says so, and the report is written.
+    ServerUnreachable, TargetError
+    """
+    try:
+        accounts.take_over(journal.state)
+    except IntegrityViolated as error:
+        try:
+            journal.append(Left(Ending.VIOLATED, SystemClock().now(), error.what))
+        except OSError as failure:
+            error.add_note(_unwritable(journal.description.run, failure).what)
+        judged_here(session, journal.directory, limits)
+        raise
 
 
 def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
@@ -235,7 +262,13 @@ def _watch(plan: LoadPlan, accounts: Accounts, configuration_id: str) -> Watch:
 
 
 def _gone_through(
-    session: Session, journal: RunJournal, running: Disturbable, observer: Observer, watch: Watch
+    session: Session,
+    journal: RunJournal,
+    running: Disturbable,
+    observer: Observer,
+    watch: Watch,
+    *,
+    limits: Limits,
 ) -> SoakResult:
     """Record what is left of a run while its load runs.
 
@@ -263,10 +296,10 @@ def _gone_through(
         with disturbed, session.reporter.watching(outline_of(journal.description)) as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
-        judged_here(session, journal.directory, Limits())
+        judged_here(session, journal.directory, limits)
         raise
     except OSError as error:
-        raise _unwritable(journal.description.run, error) from error
+        raise _unwritable(journal.description.run, error, course.unwritten) from error
 
 
 def _ended(journal: RunJournal, left: Left) -> None:
@@ -276,11 +309,17 @@ def _ended(journal: RunJournal, left: Left) -> None:
         raise _unwritable(journal.description.run, error) from error
 
 
-def _unwritable(run: str, error: OSError) -> StateError:
+def _unwritable(run: str, error: OSError, unwritten: range = range(0)) -> StateError:
     return StateError(
-        f"The journal of run {run} cannot be written: {error.strerror or error}.",
+        f"The journal of run {run} cannot be written: {error.strerror or error}.{_lost(unwritten)}",
         "Make room on that disk, then: genesis-pg test --resume.",
     )
+
+
+def _lost(unwritten: range) -> str:
+    if not unwritten:
+        return ""
+    return f" Intervals {unwritten[0]:,} to {unwritten[-1]:,} were in memory only, and are lost."
 
 
 def _both(first: TellEvents, second: TellEvents) -> TellEvents:

@@ -174,11 +174,20 @@ class Course:
         return ending
 
     def leave(self, ending: Ending, text: str = "") -> None:
-        """Say in the journal how the runner leaves; raises OSError where it cannot be written."""
-        self._store.flush(self._clock.now())
+        """Say in the journal how the runner leaves; raises OSError where it cannot be written.
+
+        What is in memory only is written first, as soon as there is room; somebody who wants to leave waits less.
+        """
+        seconds = _LEAST_SETTLE_SECONDS if ending is Ending.STOPPED else self._patience_seconds
+        self._store.flush_within(seconds, self._clock)
         if self._unsettled is not None:
             text = f"{text} The ledger could not be settled: {self._unsettled}".strip()
         self._journal.append(Left(ending, self._clock.now(), text, self._is_settled))
+
+    @property
+    def unwritten(self) -> range:
+        """The numbers of the intervals that are in memory only, from the first to the last."""
+        return self._store.waiting
 
     @property
     def totals(self) -> Totals:
@@ -252,10 +261,14 @@ class Course:
         else:
             self._totals = self._totals.after(window, self._written(window))
 
+    @property
+    def _patience_seconds(self) -> float:
+        share = max(_LEAST_SETTLE_SECONDS, _SETTLE_SHARE * self._journal.description.duration_seconds)
+        return min(_SETTLE_PATIENCE_SECONDS, share)
+
     def _settle(self, ending: Ending) -> None:
         """Have the totals settled; at the run's end again for a while, since no runner after this one will."""
-        patience = max(_LEAST_SETTLE_SECONDS, _SETTLE_SHARE * self._journal.description.duration_seconds)
-        settle, until = self._watch.settle, self._clock.monotonic_seconds() + min(_SETTLE_PATIENCE_SECONDS, patience)
+        settle, until = self._watch.settle, self._clock.monotonic_seconds() + self._patience_seconds
         if settle is None:
             return
         self._is_settled = False
