@@ -29,6 +29,7 @@ from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.journal import (
     Ending,
+    FollowedRun,
     KnownRun,
     Left,
     RunDescription,
@@ -293,7 +294,9 @@ def _gone_through(
     )
     course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
-        with disturbed, session.reporter.watching(outline_of(journal.description)) as show:
+        earlier = FollowedRun(journal.directory, is_recent=True)
+        watching = session.reporter.watching(outline_of(earlier.description), earlier.news(), earlier.so_far)
+        with disturbed, watching as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
         judged_here(session, journal.directory, limits)

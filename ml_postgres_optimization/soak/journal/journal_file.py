@@ -282,6 +282,20 @@ def _latest_snapshot(directory: Path) -> tuple[RunState, int]:
     return RunState(), 0
 
 
+def earliest_snapshot(directory: Path) -> tuple[RunState, int]:
+    """Return how far the run had come at the oldest snapshot that is kept, and where the journal goes on after it.
+
+    What follows it takes less than a second to read, and is ten minutes at least; all of it where there is none.
+    """
+    size = (directory / FILE).stat().st_size
+    for path in reversed(_snapshots(directory)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            _, state, offset = _read_snapshot(path, directory.name)
+            if offset <= size:
+                return state, offset
+    return RunState(), 0
+
+
 def _read_snapshot(path: Path, run: str) -> tuple[bytes, RunState, int]:
     """Return description, state and place in the journal; raises ValueError, KeyError or TypeError where damaged."""
     with path.open("rb") as file:

@@ -10,8 +10,9 @@ from pathlib import Path
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
 from ml_postgres_optimization.soak.journal.description import RunDescription
 from ml_postgres_optimization.soak.journal.framing import Framed
-from ml_postgres_optimization.soak.journal.journal_file import entries, read_description
+from ml_postgres_optimization.soak.journal.journal_file import earliest_snapshot, entries, read_description
 from ml_postgres_optimization.soak.journal.records import Begun, Entry, Left, Measured
+from ml_postgres_optimization.soak.journal.state import RunState
 
 
 @dataclass(slots=True)
@@ -104,6 +105,13 @@ class FollowedRun:
     Parameters
     ----------
     folder : Path
+    is_recent : bool
+        Whether to begin at the oldest snapshot that is kept, not with the run: three days take a minute to read.
+
+    Attributes
+    ----------
+    so_far : Totals
+        What the load had done before the first interval that is read.
 
     Raises
     ------
@@ -111,11 +119,18 @@ class FollowedRun:
         As `read_run`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_recent: bool = False) -> None:
         self.folder = folder
         self.description = read_description(folder)
-        self._assembly = _Assembly(self.description)
-        self._offset = 0
+        state, self._offset = earliest_snapshot(folder) if is_recent else (RunState(), 0)
+        self.so_far = state.totals
+        self._assembly = _Assembly(
+            self.description,
+            number=state.last_number,
+            epoch=state.epoch,
+            was_left=not state.epoch or state.ending is not None,
+            began_number=state.began_number,
+        )
 
     def news(self) -> Iterator[Interval]:
         """Yield the intervals that have come since the last call; a record that is being written waits for the next.
