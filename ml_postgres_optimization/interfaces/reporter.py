@@ -11,9 +11,11 @@ from typing import Protocol
 
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval
+from ml_postgres_optimization.soak.journal import Totals
 
 ShowInterval = Callable[[Interval], None]
 """Shows how an extended test stands after one more interval."""
+_NOTHING_YET = Totals()
 
 
 class Reporter(Protocol):
@@ -25,8 +27,10 @@ class Reporter(Protocol):
     def progress(self, label: str, share: float) -> None:
         """Show that `share` (0 to 1) of what `label` names is done."""
 
-    def watching(self, run: RunOutline, earlier: Iterable[Interval] = ()) -> AbstractContextManager[ShowInterval]:
-        """Show how an extended test stands, `earlier` intervals counted, as long as the context lasts."""
+    def watching(
+        self, run: RunOutline, earlier: Iterable[Interval] = (), so_far: Totals = _NOTHING_YET
+    ) -> AbstractContextManager[ShowInterval]:
+        """Show how an extended test stands as long as the context lasts; what was before, and `earlier`, counted."""
 
 
 class Silence:
@@ -38,7 +42,9 @@ class Silence:
     def progress(self, label: str, share: float) -> None:
         """Drop the progress."""
 
-    def watching(self, _run: RunOutline, _earlier: Iterable[Interval] = ()) -> AbstractContextManager[ShowInterval]:
+    def watching(
+        self, _run: RunOutline, _earlier: Iterable[Interval] = (), _so_far: Totals = _NOTHING_YET
+    ) -> AbstractContextManager[ShowInterval]:
         """Drop each interval."""
         return nullcontext(lambda _interval: None)
 

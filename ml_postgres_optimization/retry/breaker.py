@@ -85,7 +85,7 @@ class CircuitBreaker:
     def ask(self, asking: object = None) -> float:
         """Return 0 where a call may be made now, else the seconds after which to ask again.
 
-        Whoever gets 0 has to report with `succeeded`, `failed` or `gave_up`.
+        Whoever gets 0 has to report with `succeeded`, `failed` or `gave_up`, the last two by the same name.
         """
         if self._state is Circuit.CLOSED:
             return 0.0
@@ -105,17 +105,21 @@ class CircuitBreaker:
                 self._failures = self._openings = 0
                 self._state = Circuit.CLOSED
 
-    def failed(self) -> None:
-        """Take that a call did not reach the server, or lost it."""
+    def failed(self, asking: object = None) -> None:
+        """Take that a call did not reach the server, or lost it; a probe has failed only where it says so itself.
+
+        A call from before the outage may end while another one probes, and knows nothing of now.
+        """
         with self._lock:
             self._failures += 1
-            if self._state is Circuit.PROBING or (self._state is Circuit.CLOSED and self._failures >= self._most):
+            is_probe = self._state is Circuit.PROBING and self._prober is asking
+            if is_probe or (self._state is Circuit.CLOSED and self._failures >= self._most):
                 self._open()
 
     def gave_up(self, asking: object = None) -> None:
         """Take that a call ended without telling anything about the server: after a probe another may go at once."""
-        if self._state is Circuit.PROBING and self._prober is asking:
-            with self._lock:
+        with self._lock:
+            if self._state is Circuit.PROBING and self._prober is asking:
                 self._state, self._next_call_at_seconds = Circuit.OPEN, self._now()
 
     def _ask_again_seconds(self) -> float:

@@ -15,7 +15,8 @@ class IntervalState(StrEnum):
 
     MEASURED = "measured"
     DEGRADED = "degraded"
-    """Measured, but doubtful or not whole: the host slept, a clock jumped, a client process died."""
+    """Measured, but doubtful or not whole: the host slept, a clock jumped, a client process died, or the runner was
+    held up, and took it together with its neighbours."""
     SERVER_DOWN = "server down"
     """The runner was there and the server was not: it counts against the server."""
     CLIENT_DOWN = "client down"
@@ -77,6 +78,8 @@ class Interval:
         What the runner and its client processes used, in units of the name: ``client.rss_bytes``,
         ``client.cpu_ratio``, ``client.open_files``, ``client.loop_lag_seconds``, …
     events : tuple of Event
+    counted_in : int or None
+        The interval in whose window its operations are, where its runner was held up and took several together.
     """
 
     number: int
@@ -87,6 +90,7 @@ class Interval:
     window: Window | None = None
     resources: Mapping[str, float] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    counted_in: int | None = None
 
     @property
     def seconds(self) -> float:

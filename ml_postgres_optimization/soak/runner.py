@@ -90,7 +90,10 @@ def run_soak(journal: RunJournal, course: Course, *, on_interval: Callable[[Inte
     try:
         ending = course.run(on_interval)
     except IntegrityViolated as error:
-        course.leave(Ending.VIOLATED, error.what)
+        try:
+            course.leave(Ending.VIOLATED, error.what)
+        except OSError as failure:  # what was found counts for more
+            error.add_note(f"The journal could not be written: {failure.strerror or failure}.")
         raise
     course.leave(ending, "The run was stopped." if ending is Ending.STOPPED else "")
     return SoakResult.of(journal.state)

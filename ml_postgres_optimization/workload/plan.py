@@ -147,9 +147,9 @@ class LoadPlan:
     limiter : LoadLimiter or None
         Where given, no more operations run at once than the server answers best, however many `connections` there
         are; the others wait in the queue.
-    elapsed_seconds : float
-        How far the schedule has come when the load begins: for one that goes on where another has ended. What came
-        due before is nobody's.
+    schedule_start_seconds : float or None
+        Monotonic time that the schedule counts from, for a load that goes on where another has ended: what came due
+        until it has connected is nobody's. None: from when all have connected.
     ledger : tuple of str and int, optional
         The run and its epoch (`accounting.Ledger`) for which operations that write book themselves.
 
@@ -179,7 +179,7 @@ class LoadPlan:
     drain_seconds: float = 5.0
     retries: LoadRetries | None = None
     limiter: LoadLimiter | None = None
-    elapsed_seconds: float = 0.0
+    schedule_start_seconds: float | None = None
     ledger: tuple[str, int] | None = None
 
     def __post_init__(self) -> None:
@@ -195,7 +195,8 @@ class LoadPlan:
             _check_whole("key_count", self.key_count, 1, 2**31)
         _check_whole("queue_limit", self.queue_limit, 1, 10_000_000)
         _check("drain_seconds", self.drain_seconds, 0, 3600)
-        _check("elapsed_seconds", self.elapsed_seconds, 0, math.inf)
+        if self.schedule_start_seconds is not None:
+            _check("schedule_start_seconds", self.schedule_start_seconds, -math.inf, math.inf)
         _check("rate_shape at the start", self.rate_shape(0.0), 0, math.inf)
 
     @property
@@ -206,9 +207,12 @@ class LoadPlan:
     def process_count(self, cores: int) -> int:
         """Return how many client processes to start where we may use so many cores; never more than connections.
 
-        Where the plan leaves it open, one more than its rate needs, which rests until a higher rate calls for it.
+        Where the plan leaves it open, one more than its rate needs, which rests until a higher rate calls for it. A
+        load that goes on has as many as it had, however few the cores: each draws operations of its own.
         """
         most = min(cores, self.connections)
+        if self.processes is not None and self.schedule_start_seconds is not None:
+            return min(self.processes, self.connections)
         if self.processes is not None:
             return min(self.processes, most)
         return most if self.rate_per_second is None else min(self._needed + 1, most)

@@ -24,7 +24,9 @@ from ml_postgres_optimization.workload import (
     create_tables,
     measure_capacity,
 )
+from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
 from ml_postgres_optimization.workload.faults import hold_table_lock
+from ml_postgres_optimization.workload.generator import crew
 from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults
 
 SCALE = 0.005
@@ -97,6 +99,33 @@ def test_the_open_loop_offers_its_rate_and_every_operation_is_accounted_for(load
     # five standard deviations of a Poisson count, and what a starved client has not noticed yet
     assert at_least - 5 * np.sqrt(at_least) - 0.2 * 400.0 < load.counters.due_total < at_most + 5 * np.sqrt(at_most)
     assert all(by_kind(batches).values())
+
+
+def drawn_from(plan, start_seconds, at_seconds):
+    """Return when the plan's operations are due in the seconds around a moment, drawn anew."""
+    stream, first = Stream(plan.seed, 0, ZipfKeys(1000, 0.99)), int((at_seconds - start_seconds) * 10)
+    rate = plan.rate_per_second
+    parts = [stream.interval(number, rate, plan.mix)[0] for number in range(first - 100, first + 100)]
+    return np.round(start_seconds + np.concatenate(parts), 5)
+
+
+def test_a_schedule_goes_on_where_it_would_be_after_connecting_and_after_a_sleep(loaded, monkeypatch):
+    start_seconds = time.monotonic() - 1000.05
+    plan = LoadPlan(READS, 300.0, connections=2, processes=1, seed=5, schedule_start_seconds=start_seconds)
+    with LoadGenerator(loaded, plan) as load:
+        until(finished(load, 50))
+        slept_seconds = crew._asleep_seconds() + 3600.0
+        slept_at = time.monotonic()
+        monkeypatch.setattr(crew, "_asleep_seconds", lambda: slept_seconds)
+        until(lambda: load.started_at_seconds < start_seconds)
+        began_again_at = time.monotonic()
+        until(finished(load, load.counters.succeeded_total + 100))
+    assert load.started_at_seconds == pytest.approx(start_seconds - 3600.0, abs=0.001)
+    assert adds_up(load.counters)
+    due = np.round(column(load.samples(), "intended_start_seconds"), 5)
+    before, after = due[due < slept_at], due[due > began_again_at + 0.3]
+    assert len(before) > 20 and np.isin(before, drawn_from(plan, start_seconds, slept_at)).all()
+    assert len(after) > 20 and np.isin(after, drawn_from(plan, load.started_at_seconds, began_again_at)).all()
 
 
 def test_times_are_in_order_and_lag_is_no_part_of_queueing(loaded):

@@ -1,6 +1,7 @@
 """The extended test on a real server, whose runner or whose server is killed."""
 
 import os
+import resource
 import signal
 import time
 from dataclasses import replace
@@ -77,6 +78,56 @@ def test_a_runner_that_is_killed(own_server, home, monkeypatch, capsys):
     assert any("acknowledged" in text for text in events)
     cli("test", "--resume").is_refused(2, "--simulate")
     cli("test", "--resume", "--simulate").is_refused(2, "no run to resume")
+
+
+@pytest.mark.long
+def test_a_runner_that_is_held_up_and_whose_disk_is_full(own_server, home, monkeypatch, capsys):
+    clean_environment(monkeypatch, home)
+    monkeypatch.setenv("GENESIS_WINDOW_SECONDS", "0.5")
+    monkeypatch.setattr("command_line.NAMES_A_SERVER", ("PG", "POSTGRES_"))
+    cli = CommandLine(capsys, home, own_server.dsn)
+    cli("setup").done()
+    words = ("--mode", "test", "--simulate", "--dsn", own_server.dsn, "--scale", str(SCALE), "--level", "BASIC")
+    runner = started(*words, "--duration", "0.008", home=home)
+    wait_for_intervals(home, 2)
+    os.kill(runner.pid, signal.SIGSTOP)
+    time.sleep(3.0)
+    os.kill(runner.pid, signal.SIGCONT)
+    folder = journal_in(home).parent
+    unlimited = resource.prlimit(runner.pid, resource.RLIMIT_FSIZE)
+
+    def fill_its_disk() -> int:
+        before = len([*read_run(folder).intervals])
+        # what every process is told that has used its room up; the file it says it in is smaller
+        full = ((folder / FILE).stat().st_size + 100, unlimited[1])
+        resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, full)
+        time.sleep(3.0)
+        return before
+
+    wait_for_intervals(home, 4)
+    before = fill_its_disk()
+    resource.prlimit(runner.pid, resource.RLIMIT_FSIZE, unlimited)
+    wait_for_intervals(home, before + 3)
+    found = [*read_run(folder).intervals]
+    states = [interval.state for interval in found]
+    assert {*states} == {IntervalState.MEASURED, IntervalState.DEGRADED}, "nobody was away, and nothing is lost"
+    assert sum(interval.counted_in is not None for interval in found) >= 4
+    events = [event.text for interval in found for event in interval.events]
+    assert any("held up" in text for text in events)
+    assert any("File too large" in text for text in events) and any("complete again" in text for text in events)
+
+    kept = fill_its_disk()
+    os.kill(runner.pid, signal.SIGKILL)
+    runner.communicate()
+    resumed = cli("test", "--resume", "--simulate", "--scale", SCALE, "--json").done(0, 1)
+    found = [*read_run(folder).intervals]
+    lost = [interval.number for interval in found if interval.state is IntervalState.LOST]
+    assert lost == [*range(lost[0], lost[0] + len(lost))] and lost[0] <= kept + 1 and len(lost) >= 5
+    away = [interval.number for interval in found if interval.state is IntervalState.CLIENT_DOWN]
+    assert away and away[0] == lost[-1] + 1
+    finding = next(one for one in resumed.document["criteria"] if one["name"] == "integrity")
+    assert finding["outcome"] == "passed"
+    assert any(f"interval {lost[0]:,} to {lost[-1]:,}, is lost" in one["text"] for one in resumed.document["events"])
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
 """The law of a soak's journal: whatever becomes of its file, it says what was written, or that it cannot."""
 
+import io
 import json
 import math
 import shutil
@@ -28,7 +29,7 @@ from ml_postgres_optimization.soak.journal import (
     read_run,
     recover,
 )
-from ml_postgres_optimization.soak.journal.framing import RecordKind, framed
+from ml_postgres_optimization.soak.journal.framing import MAGIC, MAXIMUM_BYTES, RecordKind, framed, records
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -219,6 +220,32 @@ def test_a_record_that_would_fill_the_memory_is_damage(written, copied):
     tracemalloc.stop()
     assert found == [interval(number) for number in range(INTERVALS)]
     assert peak < 70 << 20
+
+
+class Counted(io.BytesIO):
+    """Counts what is read of it."""
+
+    read_total = 0
+
+    def read(self, size=-1):
+        data = super().read(size)
+        self.read_total += len(data)
+        return data
+
+
+def test_damage_that_looks_like_records_is_not_read_for_ever(written):
+    whole = (written[0] / FILE).read_bytes()
+    ends = written[1]
+    fakes = b"".join(
+        MAGIC + bytes([RecordKind.INTERVAL]) + length.to_bytes(4, "little") + b"\0\0\0\0"
+        for length in (MAXIMUM_BYTES, 1 << 20, 40_000, 5_000, 100)
+    )
+    damage = fakes * 20_000
+    file = Counted(whole[: ends[3]] + damage + whole[ends[3] :])
+    found = [*records(file, DESCRIPTION.run)]
+    assert file.read_total < 7 * len(damage) + 2 * MAXIMUM_BYTES
+    assert len(found) >= len(ends) - 1, "one record at most is given up besides"
+    assert sum(record.damaged_before for record in found) >= len(damage)
 
 
 @pytest.mark.parametrize(

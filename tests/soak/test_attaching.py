@@ -28,6 +28,7 @@ from ml_postgres_optimization.soak.journal import (
     Totals,
     read_run,
 )
+from ml_postgres_optimization.soak.reporting.live import LiveFigures
 from ml_postgres_optimization.telemetry import VirtualClock
 
 SIMULATED = SimulatedRun(hours=0.1, interval_seconds=10.0, per_second=20.0)
@@ -45,7 +46,8 @@ class Watching(Silence):
         self.said.append(text)
 
     @contextmanager
-    def watching(self, run, earlier=()):
+    def watching(self, run, earlier=(), so_far=None):
+        self.so_far = so_far
         self.earlier = [interval.number for interval in earlier]
         yield lambda interval: self.shown.append(interval.number)
 
@@ -153,6 +155,35 @@ def test_a_journal_that_grows_is_read_once_wherever_a_look_falls(home, runner, t
         found += followed.news()
     assert found == [*read_run(writer.journal.directory).intervals]
     assert len(found) == 6
+
+
+def test_a_long_run_is_shown_from_its_last_snapshots_as_if_all_had_been_read(home):
+    simulated = SimulatedRun(hours=0.4, interval_seconds=10.0, per_second=5.0, failed_ratio=0.02)
+    plan = simulated.description
+    description = RunDescription(
+        *(plan.run, "1", "db", "here", "17", plan.started_at, plan.planned_seconds, plan.interval_seconds, 1)
+    )
+    totals, folder = Totals(), home.runs_of("1") / plan.run
+    with RunJournal(folder, description) as journal:
+        for interval in simulated.intervals():
+            if interval.number in (0, 100):  # the second after a kill
+                journal.append(Begun(1 + journal.state.epoch, simulated.at(interval.number), interval.number))
+            if interval.number not in (97, 98, 99):
+                totals = totals.after(interval.window, 0)
+                journal.append(Measured(interval, totals, ClockMark()))
+    whole, recent = FollowedRun(folder), FollowedRun(folder, is_recent=True)
+    all_of_it, last = [*whole.news()], [*recent.news()]
+    assert last == all_of_it[60:], "two snapshots are kept, one every 60 intervals"
+    assert [interval.state.name for interval in last[36:41]] == [
+        *("MEASURED", "LOST", "CLIENT_DOWN", "CLIENT_DOWN", "MEASURED")
+    ]
+    figures, briefly = LiveFigures(plan), LiveFigures.after(plan, recent.so_far)
+    expected = [figures.add(interval) for interval in all_of_it][-1]
+    found = [briefly.add(interval) for interval in last][-1]
+    assert (found.success_ratio, found.failed_total) == (expected.success_ratio, expected.failed_total)
+    assert found.failed_total > 0
+    assert found.response == expected.response
+    assert found.trace == pytest.approx(expected.trace, nan_ok=True)
 
 
 def test_only_the_process_that_has_a_run_is_stopped(home, runner):

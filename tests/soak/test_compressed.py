@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 
+from ml_postgres_optimization.errors import ServerUnreachable
 from ml_postgres_optimization.soak.figures.fold import fold
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import EventKind, IntervalState
-from ml_postgres_optimization.soak.journal import Ending, RunDescription, RunJournal, read_run
+from ml_postgres_optimization.soak.journal import Ending, Measured, RunDescription, RunJournal, read_run, recover
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.verdict import judge
 from ml_postgres_optimization.soak.runner import run_soak
@@ -24,6 +25,25 @@ STEP = 50.0
 
 class Killed(BaseException):
     """What no code of ours catches: the process is gone."""
+
+
+def kill_after(number):
+    """Return what kills the runner once an interval is written."""
+
+    def kill(interval, _share):
+        if interval.number == number:
+            raise Killed
+
+    return kill
+
+
+class DeadBeforeItsFirst(RunJournal):
+    """The journal of a runner that is killed before it has written an interval."""
+
+    def append(self, entry):
+        if isinstance(entry, Measured):
+            raise Killed
+        super().append(entry)
 
 
 class Run:
@@ -47,15 +67,11 @@ class Run:
             course = Course(journal, recorder, timeline, self.clock, watch=nobody_watches("stock"))
             return run_soak(journal, course, on_interval=on_interval)
 
-    def go_until(self, number, then=None):
+    def go_until(self, number):
         """Go on until an interval is written; then kill the runner."""
 
-        def kill(interval, _share):
-            if interval.number == number:
-                raise Killed
-
         with pytest.raises(Killed):
-            self.go(kill)
+            self.go(kill_after(number))
 
     @property
     def intervals(self):
@@ -139,3 +155,69 @@ def test_a_disk_that_fills_and_clears_loses_nothing(tmp_path):
     assert "No space left" in texts[0].text
     assert texts[1].until - texts[1].at == timedelta(seconds=400)
     assert RunJournal(run.folder).state.ending is Ending.FINISHED
+
+
+@pytest.mark.parametrize("where", ["in an interval", "after one is written", "to the run's end", "by the server"])
+def test_a_runner_that_was_held_up_was_there(tmp_path, monkeypatch, where):
+    run = Run(tmp_path, seconds=2000.0, interval=100.0)
+    until = 3000.0 if where == "to the run's end" else 870.0
+    look = run.target.activity
+
+    def slow_look():
+        if where != "after one is written" and 420.0 < run.clock.monotonic_seconds() < 520.0:
+            run.clock.sleep(until - run.clock.monotonic_seconds())
+            if where == "by the server":
+                raise ServerUnreachable("It says nothing.", "Wait.")
+        return look()
+
+    def stall(interval, _share):
+        if where == "after one is written" and interval.number == 3:
+            run.clock.sleep(until - run.clock.monotonic_seconds())
+
+    monkeypatch.setattr(run.target, "activity", slow_look)
+    result, (first, last) = run.go(stall), (4, {"in": 7, "after": 8, "to": 19, "by": 7}[where.split()[0]])
+    found = run.intervals
+    held = IntervalState.SERVER_DOWN if where == "by the server" else IntervalState.DEGRADED
+    states = [interval.state for interval in found]
+    expected = [IntervalState.MEASURED] * (4 if last == 19 else 15) + [held] * (11 if last == 19 else 0)
+    assert states[:first] + states[9:] == expected
+    assert {*states[first : last + 1]} == {held}
+    assert states[8] is IntervalState.DEGRADED, "seen from when the runner came back, or taken with the others"
+    at = 8 if where == "after one is written" else 4
+    assert {one.counted_in for one in found if first <= one.number <= last and not one.window} == {at}
+    assert [one.number for one in found if "held up" in str(one.events)] == [at]
+    assert sum(one.seconds for one in found[:19]) == 1900.0 - (70.0 if last == 7 else 0.0), "no time counts twice"
+    figures = fold(RunOutline("run", found[0].started_at, 100.0, 2000.0), found)
+    assert figures.totals.presumed_total == 0, "what came due is counted in one of them"
+    assert figures.totals.counted_total == result.whole.due_total
+    state = recover(run.folder).state
+    assert (state.last_number, state.taken_until) == (19, 19)
+
+
+def test_what_a_killed_runner_had_in_memory_only_is_lost_and_no_more(tmp_path):
+    run = Run(tmp_path, seconds=3000.0, interval=100.0)
+    run.is_new = False
+
+    class FullDisk(RunJournal):
+        def append(self, entry):
+            if 250.0 < run.clock.monotonic_seconds() < 1000.0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().append(entry)
+
+    with pytest.raises(Killed):
+        run.go(kill_after(6), journal=FullDisk(run.folder, run.description))
+    run.clock.sleep(500.0)
+    run.go_until(15)
+    run.clock.sleep(900.0)
+    with pytest.raises(Killed):  # at once: it has written nothing but that it began
+        run.go(journal=DeadBeforeItsFirst(run.folder))
+    run.clock.sleep(10.0)
+    run.go()
+    found = run.intervals
+    lost = [interval.number for interval in found if interval.state is IntervalState.LOST]
+    assert lost == [*range(2, 8), 16, 25], "two to six were in memory, and the others under way"
+    away = [interval.number for interval in found if interval.state is IntervalState.CLIENT_DOWN]
+    assert away == [*range(8, 12), *range(17, 25)]
+    killed = "The runner had been killed; another took the run up."
+    events = [event.text for interval in found for event in interval.events if event.kind is EventKind.RUNNER]
+    assert events == [f"{killed} What it could not write, from interval 2 to 7, is lost.", killed, killed]

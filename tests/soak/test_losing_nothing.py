@@ -9,7 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from ml_postgres_optimization.errors import CircuitOpen, TargetError
+from ml_postgres_optimization.errors import CircuitOpen, IntegrityViolated, TargetError
+from ml_postgres_optimization.interfaces.commands.extended_test import _unwritable
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.figures.fold import fold
@@ -112,6 +113,7 @@ class Run:
             watch = Watch(lambda: "stock", review=self.review, settle=self.settle)
             course = Course(journal, recorder, Timeline(clock, description), clock, watch=watch, load=self.load)
             course._store = Store(journal, self.most_waiting)
+            self.course = course
             self.result = run_soak(journal, course, on_interval=self.on_interval)
             self.totals = course.totals
         return [*read_run(self.folder / "run").intervals]
@@ -215,6 +217,51 @@ def test_a_rest_for_want_of_disk_loses_nothing(tmp_path, monkeypatch):
     assert intervals[3].window.operations_total == 4, "what was under way when the rest began"
     assert states[4] is IntervalState.CLIENT_DOWN
     assert states[-1] is IntervalState.MEASURED
+
+
+def fill_the_disk(run: Run, monkeypatch, until: float = 1e9) -> None:
+    write = os.fdatasync
+
+    def full(file):
+        if 15.0 < run.clock.monotonic_seconds() < until and os.fstat(file).st_size > 64:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(file)
+
+    monkeypatch.setattr(os, "fdatasync", full)
+
+
+def test_whoever_leaves_waits_for_room_and_says_what_found_none(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    fill_the_disk(run, monkeypatch, until=45.0)
+    intervals = run.go()
+    assert written(intervals) == run.load.done == 354
+    assert (run.state.ending, run.state.last_number) == (Ending.FINISHED, 3)
+    assert 45.0 <= run.clock.monotonic_seconds() < 46.0
+
+    (tmp_path / "never").mkdir()
+    run = Run(tmp_path / "never")
+    fill_the_disk(run, monkeypatch)
+    with pytest.raises(OSError, match="No space left"):
+        run.go()
+    assert run.clock.monotonic_seconds() < 60.0, "not for ever"
+    assert [*run.course.unwritten] == [1, 2, 3]
+    told = _unwritable("run", OSError(errno.ENOSPC, "No space left on device"), run.course.unwritten).what
+    assert told.endswith("No space left on device. Intervals 1 to 3 were in memory only, and are lost.")
+    assert (run.state.last_number, run.state.lost_until) == (0, 3), "the next runner can say it in the journal"
+
+
+def test_a_violation_counts_for_more_than_a_full_disk(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    fill_the_disk(run, monkeypatch)
+
+    def violate(_state, _totals):
+        if run.clock.monotonic_seconds() > 25.0:
+            raise IntegrityViolated("One is missing.", "Keep it.")
+
+    run.review = violate
+    with pytest.raises(IntegrityViolated) as raised:
+        run.go()
+    assert "journal could not be written: No space left" in raised.value.__notes__[0]
 
 
 def test_a_ledger_that_cannot_be_looked_at_is_asked_again_and_no_pass_without_it(tmp_path):

@@ -1,5 +1,6 @@
 """The soak on a real server that is dead at the end, and with a client process that dies."""
 
+import json
 import os
 import signal
 import threading
@@ -10,11 +11,25 @@ from types import SimpleNamespace
 import pytest
 
 from ml_postgres_optimization.errors import IntegrityViolated
+from ml_postgres_optimization.interfaces.commands.extended_test import _take_over
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
+from ml_postgres_optimization.interfaces.commands.soaking.reports import limits_of
+from ml_postgres_optimization.interfaces.home import Home
+from ml_postgres_optimization.interfaces.settings import load_settings
 from ml_postgres_optimization.soak.figures.fold import fold
 from ml_postgres_optimization.soak.figures.outline import RunOutline
-from ml_postgres_optimization.soak.interval import EventKind, IntervalState
-from ml_postgres_optimization.soak.journal import Ending, RunDescription, RunJournal, read_run
+from ml_postgres_optimization.soak.interval import EventKind, Interval, IntervalState
+from ml_postgres_optimization.soak.journal import (
+    Begun,
+    ClockMark,
+    Ending,
+    Measured,
+    RunDescription,
+    RunJournal,
+    Totals,
+    read_run,
+    runs_in,
+)
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.verdict import judge
 from ml_postgres_optimization.soak.runner import run_soak
@@ -103,3 +118,26 @@ def test_what_a_client_process_had_not_reported_is_no_violation(database, tmp_pa
     told = [event.text for interval in intervals for event in interval.events if event.kind is EventKind.RUNNER]
     assert len(told) == 1
     assert "client process of the load died" in told[0]
+
+
+def test_a_violation_that_a_resume_finds_ends_the_run_by_its_own_criteria(database, tmp_path):
+    create_tables(database, 0.005)
+    clock, home = SystemClock(), Home(tmp_path, tmp_path / "logs")
+    session = SimpleNamespace(settings=load_settings({}), home=home, clock=clock)
+    kept = {"success_ratio": 0.5, "drift": {"metrics": []}}
+    load = {"criteria": kept, "rate_per_second": 1.0, "mix": {}}
+    description = RunDescription("run", "1", "db", "here", "17", clock.now(), 60.0, 10.0, 3, load)
+    with Ledger(database, "run") as ledger, RunJournal(home.runs_of("1") / "run", description) as journal:
+        ledger.take(0, is_new=True)
+        journal.append(Begun(1, clock.now(), 0))
+        interval = Interval(0, 1, IntervalState.MEASURED, clock.now(), clock.now())
+        journal.append(Measured(interval, Totals(written_total=5), ClockMark()))
+        ledger.take(1, is_new=False)
+        with pytest.raises(IntegrityViolated, match="holds 0 operations, and must hold at least 5"):
+            _take_over(session, journal, Accounts(session, ledger, 0.005), limits_of(session.settings, description))
+    (known,) = runs_in(home.runs_of("1"))
+    assert (known.status, known.can_go_on) == ("violated", False)
+    document = json.loads((home.logs / "test-run" / "report.json").read_text(encoding="utf-8"))
+    limits = {one["name"]: one["limit"] for one in document["criteria"]}
+    assert "50 %" in limits["success"]
+    assert document["verdict"] == "failed"

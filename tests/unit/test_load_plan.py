@@ -94,6 +94,7 @@ def test_a_plan_that_makes_no_sense_is_refused_and_the_value_is_named(wrong):
         ({"connections": 3}, 64, 3, 3),
         ({"connections": 1, "rate_per_second": 12_000}, 8, 1, 1),
         ({"connections": 2, "processes": 4}, 8, 2, 2),
+        ({"processes": 3, "rate_per_second": 10, "schedule_start_seconds": 1.0}, 1, 3, 3),
     ],
     ids=str,
 )

@@ -286,6 +286,27 @@ def test_those_that_wait_while_a_probe_is_under_way_ask_again_soon(clock):
     assert breaker.ask("another") == 0.0
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_call_from_before_the_outage_does_not_end_the_probe_of_another(caller_of, clock, is_async):
+    breaker = CircuitBreaker(failures=1, base_seconds=1.0, cap_seconds=1.0, monotonic_seconds=clock.monotonic_seconds)
+    caller = caller_of(RetryPolicy(attempts=1), breaker=breaker)
+
+    def slow():
+        breaker.failed("another")
+        clock.sleep(1.0)
+        assert breaker.ask("the probe") == 0.0
+        raise LOST()
+
+    async def slow_async():
+        slow()
+
+    with pytest.raises(psycopg.OperationalError):
+        asyncio.run(caller.call_async(slow_async)) if is_async else caller.call(slow)
+    assert breaker.state is Circuit.PROBING
+    breaker.failed("the probe")
+    assert breaker.state is Circuit.OPEN
+
+
 def test_thousands_that_wait_for_a_probe_do_not_keep_a_core_busy_with_asking(clock):
     breaker = CircuitBreaker(failures=1, probe_seconds=30.0, monotonic_seconds=clock.monotonic_seconds)
     breaker.failed()

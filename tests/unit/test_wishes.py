@@ -65,6 +65,7 @@ def test_what_is_kept_is_what_was_offered():
     kept = load_json(plan) | {"shape": kept_shape(plan, "levels")}
     again = planned(json.loads(json.dumps(kept)), 7, 600.0)
     assert again.rate_shape == plan.rate_shape
+    assert again.processes == 1, "as many as draw operations, on a machine of any size"
     assert again.mix == SOAK_MIX
 
 

@@ -48,7 +48,7 @@ def start(
     chosen = chosen_of(locals())
     if mode == "all":
         chosen["simulate"] = True
-    with over_a_closed_terminal() if mode == "test" else nullcontext():
+    with over_a_closed_terminal() if mode in {"test", "all"} else nullcontext():
         run(context, chosen, lambda session: _work(session, mode, dry_run=dry_run), read_only=dry_run)
 
 

@@ -18,6 +18,7 @@ from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.interfaces.reporter import Result, ShowInterval, Table
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval
+from ml_postgres_optimization.soak.journal import Totals
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
 
 PLAIN_LINE_EVERY_SECONDS = 10.0
@@ -61,13 +62,15 @@ class ConsoleReporter:
             self.say(f"{label}: {share:.0%}")
 
     @contextmanager
-    def watching(self, run: RunOutline, earlier: Iterable[Interval] = ()) -> Iterator[ShowInterval]:
+    def watching(
+        self, run: RunOutline, earlier: Iterable[Interval] = (), so_far: Totals | None = None
+    ) -> Iterator[ShowInterval]:
         """Show how an extended test stands: a live screen on a terminal, a plain line every minute elsewhere."""
         # imported here, since every other command does without
         from ml_postgres_optimization.interfaces.cli.soak_screen import SoakScreen  # noqa: PLC0415
 
         self.close()
-        with SoakScreen(run, self._console, self.say, earlier) as screen:
+        with SoakScreen(run, self._console, self.say, earlier, so_far=so_far) as screen:
             yield screen.add
 
     def close(self) -> None:

@@ -18,6 +18,7 @@ from rich.text import Text
 from ml_postgres_optimization.interfaces.report.soak.words import duration
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval, IntervalState
+from ml_postgres_optimization.soak.journal import Totals
 from ml_postgres_optimization.soak.judging.quantity import Dimension, shown, shown_seconds
 from ml_postgres_optimization.soak.reporting.live import LiveFigures, Standing
 from ml_postgres_optimization.target.postgres.connection.settings import on_one_line
@@ -45,6 +46,8 @@ class SoakScreen:
         Says a plain line.
     earlier : iterable of Interval, optional
         Counted first, and shown as one.
+    so_far : Totals, optional
+        What the load had done before those.
     """
 
     def __init__(
@@ -53,8 +56,10 @@ class SoakScreen:
         console: Console,
         say: Callable[[str], None],
         earlier: Iterable[Interval] = (),
+        *,
+        so_far: Totals | None = None,
     ) -> None:
-        self._figures = LiveFigures(description)
+        self._figures = LiveFigures.after(description, so_far or Totals())
         self._earlier = earlier
         self._say = say
         self._said_at = -math.inf

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from datetime import timedelta
 
 from ml_postgres_optimization.errors import IntegrityViolated, Interrupted, StateError, UsageError
 from ml_postgres_optimization.interfaces.commands.soaking.accounts import Accounts
-from ml_postgres_optimization.interfaces.commands.soaking.beside.marks import ConfigurationMarks
+from ml_postgres_optimization.interfaces.commands.soaking.beside.marks import ConfigurationMarks, marks_of
 from ml_postgres_optimization.interfaces.commands.soaking.beside.optimizer import (
-    OptimizerBeside,
+    optimizer_beside,
     require_optimizable,
     results_in,
     told_of,
@@ -23,20 +24,20 @@ from ml_postgres_optimization.interfaces.commands.soaking.disturbing import (
     running_under,
 )
 from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
-from ml_postgres_optimization.interfaces.commands.soaking.reports import OPTIMIZES, judged_here, limits_of, outline_of
+from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.report.soak.files import HTML
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
-from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency, survey
+from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency
 from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
-from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.journal import (
     Ending,
+    FollowedRun,
     KnownRun,
     Left,
     RunDescription,
@@ -175,15 +176,18 @@ def soak_on(
     StateError
         If the journal cannot be begun or ended.
     """
-    limits, marks = limits_of(session.settings), _marks(session, plan, observer)
+    limits, marks = limits_of(session.settings), marks_of(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
         plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
         accounts = Accounts(session, ledger, session.settings.table_scale)
         with running_under(session, plan, wish.faults) as load:
             # the run begins with its load: what connecting took is no part of it
-            description = described(session, plan, seconds, SystemClock().now(), by=by, wish=wish)
+            clock = SystemClock()
+            began_at = clock.now() - timedelta(seconds=clock.monotonic_seconds() - load.load.started_at_seconds)
+            description = described(session, plan, seconds, began_at, by=by, wish=wish)
             with _journal_of(session, description) as journal:
-                result = _gone_through(session, journal, load, observer, _watch(plan, accounts, marks))
+                watch = _watch(plan, accounts, marks)
+                result = _gone_through(session, journal, load, observer, watch, limits=limits)
     return _reported(session, journal, result, observer, limits)
 
 
@@ -204,17 +208,6 @@ def _check_resumable(session: Session, run: KnownRun) -> None:
         )
 
 
-def _marks(session: Session, plan: LoadPlan, observer: Observer) -> ConfigurationMarks:
-    """Follow the configuration in force from now on, and have the repository know it."""
-
-    def in_force() -> Configuration:
-        return replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
-
-    return ConfigurationMarks(
-        session, in_force, lambda configuration: observer.know(configuration, "in force"), SystemClock().now()
-    )
-
-
 def _journal_of(session: Session, description: RunDescription) -> RunJournal:
     """Begin a run's journal."""
     return RunJournal(session.home.runs_of(session.server) / description.run, description)
@@ -223,21 +216,44 @@ def _journal_of(session: Session, description: RunDescription) -> RunJournal:
 def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Observer) -> Result:
     """Go through what is left of a run, as soon as an interval begins that nobody was in."""
     clock, run, limits = SystemClock(), journal.description.run, limits_of(session.settings, journal.description)
-    marks = _marks(session, plan, observer)
+    marks = marks_of(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)
         accounts = Accounts(session, ledger, float(journal.description.load.get("scale", 1.0)))
-        accounts.take_over(journal.state)
+        _take_over(session, journal, accounts, limits)
         timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
         wait_for_turn(journal.state, timeline, clock)
         if timeline.number >= journal.description.intervals_total:
-            session.reporter.say(f"The time of run {run} is over; its load does not begin again.")
-            _ended(journal, Left(Ending.FINISHED, clock.now(), "The run's time was over.", is_settled=True))
+            lost = _lost(range(journal.state.last_number + 1, journal.state.lost_until + 1))
+            session.reporter.say(f"The time of run {run} is over; its load does not begin again.{lost}")
+            _ended(journal, Left(Ending.FINISHED, clock.now(), f"The run's time was over.{lost}", is_settled=True))
             return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
-        plan = replace(plan, elapsed_seconds=timeline.elapsed_seconds, ledger=(run, epoch))
+        start_seconds = clock.monotonic_seconds() - timeline.elapsed_seconds
+        plan = replace(plan, schedule_start_seconds=start_seconds, ledger=(run, epoch))
         with running_under(session, plan, faults_of(journal.description.load)) as load:
-            result = _gone_through(session, journal, load, observer, _watch(plan, accounts, marks))
+            watch = _watch(plan, accounts, marks)
+            result = _gone_through(session, journal, load, observer, watch, limits=limits)
     return _reported(session, journal, result, observer, limits)
+
+
+def _take_over(session: Session, journal: RunJournal, accounts: Accounts, limits: Limits) -> None:
+    """Check what the last runner has left behind; where that does not balance, the run ends here.
+
+    Raises
+    ------
+    IntegrityViolated
+        The journal says so, and the report is written.
+    ServerUnreachable, TargetError
+    """
+    try:
+        accounts.take_over(journal.state)
+    except IntegrityViolated as error:
+        try:
+            journal.append(Left(Ending.VIOLATED, SystemClock().now(), error.what))
+        except OSError as failure:
+            error.add_note(_unwritable(journal.description.run, failure).what)
+        judged_here(session, journal.directory, limits)
+        raise
 
 
 def _watch(plan: LoadPlan, accounts: Accounts, marks: ConfigurationMarks) -> Watch:
@@ -251,7 +267,13 @@ def _watch(plan: LoadPlan, accounts: Accounts, marks: ConfigurationMarks) -> Wat
 
 
 def _gone_through(
-    session: Session, journal: RunJournal, running: Disturbable, observer: Observer, watch: Watch
+    session: Session,
+    journal: RunJournal,
+    running: Disturbable,
+    observer: Observer,
+    watch: Watch,
+    *,
+    limits: Limits,
 ) -> SoakResult:
     """Record what is left of a run while its load runs.
 
@@ -269,7 +291,7 @@ def _gone_through(
         session.target, clock, samples=load.samples, subscribers=[observer], unbroken=deferred_signals
     )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
-    beside = _optimizer(session, journal, timeline)
+    beside = optimizer_beside(session, journal, timeline)
     watch = replace(
         watch,
         resources=lambda: own_resources(load.process_ids),
@@ -277,13 +299,15 @@ def _gone_through(
     )
     course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
-        with disturbed, beside or nullcontext(), session.reporter.watching(outline_of(journal.description)) as show:
+        earlier = FollowedRun(journal.directory, is_recent=True)
+        watching = session.reporter.watching(outline_of(earlier.description), earlier.news(), earlier.so_far)
+        with disturbed, beside or nullcontext(), watching as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
-        judged_here(session, journal.directory, Limits())
+        judged_here(session, journal.directory, limits)
         raise
     except OSError as error:
-        raise _unwritable(journal.description.run, error) from error
+        raise _unwritable(journal.description.run, error, course.unwritten) from error
 
 
 def _ended(journal: RunJournal, left: Left) -> None:
@@ -293,28 +317,21 @@ def _ended(journal: RunJournal, left: Left) -> None:
         raise _unwritable(journal.description.run, error) from error
 
 
-def _unwritable(run: str, error: OSError) -> StateError:
+def _unwritable(run: str, error: OSError, unwritten: range = range(0)) -> StateError:
     return StateError(
-        f"The journal of run {run} cannot be written: {error.strerror or error}.",
+        f"The journal of run {run} cannot be written: {error.strerror or error}.{_lost(unwritten)}",
         "Make room on that disk, then: genesis-pg test --resume.",
     )
 
 
+def _lost(unwritten: range) -> str:
+    if not unwritten:
+        return ""
+    return f" Intervals {unwritten[0]:,} to {unwritten[-1]:,} were in memory only, and are lost."
+
+
 def _all(tellers: Sequence[TellEvents]) -> TellEvents:
     return lambda: tuple(event for tell in tellers for event in tell())
-
-
-def _optimizer(session: Session, journal: RunJournal, timeline: Timeline) -> OptimizerBeside | None:
-    """Return the optimiser that the run wants beside it, if it does."""
-    description = journal.description
-    if not description.load.get(OPTIMIZES):
-        return None
-    return OptimizerBeside(
-        session,
-        journal.directory,
-        journal.state.epoch + 1,
-        lambda: description.duration_seconds - timeline.elapsed_seconds,
-    )
 
 
 def _reported(

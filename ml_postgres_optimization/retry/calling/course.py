@@ -191,7 +191,7 @@ class Course:
         if failure is None:
             self._terms.breaker.gave_up(self)
         elif rule.is_unreachable:
-            self._terms.breaker.failed()
+            self._terms.breaker.failed(self)
         else:
             self._terms.breaker.succeeded()
 

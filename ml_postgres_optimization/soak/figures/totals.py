@@ -58,7 +58,7 @@ class Totals:
         self.seconds[interval.state] = self.seconds.get(interval.state, 0.0) + interval.seconds
         if interval.window is not None and interval.state not in {IntervalState.CLIENT_DOWN, IntervalState.LOST}:
             self._count(interval.window, interval.state)
-        elif interval.state is IntervalState.SERVER_DOWN:
+        elif interval.state is IntervalState.SERVER_DOWN and interval.counted_in is None:
             self.presumed_total += round(self._offered_per_second * interval.seconds)
 
     def _count(self, window: Window, state: IntervalState) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -27,6 +27,9 @@ from ml_postgres_optimization.soak.journal.records import Entry, Measured, entry
 from ml_postgres_optimization.soak.journal.state import RunState
 
 FILE = "soak.journal"
+# What the last runner had in memory only, written over in place: a disk that is full takes that.
+_UNWRITTEN = "soak.unwritten"
+_UNWRITTEN_BYTES = 64
 _SNAPSHOTS = "snapshot-*"
 _SNAPSHOTS_KEPT = 2
 # Ten minutes of 10-second intervals: what has to be read again takes less than a second.
@@ -108,7 +111,17 @@ def recover(directory: Path) -> Recovered:
     for record, entry in entries(directory, directory.name, offset):
         damaged += record.damaged_before
         state, end = state_after(state, entry), record.end
+    state = replace(state, lost_until=min(_lost_until(directory, state), description.intervals_total - 1))
     return Recovered(description, state, end, damaged)
+
+
+def _lost_until(directory: Path, state: RunState) -> int:
+    """Return the last interval that a killed runner had in memory only, or was in; -1 where it did not say."""
+    with suppress(OSError, ValueError):
+        epoch, number = map(int, (directory / _UNWRITTEN).read_text(encoding="ascii").split())
+        if epoch == state.epoch and number > state.last_number and state.ending is None:
+            return number + 1
+    return -1
 
 
 def _end_of_description(directory: Path) -> int:
@@ -150,6 +163,7 @@ class RunJournal:
         self._lock = locked(directory / LOCK_FILE)
         try:
             self._file, self._size = self._opened(description)
+            self._unwritten = self._reserved()
         except OSError as error:
             os.close(self._lock)
             raise _unusable(directory / FILE, error) from error
@@ -173,6 +187,15 @@ class RunJournal:
         os.ftruncate(file, size)
         os.lseek(file, 0, os.SEEK_END)
         return file, size
+
+    def _reserved(self) -> int:
+        """Have room on the disk for what `note_unwritten` says, before the disk is full."""
+        file = os.open(self._directory / _UNWRITTEN, OPEN_FLAGS, 0o600)
+        if os.fstat(file).st_size < _UNWRITTEN_BYTES:
+            with suppress(OSError):
+                write_all(file, b"0 -1".ljust(_UNWRITTEN_BYTES))
+                os.fsync(file)
+        return file
 
     @property
     def directory(self) -> Path:
@@ -203,6 +226,16 @@ class RunJournal:
             with suppress(OSError):  # it only makes the next start quicker
                 self.snapshot()
 
+    def note_unwritten(self, number: int) -> None:
+        """Say beside the journal up to which interval its runner has some in memory only.
+
+        Where the disk does not even take this, the next runner knows of one only.
+        """
+        text = f"{self.state.epoch} {number}".encode().ljust(_UNWRITTEN_BYTES)
+        with suppress(OSError):
+            os.pwrite(self._unwritten, text, 0)
+            os.fdatasync(self._unwritten)
+
     def snapshot(self) -> None:
         """Write how far the run has come, by renaming a whole file; the last two are kept.
 
@@ -224,8 +257,8 @@ class RunJournal:
 
     def close(self) -> None:
         """Close the file, and let others have the run."""
-        os.close(self._file)
-        os.close(self._lock)
+        for file in (self._file, self._unwritten, self._lock):
+            os.close(file)
 
     def __enter__(self) -> Self:
         return self
@@ -246,6 +279,20 @@ def _latest_snapshot(directory: Path) -> tuple[RunState, int]:
         with suppress(OSError, ValueError, KeyError, TypeError):
             _, state, offset = _read_snapshot(path, directory.name)
             return state, offset
+    return RunState(), 0
+
+
+def earliest_snapshot(directory: Path) -> tuple[RunState, int]:
+    """Return how far the run had come at the oldest snapshot that is kept, and where the journal goes on after it.
+
+    What follows it takes less than a second to read, and is ten minutes at least; all of it where there is none.
+    """
+    size = (directory / FILE).stat().st_size
+    for path in reversed(_snapshots(directory)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            _, state, offset = _read_snapshot(path, directory.name)
+            if offset <= size:
+                return state, offset
     return RunState(), 0
 
 

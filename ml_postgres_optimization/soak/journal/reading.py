@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
 from ml_postgres_optimization.soak.journal.description import RunDescription
 from ml_postgres_optimization.soak.journal.framing import Framed
-from ml_postgres_optimization.soak.journal.journal_file import entries, read_description
+from ml_postgres_optimization.soak.journal.journal_file import earliest_snapshot, entries, read_description
 from ml_postgres_optimization.soak.journal.records import Begun, Entry, Left, Measured
+from ml_postgres_optimization.soak.journal.state import RunState
 
 
 @dataclass(slots=True)
@@ -22,17 +23,15 @@ class _Assembly:
     number: int = -1
     epoch: int = 0
     was_left: bool = True
-    kills: int = 0
+    began_number: int = -1
+    lost: set[int] = field(default_factory=set)
     events: tuple[Event, ...] = ()
 
     def take(self, record: Framed, entry: Entry) -> Iterator[Interval]:
         """Yield the intervals that one more entry brings."""
         match entry:
             case Begun():
-                if self.epoch:
-                    self.events = (*self.events, Event(EventKind.RUNNER, _words_of_return(self.was_left), entry.at))
-                self.kills += not self.was_left
-                self.was_left, self.epoch = False, entry.epoch
+                self._return(entry)
             case Left():
                 self.was_left = True
                 if entry.text:
@@ -40,19 +39,48 @@ class _Assembly:
             case Measured(interval):
                 if interval.number <= self.number:  # none is counted twice
                     return
-                # each kill took the interval that it came in; damage took what lay there
-                lost = interval.number if record.damaged_before else self.number + self.kills
-                yield from self._missing(self.number + 1, interval, lost_until=lost)
-                yield replace(interval, events=(*self.events, *interval.events))
-                self.number, self.kills, self.events = interval.number, 0, ()
+                events = (*self.events, *interval.events)
+                yield from self._missing(entry, is_damaged=record.damaged_before > 0)
+                yield replace(interval, events=events)
+                after = range(interval.number + 1, entry.numbers[-1] + 1)
+                yield from (self._unwritten(number, interval, counted_in=interval.number) for number in after)
+                self.number, self.lost, self.events = entry.numbers[-1], set(), ()
 
-    def _missing(self, first: int, following: Interval, *, lost_until: int) -> Iterator[Interval]:
-        """Yield what nobody wrote: as lost up to a number, the rest as without a runner."""
+    def _return(self, begun: Begun) -> None:
+        """Take that another runner has begun; what became of the one before is known now."""
+        if self.epoch:
+            text = "A runner took the run up again."
+            if not self.was_left:
+                text = "The runner had been killed; another took the run up."
+                # a kill took the interval that it came in, and all that was in memory only
+                its_last = self.began_number if self.began_number > self.number else self.number + 1 + len(self.lost)
+                self.lost |= {its_last, *range(self.number + 1, begun.lost_until + 1)}
+            if begun.lost_until > self.number + 1:
+                text += (
+                    f" What it could not write, from interval {self.number + 1:,} to {begun.lost_until:,}, is lost."
+                )
+            self.events = (*self.events, Event(EventKind.RUNNER, text, begun.at))
+        self.was_left, self.epoch, self.began_number = False, begun.epoch, begun.number
+
+    def _missing(self, following: Measured, *, is_damaged: bool) -> Iterator[Interval]:
+        """Yield what nobody wrote: as lost, as taken together with the following one, or as without a runner."""
+        first_of_it, interval = following.numbers[0], following.interval
+        for number in range(self.number + 1, interval.number):
+            if number >= first_of_it:
+                yield self._unwritten(number, interval, counted_in=interval.number)
+            else:
+                yield self._unwritten(number, interval, is_lost=is_damaged or number in self.lost)
+
+    def _unwritten(
+        self, number: int, beside: Interval, *, is_lost: bool = False, counted_in: int | None = None
+    ) -> Interval:
         length = timedelta(seconds=self.description.interval_seconds)
-        for number in range(first, following.number):
-            began_at = self.description.started_at + number * length
-            state = IntervalState.LOST if number <= lost_until else IntervalState.CLIENT_DOWN
-            yield Interval(number, following.epoch, state, began_at, began_at + length)
+        began_at = self.description.started_at + number * length
+        state = IntervalState.LOST if is_lost else IntervalState.CLIENT_DOWN
+        if counted_in is not None:
+            is_down = beside.state is IntervalState.SERVER_DOWN
+            state = IntervalState.SERVER_DOWN if is_down else IntervalState.DEGRADED
+        return Interval(number, beside.epoch, state, began_at, began_at + length, counted_in=counted_in)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +105,13 @@ class FollowedRun:
     Parameters
     ----------
     folder : Path
+    is_recent : bool
+        Whether to begin at the oldest snapshot that is kept, not with the run: three days take a minute to read.
+
+    Attributes
+    ----------
+    so_far : Totals
+        What the load had done before the first interval that is read.
 
     Raises
     ------
@@ -84,11 +119,18 @@ class FollowedRun:
         As `read_run`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_recent: bool = False) -> None:
         self.folder = folder
         self.description = read_description(folder)
-        self._assembly = _Assembly(self.description)
-        self._offset = 0
+        state, self._offset = earliest_snapshot(folder) if is_recent else (RunState(), 0)
+        self.so_far = state.totals
+        self._assembly = _Assembly(
+            self.description,
+            number=state.last_number,
+            epoch=state.epoch,
+            was_left=not state.epoch or state.ending is not None,
+            began_number=state.began_number,
+        )
 
     def news(self) -> Iterator[Interval]:
         """Yield the intervals that have come since the last call; a record that is being written waits for the next.
@@ -101,10 +143,6 @@ class FollowedRun:
         for record, entry in entries(self.folder, self.description.run, self._offset):
             self._offset = record.end
             yield from self._assembly.take(record, entry)
-
-
-def _words_of_return(was_left: bool) -> str:
-    return "A runner took the run up again." if was_left else "The runner had been killed; another took the run up."
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,9 @@ from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, I
 from ml_postgres_optimization.soak.journal.columns import packed, unpacked, window_columns, window_of
 from ml_postgres_optimization.soak.journal.framing import Framed, RecordKind
 from ml_postgres_optimization.soak.journal.state import ClockMark, Ending, RunState, Totals
+
+# Years of seconds: a span beyond it is damage, and is not believed.
+_WIDEST_SPAN = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +24,42 @@ class Begun:
     ----------
     epoch : int
     at : datetime
+    number : int
+        Of the interval that it begins in; -1 where nobody knows.
+    lost_until : int
+        Last interval that the runner before had in memory only, or was in, as far as is known; -1 where nobody knows.
     """
 
     epoch: int
     at: datetime
+    number: int = -1
+    lost_until: int = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """An interval, and how the whole stands after it."""
+    """An interval, and how the whole stands after it.
+
+    Parameters
+    ----------
+    interval : Interval
+    totals : Totals
+    mark : ClockMark
+    span : tuple of (int, int), optional
+        First and last number that it stands for: others than its own where its runner was held up, so that the
+        window has what happened in all of them.
+    """
 
     interval: Interval
     totals: Totals
     mark: ClockMark
+    span: tuple[int, int] | None = None
+
+    @property
+    def numbers(self) -> range:
+        """All numbers that it stands for."""
+        first, last = self.span or (self.interval.number, self.interval.number)
+        return range(first, last + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +89,8 @@ def payload_of(entry: Entry) -> tuple[RecordKind, bytes]:
     """Return the kind and the bytes of an entry."""
     match entry:
         case Begun():
-            return RecordKind.EPOCH, packed({"epoch": entry.epoch, "at": entry.at.isoformat()})
+            begun = {"epoch": entry.epoch, "at": entry.at.isoformat(), "number": entry.number}
+            return RecordKind.EPOCH, packed(begun | {"lost_until": entry.lost_until})
         case Left():
             content = {"ending": entry.ending.value, "at": entry.at.isoformat(), "text": entry.text}
             return RecordKind.END, packed(content | {"settled": entry.is_settled})
@@ -83,7 +110,7 @@ def _measured_payload(entry: Measured) -> bytes:
         "events": [_event_json(event) for event in interval.events],
         "totals": asdict(entry.totals),
         "mark": asdict(entry.mark),
-    }
+    } | ({"span": entry.span} if len(entry.numbers) > 1 else {})
     return packed(content, blob)
 
 
@@ -98,7 +125,8 @@ def entry_of(record: Framed) -> Entry:
     try:
         content, blob = unpacked(record.payload)
         if record.kind is RecordKind.EPOCH:
-            return Begun(content["epoch"], datetime.fromisoformat(content["at"]))
+            at = datetime.fromisoformat(content["at"])
+            return Begun(content["epoch"], at, content.get("number", -1), content.get("lost_until", -1))
         if record.kind is RecordKind.END:
             at, settled = datetime.fromisoformat(content["at"]), content.get("settled")
             return Left(Ending(content["ending"]), at, content["text"], settled)
@@ -111,9 +139,9 @@ def state_after(state: RunState, entry: Entry) -> RunState:
     """Return how far the run has come after an entry."""
     match entry:
         case Begun():
-            return state.began(entry.epoch, entry.at)
+            return state.began(entry.epoch, entry.at, entry.number)
         case Measured():
-            return state.after(entry.interval, entry.totals, entry.mark)
+            return replace(state.after(entry.interval, entry.totals, entry.mark), last_number=entry.numbers[-1])
     return state.left(entry.ending, entry.at, is_settled=entry.is_settled)
 
 
@@ -129,7 +157,15 @@ def _measured(content: Mapping[str, Any], blob: bytes) -> Measured:
         resources=content["resources"],
         events=tuple(_event(event) for event in content["events"]),
     )
-    return Measured(interval, Totals(**content["totals"]), ClockMark(**content["mark"]))
+    totals, mark, span = Totals(**content["totals"]), ClockMark(**content["mark"]), content.get("span")
+    return Measured(interval, totals, mark, None if span is None else _span(span, interval.number))
+
+
+def _span(told: list[Any], number: int) -> tuple[int, int]:
+    first, last = told
+    if not 0 <= first <= number <= last < first + _WIDEST_SPAN:
+        raise ValueError(f"interval {number} cannot stand for {first} to {last}")
+    return first, last
 
 
 def _event_json(event: Event) -> list[str | None]:

@@ -121,6 +121,10 @@ class RunState:
         All windows merged.
     is_settled : bool or None
         Whether the last runner found the ledger to balance after its load; None where it did not say.
+    began_number : int
+        Of the interval that the last runner began in; -1 where it did not say.
+    lost_until : int
+        Last interval that it had in memory only, or was in, where it said so beside the journal; -1 where it did not.
     """
 
     epoch: int = 0
@@ -135,11 +139,20 @@ class RunState:
     client_cpu_ratio: float = 0.0
     whole: Window | None = None
     is_settled: bool | None = None
+    began_number: int = -1
+    lost_until: int = -1
 
-    def began(self, epoch: int, at: datetime) -> RunState:
+    @property
+    def taken_until(self) -> int:
+        """The last interval that a runner was in: one that was killed had begun the one after its last record."""
+        if not self.epoch or self.ending is not None:
+            return self.last_number
+        return max(self.last_number + 1, self.began_number, self.lost_until)
+
+    def began(self, epoch: int, at: datetime, number: int = -1) -> RunState:
         """Return it after another runner has taken over: what the ledger must say counts from now."""
-        totals = self.totals.of_next_epoch()
-        return replace(self, epoch=epoch, ending=None, last_at=at, totals=totals, is_settled=None)
+        begun = replace(self, epoch=epoch, ending=None, last_at=at, is_settled=None)
+        return replace(begun, totals=self.totals.of_next_epoch(), began_number=number, lost_until=-1)
 
     def after(self, interval: Interval, totals: Totals, mark: ClockMark) -> RunState:
         """Return it after one more interval."""

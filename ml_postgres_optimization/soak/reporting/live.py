@@ -11,6 +11,7 @@ from ml_postgres_optimization.soak.figures.grain import response_figures
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.figures.totals import Totals
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
+from ml_postgres_optimization.soak.journal import Totals as Recorded
 from ml_postgres_optimization.telemetry import Histogram
 
 RECENT_SECONDS = 60.0
@@ -77,6 +78,16 @@ class LiveFigures:
     _recent: deque[Interval] = field(default_factory=deque)
     _trace: deque[float] = field(default_factory=lambda: deque(maxlen=_TRACE_LENGTH))
     _events: deque[Event] = field(default_factory=lambda: deque(maxlen=_MOST_EVENTS))
+
+    @classmethod
+    def after(cls, description: RunOutline, so_far: Recorded) -> LiveFigures:
+        """Return them as they stand after what a run has recorded so far, without its events."""
+        totals = Totals(
+            counted_total=so_far.due_total,
+            ended_total=so_far.succeeded_total + so_far.failed_total + so_far.skipped_total,
+            succeeded_total=so_far.succeeded_total,
+        )
+        return cls(description, totals)
 
     def add(self, interval: Interval) -> Standing:
         """Count a finished interval, and return how the run stands."""

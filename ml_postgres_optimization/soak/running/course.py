@@ -12,9 +12,10 @@ from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.redaction import without_passwords
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
-from ml_postgres_optimization.soak.journal import Begun, Ending, Left, Measured, RunJournal, RunState, Totals
+from ml_postgres_optimization.soak.journal import Begun, Ending, Left, Measured, RunJournal, Totals
 from ml_postgres_optimization.soak.running.storing import Store
 from ml_postgres_optimization.soak.running.timeline import Timeline
+from ml_postgres_optimization.soak.running.turn import Turn
 from ml_postgres_optimization.telemetry import BootClock, Recorder, Window, merge
 from ml_postgres_optimization.workload import LoadCounters
 
@@ -127,7 +128,9 @@ class Course:
         self._load = load
         self._store = Store(journal)
         self._epoch = epoch or journal.state.epoch + 1
-        self._first_number = _taken(journal.state) + 1
+        self._first_number = journal.state.taken_until + 1
+        self._turn = Turn(timeline, journal.description.intervals_total)
+        self._span = (-1, -1)
         self._totals = journal.state.totals.of_next_epoch()
         self._died_before, self._died_total = journal.state.died_total, 0
         self._events: list[Event] = []
@@ -154,8 +157,9 @@ class Course:
             If the journal cannot be begun.
         """
         description = self._journal.description
-        self._journal.append(Begun(self._epoch, self._clock.now()))
         self._number = max(self._first_number, self._timeline.number)
+        lost_until = self._journal.state.lost_until
+        self._journal.append(Begun(self._epoch, self._clock.now(), self._number, lost_until))
         self._kept_number = self._number - 1
         ending = Ending.FINISHED
         try:
@@ -170,11 +174,20 @@ class Course:
         return ending
 
     def leave(self, ending: Ending, text: str = "") -> None:
-        """Say in the journal how the runner leaves; raises OSError where it cannot be written."""
-        self._store.flush(self._clock.now())
+        """Say in the journal how the runner leaves; raises OSError where it cannot be written.
+
+        What is in memory only is written first, as soon as there is room; somebody who wants to leave waits less.
+        """
+        seconds = _LEAST_SETTLE_SECONDS if ending is Ending.STOPPED else self._patience_seconds
+        self._store.flush_within(seconds, self._clock)
         if self._unsettled is not None:
             text = f"{text} The ledger could not be settled: {self._unsettled}".strip()
         self._journal.append(Left(ending, self._clock.now(), text, self._is_settled))
+
+    @property
+    def unwritten(self) -> range:
+        """The numbers of the intervals that are in memory only, from the first to the last."""
+        return self._store.waiting
 
     @property
     def totals(self) -> Totals:
@@ -215,7 +228,7 @@ class Course:
         except KeyboardInterrupt:
             hold()
             window, ending = self._rest(configuration_id), Ending.STOPPED
-        is_last = number + 1 >= self._journal.description.intervals_total
+        is_last = number + 1 >= self._journal.description.intervals_total or self._turn.is_last
         if is_last and ending is Ending.FINISHED:
             window = self._with_rest(window, configuration_id)
         return self._judged(number, state, window, began), ending
@@ -248,10 +261,14 @@ class Course:
         else:
             self._totals = self._totals.after(window, self._written(window))
 
+    @property
+    def _patience_seconds(self) -> float:
+        share = max(_LEAST_SETTLE_SECONDS, _SETTLE_SHARE * self._journal.description.duration_seconds)
+        return min(_SETTLE_PATIENCE_SECONDS, share)
+
     def _settle(self, ending: Ending) -> None:
         """Have the totals settled; at the run's end again for a while, since no runner after this one will."""
-        patience = max(_LEAST_SETTLE_SECONDS, _SETTLE_SHARE * self._journal.description.duration_seconds)
-        settle, until = self._watch.settle, self._clock.monotonic_seconds() + min(_SETTLE_PATIENCE_SECONDS, patience)
+        settle, until = self._watch.settle, self._clock.monotonic_seconds() + self._patience_seconds
         if settle is None:
             return
         self._is_settled = False
@@ -273,20 +290,30 @@ class Course:
         rest = self._rest(configuration_id)
         return merge(window, rest) if rest and window else window or rest
 
-    def _judged(self, number: int, state: IntervalState, window: Window | None, began: float) -> Interval:
+    def _judged(
+        self, number: int, state: IntervalState, window: Window | None, began: float, *, has_rested: bool = False
+    ) -> Interval:
         """Return the interval with its state, and all that was seen in it."""
         clock_events, slept = self._timeline.look()
         self._events += [*clock_events, *self._watch.events()]
+        first, last = self._span = self._turn.span(number, is_broken=bool(slept) or has_rested)
+        if is_held_up := first < last:
+            text = f"The runner was held up: intervals {first:,} to {last:,} are counted together, in {number:,}."
+            self._events.append(Event(EventKind.RUNNER, text, self._clock.now()))
         seconds = self._clock.monotonic_seconds() - began
         ended_at = window.ended_at if window else self._clock.now()
         resources = {**self._watch.resources(), **self._of_load(began)}
         is_whole = seconds >= _WHOLE_RATIO * self._journal.description.interval_seconds
         is_last_one = number + 1 >= self._journal.description.intervals_total
-        doubtful = self._has_lost_clients() or bool(clock_events or slept)
+        doubtful = self._has_lost_clients() or is_held_up or bool(clock_events or slept)
         if state is IntervalState.MEASURED and (doubtful or not (is_whole or is_last_one)):
             state = IntervalState.DEGRADED
         events, self._events = tuple(self._events), []
         started_at = window.started_at if window else ended_at - timedelta(seconds=seconds)
+        if is_held_up:  # its neighbours have their own time
+            length = timedelta(seconds=self._journal.description.interval_seconds)
+            started_at += (number - first) * length
+            ended_at = started_at + length
         return Interval(number, self._epoch, state, started_at, ended_at, window, resources, events)
 
     def _of_load(self, since: float) -> dict[str, float]:
@@ -307,9 +334,9 @@ class Course:
     def _keep(self, interval: Interval) -> None:
         if interval.window is not None:
             self._totals = self._totals.after(interval.window, self._written(interval.window))
-        self._kept_number = interval.number
-        self._number = max(interval.number + 1, self._timeline.number)
-        told = self._store.add(Measured(interval, self._totals, self._timeline.mark()))
+        self._kept_number = self._span[1]
+        self._number = max(self._span[1] + 1, self._timeline.number)
+        told = self._store.add(Measured(interval, self._totals, self._timeline.mark(), self._span))
         self._events += [told] if told else []
         self._watch.review(interval.state, self._totals)
 
@@ -323,6 +350,7 @@ class Course:
             return
         began = self._clock.now()
         self._load.pause()
+        self._turn.rest()
         try:
             self._keep_what_ends()
         finally:
@@ -344,7 +372,7 @@ class Course:
             finally:
                 held.enter_context(deferred_signals())
                 if window is not None and is_open:
-                    self._keep(self._judged(number, IntervalState.DEGRADED, window, began))
+                    self._keep(self._judged(number, IntervalState.DEGRADED, window, began, has_rested=True))
                 elif window is not None:
                     self._totals = self._totals.after(window, self._written(window))
 
@@ -370,15 +398,3 @@ class Course:
         if self._load is not None and not self._is_stopped:
             self._is_stopped = True
             self._load.stop()
-
-
-def wait_for_turn(state: RunState, timeline: Timeline, clock: BootClock) -> None:
-    """Wait until no runner before could have been in the interval of this moment; then the load may begin."""
-    taken = _taken(state)
-    while timeline.number <= taken:
-        clock.sleep(timeline.monotonic_end(taken) - clock.monotonic_seconds())
-
-
-def _taken(state: RunState) -> int:
-    """Return the last interval that a runner was in: one that was killed had begun the one after its last record."""
-    return state.last_number + (state.epoch > 0 and state.ending is None)

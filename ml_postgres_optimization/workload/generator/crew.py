@@ -12,7 +12,7 @@ from multiprocessing.connection import wait
 
 from ml_postgres_optimization.errors import ServerUnreachable, TargetError
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
-from ml_postgres_optimization.telemetry import SampleBatch
+from ml_postgres_optimization.telemetry import SampleBatch, SystemClock
 from ml_postgres_optimization.workload.arrival import INTERVAL_SECONDS
 from ml_postgres_optimization.workload.generator.admission import Admission
 from ml_postgres_optimization.workload.generator.child import ChildProcess, failure_at_start
@@ -36,6 +36,7 @@ MAXIMUM_SILENCE_SECONDS = 15.0
 _LISTEN_SECONDS = 0.1
 _RESTART_BASE_SECONDS = 0.1
 _RESTART_CAP_SECONDS = 5.0
+_SLEEP_SECONDS = 1.0
 
 
 class Crew:
@@ -65,6 +66,7 @@ class Crew:
         self._vacancies: dict[int, tuple[float, Position]] = {}  # by worker: when to start another, and where
         self._state = threading.RLock()
         self._stopping = threading.Event()
+        self._asleep_seconds = _asleep_seconds()
         self._listener = threading.Thread(target=self._listen, name="load-generator", daemon=True)
         self.started_at_seconds = 0.0
         self.batches: deque[SampleBatch] = deque()
@@ -90,10 +92,9 @@ class Crew:
         with self._state:
             return max((child.cpu_ratio(since_seconds) for child in self._children.values()), default=0.0)
 
-    @property
-    def _first_position(self) -> Position:
-        """Where the schedule begins: at the next interval that is whole."""
-        return Position(math.ceil(self._plan.elapsed_seconds / INTERVAL_SECONDS))
+    def _position_at(self, monotonic_seconds: float) -> Position:
+        """Return where the schedule is then: at the next interval that is whole."""
+        return Position(math.ceil((monotonic_seconds - self.started_at_seconds) / INTERVAL_SECONDS))
 
     def start(self) -> None:
         """Start every process, wait until all have their connections, and let them begin together.
@@ -111,12 +112,13 @@ class Crew:
             self._dismiss_all()
             raise
         now = time.monotonic()
-        self.started_at_seconds = now - self._plan.elapsed_seconds
+        resumed_seconds = self._plan.schedule_start_seconds
+        self.started_at_seconds = now if resumed_seconds is None else min(now, resumed_seconds)
         # nothing has happened yet, and whoever asks is told that reports will come
         self._hand_over([lost(0)], now, now)
         for child in self._children.values():
-            child.position = self._first_position
-            child.send(Start(self.started_at_seconds, child.position if self._plan.elapsed_seconds else None))
+            child.position = self._position_at(now)
+            child.send(Start(self.started_at_seconds, None if resumed_seconds is None else child.position))
         self._listener.start()
 
     def change(self, plan: LoadPlan, *, begins_turn: bool = False) -> None:
@@ -171,6 +173,7 @@ class Crew:
             for channel in wait([*heard], timeout=_LISTEN_SECONDS):
                 self._hear(heard[channel])  # type: ignore[index]  # we gave it nothing but channels
             if not self._stopping.is_set():
+                self._catch_up()
                 self._kill_the_silent()
                 self._fill_vacancies()
 
@@ -222,10 +225,25 @@ class Crew:
                 )
                 self._vacancies[child.worker] = (time.monotonic() + pause, child.position)
 
+    def _catch_up(self) -> None:
+        """Move the schedule on by what the machine has slept: a day's shape goes on, and monotonic time does not."""
+        slept_seconds = _asleep_seconds() - self._asleep_seconds
+        if slept_seconds < _SLEEP_SECONDS or not self._plan.is_open_loop:
+            return
+        with self._state:
+            self._asleep_seconds += slept_seconds
+            self.started_at_seconds -= slept_seconds
+            position = self._position_at(time.monotonic())
+            self._vacancies = {worker: (at_seconds, position) for worker, (at_seconds, _) in self._vacancies.items()}
+            for child in self._children.values():
+                child.position = position
+                child.send(Start(self.started_at_seconds, position))
+
     def _kill_the_silent(self) -> None:
         now = time.monotonic()
         for child in self._children.values():
-            if now - child.heard_at_seconds > self._maximum_silence_seconds:
+            is_silent = now - child.heard_at_seconds > self._maximum_silence_seconds
+            if is_silent and not child.channel.poll():  # else it is we who were held up, and did not listen
                 child.failure = Failure(f"it said nothing for {self._maximum_silence_seconds:g} s")
                 child.kill()
 
@@ -238,6 +256,12 @@ class Crew:
                     self._children[worker] = child = self._hire(worker)
                     child.send(Start(self.started_at_seconds, position))
                     self.counters += LoadCounters(restarts_total=1)
+
+
+def _asleep_seconds() -> float:
+    """Return for how long this machine has slept since it was started."""
+    clock = SystemClock()
+    return clock.boottime_seconds() - clock.monotonic_seconds()
 
 
 def _await_ready(child: ChildProcess, until_seconds: float) -> None:

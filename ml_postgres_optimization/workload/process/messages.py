@@ -74,7 +74,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The second message: begin.
+    """The second message: begin. It comes again where the machine has slept, and the schedule went on.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Start:
         Monotonic time that all processes count from.
     position : Position or None
         Where the process that died had come to, for one that takes its place; what came due since then counts as
-        skipped. None at the beginning.
+        skipped; or where the schedule is after a sleep. None at the beginning.
     """
 
     schedule_start_seconds: float

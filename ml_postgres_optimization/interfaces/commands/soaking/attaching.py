@@ -137,11 +137,11 @@ def _running(runs: Iterable[KnownRun], name: str | None) -> KnownRun:
 
 def _watch(run: KnownRun, reporter: Reporter, clock: Clock) -> None:
     """Show each interval as it comes, as long as somebody is at the run."""
-    followed = FollowedRun(run.folder)
+    followed = FollowedRun(run.folder, is_recent=True)
     if not run.is_running:
         return
     reporter.say(f"Run {run.name}: Ctrl-C leaves it going.")
-    with reporter.watching(outline_of(followed.description), followed.news()) as show:
+    with reporter.watching(outline_of(followed.description), followed.news(), followed.so_far) as show:
         while True:
             is_running = is_in_use(run.folder)  # before the look: nothing is written after it
             for interval in followed.news():

@@ -14,7 +14,7 @@ from ml_postgres_optimization.interfaces.commands.soaking.reports import CRITERI
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.journal import RunDescription
-from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape
+from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape, usable_cores
 from ml_postgres_optimization.workload.shapes import Replay, Stages, shape_named
 
 
@@ -73,6 +73,8 @@ def load_json(plan: LoadPlan) -> dict[str, Any]:
         "rate_per_second": plan.rate_per_second,
         "connections": plan.connections,
         "clients": plan.clients,
+        # each process draws operations of its own: another number of them would be another schedule
+        "processes": plan.active_count(plan.process_count(usable_cores())),
         "mix": {kind.value: weight for kind, weight in weights.items()},
     }
 
@@ -91,6 +93,7 @@ def planned(load: Mapping[str, Any], seed: int, duration_seconds: float) -> Load
             rate_per_second=load["rate_per_second"],
             connections=load["connections"],
             clients=load["clients"],
+            processes=load.get("processes"),
             seed=seed,
             rate_shape=_shape(load["shape"], seed, duration_seconds),
         )

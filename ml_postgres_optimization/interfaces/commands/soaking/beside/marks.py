@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from ml_postgres_optimization.errors import JournalError, TargetError
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.trial_view import changes_text, shown, verdict_text
+from ml_postgres_optimization.interfaces.workbench.ground import survey
+from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.safety.journal import FollowedJournal, Record, RecordKind
 from ml_postgres_optimization.soak.interval import Event, EventKind
+from ml_postgres_optimization.telemetry import SystemClock
+from ml_postgres_optimization.workload import LoadPlan
 
 ON_TRIAL = "on-trial"
 """In place of a configuration's id while several are in force in turn: nothing is to be learned of one from it."""
@@ -106,6 +111,17 @@ class ConfigurationMarks:
             self._know(self._in_force)
             text = f"In force now: {changed.replace(chr(10), '; ')}."
             self._events.append(Event(EventKind.CONFIGURATION, text, self._session.clock.now()))
+
+
+def marks_of(session: Session, plan: LoadPlan, observer: Observer) -> ConfigurationMarks:
+    """Follow the configuration in force from now on, and have the repository know it."""
+
+    def in_force() -> Configuration:
+        return replace(survey(session, connections=plan.connections), concurrency=plan.connections).initial
+
+    return ConfigurationMarks(
+        session, in_force, lambda configuration: observer.know(configuration, "in force"), SystemClock().now()
+    )
 
 
 def _what(intent: Record) -> str:

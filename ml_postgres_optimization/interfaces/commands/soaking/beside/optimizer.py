@@ -15,8 +15,11 @@ from typing import IO, Any, Self
 
 from ml_postgres_optimization.errors import TargetError, UsageError
 from ml_postgres_optimization.interfaces.commands.online.optimization import require_something_to_compare
+from ml_postgres_optimization.interfaces.commands.soaking.reports import OPTIMIZES
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.soak.interval import Event, EventKind
+from ml_postgres_optimization.soak.journal import RunJournal
+from ml_postgres_optimization.soak.running import Timeline
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 from ml_postgres_optimization.trials import Outcome
 
@@ -199,6 +202,19 @@ class OptimizerBeside:
         }
         cleared = {f"GENESIS_{name}": "" for name in _CLEARED}
         return {**os.environ, **cleared, **named, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def optimizer_beside(session: Session, journal: RunJournal, timeline: Timeline) -> OptimizerBeside | None:
+    """Return the optimiser that a run wants beside it; None where it wants none."""
+    description = journal.description
+    if not description.load.get(OPTIMIZES):
+        return None
+    return OptimizerBeside(
+        session,
+        journal.directory,
+        journal.state.epoch + 1,
+        lambda: description.duration_seconds - timeline.elapsed_seconds,
+    )
 
 
 def results_in(folder: Path) -> list[Mapping[str, Any]]:
