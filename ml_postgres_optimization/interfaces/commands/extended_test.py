@@ -37,7 +37,7 @@ from ml_postgres_optimization.soak.journal import (
 )
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
-from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
+from ml_postgres_optimization.soak.running import Course, Gauges, Timeline, Watch, wait_for_turn
 from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, tables_scale
@@ -253,14 +253,11 @@ def _gone_through(
         session.target, clock, samples=load.samples, subscribers=[observer], unbroken=deferred_signals
     )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
-    watch = replace(
-        watch,
-        resources=lambda: own_resources(load.process_ids),
-        events=_both(watch.events, disturbed.events),
-    )
+    gauges = Gauges(clock, lambda: own_resources(load.process_ids), session.target.stock)
+    watch = replace(watch, resources=gauges, events=_all(watch.events, disturbed.events, gauges.events))
     course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
-        with disturbed, session.reporter.watching(outline_of(journal.description)) as show:
+        with disturbed, gauges, session.reporter.watching(outline_of(journal.description)) as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
         judged_here(session, journal.directory, Limits())
@@ -283,8 +280,8 @@ def _unwritable(run: str, error: OSError) -> StateError:
     )
 
 
-def _both(first: TellEvents, second: TellEvents) -> TellEvents:
-    return lambda: (*first(), *second())
+def _all(*parts: TellEvents) -> TellEvents:
+    return lambda: tuple(event for tell in parts for event in tell())
 
 
 def _reported(

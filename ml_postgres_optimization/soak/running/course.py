@@ -292,8 +292,13 @@ class Course:
     def _of_load(self, since: float) -> dict[str, float]:
         if self._load is None:
             return {}
-        died = self._died_before + self._load.counters.died_total
-        return {"client.cpu_ratio": self._load.cpu_ratio_since(since), "client.died_total": float(died)}
+        counters = self._load.counters
+        ended = counters.succeeded_total + counters.failed_total + counters.skipped_total
+        return {
+            "client.cpu_ratio": self._load.cpu_ratio_since(since),
+            "client.died_total": float(self._died_before + counters.died_total),
+            "client.operations_under_way": float(counters.due_total - ended),
+        }
 
     def _has_lost_clients(self) -> bool:
         before, self._died_total = self._died_total, self._load.counters.died_total if self._load else 0
