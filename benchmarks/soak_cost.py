@@ -4,8 +4,8 @@ A real ``test`` runs with its intervals of 10 seconds; bytes are those that the 
 of the runner's own process, without the load's clients, from the first interval's record to the last: all of it, and
 that of its first thread, which records; the other one hears the load's clients. For the ledger, stretches of a closed
 loop with and without it take turns, A B B A; the ratio is that of the two pairs of a round, and so are the
-differences in processor time for each operation, of the server's processes and of the load's. Processor time suffers less from a
-busy machine than rates do, and is longer there, too: how busy it was is said.
+differences in processor time for each operation, of the server's processes and of the load's. Processor time suffers
+less from a busy machine than rates do, but is longer there, too: how busy it was is said.
 
     python benchmarks/soak_cost.py --minutes 2 --rounds 4
 """

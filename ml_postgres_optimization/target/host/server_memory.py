@@ -12,6 +12,8 @@ import psutil
 # The kernel walks all pages of a process for its share: milliseconds for each gigabyte of buffers it has touched.
 MOST_PROCESSES = 128
 MOST_SECONDS = 0.05
+# What costs so much is read at each tenth look only.
+_SHARE_EACH = 10
 
 
 class ServerMemory:
@@ -26,8 +28,8 @@ class ServerMemory:
     Notes
     -----
     ``status`` of a process may be read by anybody; 100 processes take some 10 ms. The proportional share (PSS) takes
-    the same account, or root. It is left out where there are more than 128 processes, and for good once a look at it
-    took more than 50 ms of processor time: call this once a minute, not once a second.
+    the same account, or root. It is read at each tenth look, left out where there are more than 128 processes, and
+    for good once a look at it took more than 50 ms of processor time. Call this once a minute, not once a second.
 
     References
     ----------
@@ -38,6 +40,7 @@ class ServerMemory:
         self._postmaster_pid = postmaster_pid
         self._proc = proc
         self._no_share: str | None = None
+        self._looks = 0
 
     def read(self) -> tuple[dict[str, float], dict[str, str]]:
         """Return ``server.…`` figures, and what could not be read with the reason."""
@@ -52,10 +55,13 @@ class ServerMemory:
             "server.largest_private_bytes": max(private),
             "server.shared_bytes": max(fields.get("RssShmem", 0.0) for fields in told),
         }
+        self._looks += 1
+        if self._looks % _SHARE_EACH != 1:
+            return values, {}
         share = self._share(pids)
-        return (values, {"server.pss_bytes": str(share)}) if isinstance(share, str) else (
-            values | {"server.pss_bytes": share}, {}
-        )  # fmt: skip
+        if isinstance(share, str):
+            return values, {"server.pss_bytes": share}
+        return values | {"server.pss_bytes": share}, {}
 
     def _pids(self) -> Iterator[int]:
         yield self._postmaster_pid
