@@ -27,7 +27,14 @@ def plots_of(slots: Columns, *, success_ratio: float | None = None) -> list[Plot
     success_ratio : float, optional
         What of the operations is to succeed: the rest is the error budget.
     """
-    plots = (*_service(slots), *_burn(slots, success_ratio), *_inside(slots), *_resources(slots), *_stocks(slots))
+    plots = (
+        *_service(slots),
+        *_burn(slots, success_ratio),
+        *_inside(slots),
+        *_resources(slots),
+        *_stocks(slots),
+        *_limits_and_client(slots),
+    )
     return [plot for plot in plots if any(np.isfinite(line.values).any() for line in plot.lines)]
 
 
@@ -126,6 +133,9 @@ def _stocks(slots: Columns) -> Iterator[Plot]:
     ]
     yield _several("WAL kept", "on disk", wal, shown_bytes)
     yield _single(slots, "Disk left", "where the data are", "gauge.host.disk_free_bytes", shown_bytes)
+
+
+def _limits_and_client(slots: Columns) -> Iterator[Plot]:
     ages = [
         Line("transaction ids", slots.column("gauge.cluster.oldest_transaction_id_age"), 1),
         Line("multixacts", slots.column("gauge.cluster.oldest_multixact_age"), 2),
