@@ -1,9 +1,11 @@
 """What the extended test costs: bytes and processor time of recording, and the ledger's share of the load.
 
 A real ``test`` runs with its intervals of 10 seconds; bytes are those that the journal grew by, processor time that
-of the runner's own process, without the load's clients, from the first interval's record to the last. For the ledger,
-stretches of a closed loop with and without it take turns, A B B A, and the ratio is that of the two pairs of a
-round.
+of the runner's own process, without the load's clients, from the first interval's record to the last: all of it, and
+that of its first thread, which records; the other one hears the load's clients. For the ledger, stretches of a closed
+loop with and without it take turns, A B B A; the ratio is that of the two pairs of a round, and so are the
+differences in processor time for each operation, of the server's processes and of the load's. Processor time suffers
+less from a busy machine than rates do, but is longer there, too: how busy it was is said.
 
     python benchmarks/soak_cost.py --minutes 2 --rounds 4
 """
@@ -25,7 +27,7 @@ import psutil
 
 from ml_postgres_optimization.soak.journal import FILE
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
-from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, create_tables, measure_capacity
+from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables
 from ml_postgres_optimization.workload.accounting import Ledger
 
 RESULT = Path(__file__).resolve().parent / "results" / "soak_cost.json"
@@ -34,6 +36,8 @@ INTERVALS_IN_72_HOURS = 72 * 360
 GOAL_BYTES = 200e6
 GOAL_CORE_RATIO = 0.01
 PATIENCE_SECONDS = 120.0
+# Before a stretch is measured: sessions plan their statements, and the server learns them.
+SETTLE_SECONDS = 0.5
 GENESIS_PG = "from ml_postgres_optimization.interfaces.cli import main; main()"
 
 
@@ -84,37 +88,64 @@ def recording(server: EmbeddedServer, home: Path, interval_seconds: float, inter
     )
     process = psutil.Process(runner.pid)
     seen = []
+    psutil.cpu_percent()
     # an interval takes some kilobytes; what a runner says when it begins, some hundred bytes
     for _ in range(intervals + 1):
         length = next_record(runner, home, 1_000)
-        times = process.cpu_times()
-        seen.append((time.monotonic(), length, times.user + times.system))
-    rss_bytes = process.memory_info().rss
+        seen.append((time.monotonic(), length, cpu_seconds([process]), first_thread_seconds(process)))
+    rss_bytes, busy_ratio = process.memory_info().rss, psutil.cpu_percent() / 100
     runner.send_signal(signal.SIGINT)
     runner.wait(PATIENCE_SECONDS)
-    (began, bytes_before, cpu_before), (ended, bytes_after, cpu_after) = seen[0], seen[-1]
+    (began, bytes_before, cpu_before, first_before), (ended, bytes_after, cpu_after, first_after) = seen[0], seen[-1]
     return {
         "intervals": intervals,
         "interval_seconds": interval_seconds,
         "bytes_per_interval": (bytes_after - bytes_before) / intervals,
         "largest_interval_bytes": max(b[1] - a[1] for a, b in pairwise(seen)),
         "core_ratio": (cpu_after - cpu_before) / (ended - began),
+        "recording_core_ratio": (first_after - first_before) / (ended - began),
+        "machine_busy_ratio": busy_ratio,
         "rss_bytes": rss_bytes,
     }
 
 
-def ledger_ratios(server: EmbeddedServer, rounds: int, seconds: float) -> list[float]:
-    """Return operations per second with the ledger over without it, of each A B B A."""
+def cpu_seconds(processes: list[psutil.Process]) -> float:
+    """Return what they have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def first_thread_seconds(process: psutil.Process) -> float:
+    """Return what its first thread has used so far."""
+    return next(one.user_time + one.system_time for one in process.threads() if one.id == process.pid)
+
+
+def stretch(server: EmbeddedServer, plan: LoadPlan, seconds: float) -> tuple[float, float, float]:
+    """Return operations per second, and the processor time of each in the server and in the load's processes."""
+    postmaster = int((server.data_directory / "postmaster.pid").read_text().split()[0])
+    with LoadGenerator(server.dsn, plan) as load:
+        time.sleep(SETTLE_SECONDS)
+        sides = [psutil.Process(postmaster).children(), [psutil.Process(pid) for pid in load.process_ids]]
+        began, before, done = time.monotonic(), [cpu_seconds(side) for side in sides], load.counters.succeeded_total
+        time.sleep(seconds)
+        done = load.counters.succeeded_total - done
+        used = [cpu_seconds(side) - spent for side, spent in zip(sides, before, strict=True)]
+        return done / (time.monotonic() - began), used[0] / done, used[1] / done
+
+
+def ledger_cost(server: EmbeddedServer, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Compare stretches with and without the ledger, A B B A: rates, and processor time for each operation."""
     plan = LoadPlan(SOAK_MIX, connections=8, clients=8, seed=5)
-    ratios = []
+    cost: dict[str, list[float]] = {"ledger_ratios": [], "ledger_server_seconds": [], "ledger_client_seconds": []}
     with Ledger(server.dsn, "cost") as ledger:
         with_it = replace(plan, ledger=("cost", ledger.take(0, is_new=True)))
         for round_number in range(rounds):
             order = (with_it, plan, plan, with_it) if round_number % 2 else (plan, with_it, with_it, plan)
-            rates = [(each is with_it, measure_capacity(server.dsn, each, seconds)) for each in order]
-            with_rate, without_rate = (sum(rate for has, rate in rates if has is it) for it in (True, False))
-            ratios.append(with_rate / without_rate)
-    return ratios
+            found = [(each is with_it, stretch(server, each, seconds)) for each in order]
+            have, lack = ([figures for has, figures in found if has is it] for it in (True, False))
+            cost["ledger_ratios"].append(sum(one[0] for one in have) / sum(one[0] for one in lack))
+            for place, name in ((1, "ledger_server_seconds"), (2, "ledger_client_seconds")):
+                cost[name].append(sum(one[place] for one in have) / 2 - sum(one[place] for one in lack) / 2)
+    return cost
 
 
 def main() -> None:
@@ -134,12 +165,12 @@ def main() -> None:
             Path(folder) / "server", binaries=find_binaries(None), system_state=Path(folder) / "system"
         ) as server:
             create_tables(server.dsn, 0.1)
-            ratios = ledger_ratios(server, arguments.rounds, arguments.seconds)
+            cost = ledger_cost(server, arguments.rounds, arguments.seconds)
             record = recording(server, home, arguments.interval_seconds, intervals)
     result = {
         **record,
         "bytes_in_72_hours": record["bytes_per_interval"] * INTERVALS_IN_72_HOURS,
-        "ledger_ratios": ratios,
+        **cost,
         "cores": len(os.sched_getaffinity(0)),
         "load_average_at_end": os.getloadavg()[0],
     }
@@ -154,14 +185,19 @@ def show(result: dict[str, object]) -> None:
     small = "met" if in_72_hours <= GOAL_BYTES else "MISSED"
     light = "met" if result["core_ratio"] <= GOAL_CORE_RATIO else "MISSED"
     ratios = result["ledger_ratios"]
+    of_server, of_client = (
+        statistics.median(result[name]) * 1e6 for name in ("ledger_server_seconds", "ledger_client_seconds")
+    )
     print(
         f"{result['bytes_per_interval']:,.0f} bytes for each of {result['intervals']} intervals of "
         f"{result['interval_seconds']:g} s, {in_72_hours / 1e6:.0f} MB in 72 h of 10 s "
         f"(at most {GOAL_BYTES / 1e6:.0f} MB: {small})\n"
         f"{result['core_ratio']:.2%} of a core in the runner's own process (at most {GOAL_CORE_RATIO:.0%}: {light}), "
-        f"{result['rss_bytes'] / 1e6:.0f} MB\n"
+        f"{result['recording_core_ratio']:.2%} of it for recording, the rest for hearing the load; "
+        f"{result['rss_bytes'] / 1e6:.0f} MB; the machine was {result['machine_busy_ratio']:.0%} busy\n"
         f"load with the ledger over without: {statistics.median(ratios):.3f}, from {min(ratios):.3f} to "
-        f"{max(ratios):.3f}, {len(ratios)} rounds A B B A"
+        f"{max(ratios):.3f}, {len(ratios)} rounds A B B A; "
+        f"processor time for each operation {of_server:+.0f} us in the server, {of_client:+.0f} us in the client"
     )
 
 

@@ -31,6 +31,10 @@ class EventKind(StrEnum):
     FAULT = "fault"
     CONFIGURATION = "configuration"
     CHECKPOINT = "checkpoint"
+    REQUESTED_CHECKPOINT = "requested checkpoint"
+    """One that did not wait for its time: the WAL was full, or somebody asked."""
+    MEMORY = "memory"
+    """The kernel killed for want of it."""
     RUNNER = "runner"
     SERVER = "server"
     CLOCK = "clock"
@@ -75,8 +79,8 @@ class Interval:
     window : Window or None
         None where nothing was measured.
     resources : mapping of str to float
-        What the runner and its client processes used, in units of the name: ``client.rss_bytes``,
-        ``client.cpu_ratio``, ``client.open_files``, ``client.loop_lag_seconds``, …
+        What the runner and its client processes used, and once a minute the server's stock, in units of the name:
+        ``client.rss_bytes``, ``runner.cores``, ``server.pss_bytes``, ``load_tables.dead_tuples``, …
     events : tuple of Event
     counted_in : int or None
         The interval in whose window its operations are, where its runner was held up and took several together.

@@ -131,6 +131,11 @@ class SampleBatch:
         """
         is_earlier = self.end_seconds <= at_seconds
         ratio = self._ratio_until(at_seconds)
+        # nearly every batch lies on one side whole, and is not copied
+        if ratio == 1.0 and is_earlier.all():
+            return self, self._nothing()
+        if ratio == 0.0 and not is_earlier.any():
+            return self._nothing(), self
         skipped = round(self.skipped_total * ratio)
         due = self.due_total and round(self.due_total * ratio)
         later_due = self.due_total and self.due_total - (due or 0)
@@ -158,6 +163,10 @@ class SampleBatch:
         if self.since_seconds < at_seconds < self.until_seconds:
             return (at_seconds - self.since_seconds) / (self.until_seconds - self.since_seconds)
         return float(at_seconds >= self.until_seconds)
+
+    def _nothing(self) -> SampleBatch:
+        none = np.zeros(len(self), dtype=np.bool_)
+        return self._rows(none, skipped_total=0, due_total=self.due_total and 0, retried={})
 
     def _rows(
         self, chosen: NDArray[np.bool_], *, skipped_total: int, due_total: int | None, retried: Mapping[str, int]

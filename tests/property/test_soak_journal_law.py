@@ -198,8 +198,8 @@ def test_a_journal_of_another_version_or_run_is_refused(written, copied, tmp_pat
     shutil.copytree(written[0], foreign)
     with pytest.raises(JournalError, match="run-2"):
         read_run(foreign)
-    newer = framed(RecordKind.RUN, DESCRIPTION.to_bytes().replace(b'"format": 1', b'"format": 2'), DESCRIPTION.run)
-    with pytest.raises(JournalError, match="format 2"):
+    newer = framed(RecordKind.RUN, DESCRIPTION.to_bytes().replace(b'"format": 2', b'"format": 3'), DESCRIPTION.run)
+    with pytest.raises(JournalError, match="format 3"):
         read_run(copied(newer + whole[len(newer) :]))
     (tmp_path / "empty").mkdir()
     with pytest.raises(JournalError, match="cannot be used"):

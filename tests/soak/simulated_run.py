@@ -96,7 +96,7 @@ class SimulatedRun:
             "client.rss_bytes": 92 * MEGABYTE + self.leak * hour + 0.4 * MEGABYTE * rng.standard_normal(),
             "client.cpu_ratio": 0.14 * load + 0.01 * rng.random(),
             "client.open_files": 74.0,
-            "client.loop_lag_seconds": 0.0004 + 0.0001 * rng.random(),
+            "runner.garbage_seconds": 0.0004 + 0.0001 * rng.random(),
         }
 
     def _window(self, rng: np.random.Generator, number: int, mean: float, load: float, share: float) -> Window:
@@ -122,7 +122,7 @@ class SimulatedRun:
                 "host.disk_written_bytes_per_second": 3.2e6 * load * (1 + 0.2 * rng.random()),
             },
             gauges={
-                "backends.pss_bytes": 410 * MEGABYTE + 6 * MEGABYTE * rng.random(),
+                "host.cgroup_memory_bytes": 410 * MEGABYTE + 6 * MEGABYTE * rng.random(),
                 "host.memory_available_bytes": 5.1e9 + 5e7 * rng.random(),
                 "tables.estimated_bytes": 131 * MEGABYTE * (1 + 0.05 * share),
                 "tables.live_tuples": 1e6,

@@ -231,6 +231,12 @@ class TestProbe:
         with_device(frozen)
         frozen.cgroup("0::/a\n")
         frozen.write("sys/fs/cgroup/a/memory.current", "123456\n")
+        frozen.write("sys/fs/cgroup/a/memory.events", "low 0\noom 2\noom_kill 1\n")
+        frozen.write("proc/vmstat", "nr_free_pages 1\noom_kill 3\n")
+        for resource in ("cpu", "io", "memory"):
+            frozen.write(
+                f"sys/fs/cgroup/a/{resource}.pressure", "some avg10=0.00 total=500000\nfull avg10=0.00 total=0\n"
+            )
         reading = self.probe(frozen, data_directory=frozen.root, log_directory=frozen.root).read()
         free = {name: reading.values[name] for name in ("host.disk_free_bytes", "host.log_free_bytes")}
         assert all(value > 0 for value in free.values())
@@ -245,6 +251,13 @@ class TestProbe:
             "host.disk_written_bytes_total": 4000 * 512.0,
             "host.disk_busy_seconds_total": 1.5,
             "host.cgroup_memory_bytes": 123456.0,
+            "host.oom_kills_total": 3.0,
+            "host.cgroup_oom_kills_total": 1.0,
+            **{
+                f"host.cgroup_pressure_{resource}_{share}_seconds_total": seconds
+                for resource in ("cpu", "io", "memory")
+                for share, seconds in (("some", 0.5), ("full", 0.0))
+            },
             **{
                 f"host.pressure_{resource}_{share}_seconds_total": seconds
                 for resource in ("cpu", "io", "memory")
@@ -259,7 +272,10 @@ class TestProbe:
         assert reading.values == {}
         assert set(reading.unseen) == {
             f"host.{part}"
-            for part in ("cpu", "load", "memory", "disk", "disk_free", "log_free", "pressure", "cgroup_memory")
+            for part in (
+                *("cpu", "load", "memory", "disk", "disk_free", "log_free", "pressure"),
+                *("cgroup_memory", "cgroup_pressure", "oom"),
+            )
         }
         assert reading.unseen["host.cpu"] == f"{tmp_path}/stat: No such file or directory"
 

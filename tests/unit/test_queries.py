@@ -6,6 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ml_postgres_optimization.target.postgres.collector.inventory import INVENTORY_SOURCES
 from ml_postgres_optimization.target.postgres.collector.statistics_collector import ONE_ROW_SOURCES
 from ml_postgres_optimization.target.postgres.queries import read_query
 
@@ -91,8 +92,8 @@ def test_all_variants_have_the_same_columns(name):
     assert len({tuple(names) for names in variants.values()}) == 1, variants
 
 
-def test_the_collector_asks_every_query():
-    assert {*ONE_ROW_SOURCES, "statements_info"} | NOT_ONE_ROW == set(NAMES)
+def test_the_collectors_ask_every_query():
+    assert {*ONE_ROW_SOURCES, *INVENTORY_SOURCES, "statements_info"} | NOT_ONE_ROW == set(NAMES)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -118,6 +119,8 @@ def connection(server, binaries):
     with psycopg.connect(server.dsn) as connection:
         if binaries.has_library("pg_stat_statements"):
             connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements SCHEMA public")
+        if binaries.has_library("pgstattuple"):
+            connection.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple SCHEMA public")
         yield connection
         connection.rollback()
 
@@ -126,6 +129,8 @@ def connection(server, binaries):
 def test_a_real_server_answers_with_the_columns_that_the_text_promises(connection, binaries, name):
     if name in ONLY_FROM_16 and binaries.major < 16:
         pytest.skip("nothing to ask")
+    if name == "inexact_bloat" and not binaries.has_library("pgstattuple"):
+        pytest.skip("these binaries have no contrib modules")
     if name.startswith("statement") and not binaries.has_library("pg_stat_statements"):
         pytest.skip("these binaries have no contrib modules")
     text = read_query(f"statistics/{name}", binaries.major)

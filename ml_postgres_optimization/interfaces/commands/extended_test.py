@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
@@ -47,7 +47,7 @@ from ml_postgres_optimization.soak.journal import (
 )
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.runner import SoakResult, run_soak
-from ml_postgres_optimization.soak.running import Course, Timeline, Watch, wait_for_turn
+from ml_postgres_optimization.soak.running import Course, Gauges, Timeline, Watch, wait_for_turn
 from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, tables_scale
@@ -259,7 +259,7 @@ def _take_over(session: Session, journal: RunJournal, accounts: Accounts, limits
 def _watch(plan: LoadPlan, accounts: Accounts, marks: ConfigurationMarks) -> Watch:
     return Watch(
         marks.configuration_id,
-        events=_all((accounts.events, marks.events)),
+        events=_all(accounts.events, marks.events),
         review=accounts.review,
         settle=accounts.settle,
         reads=plan.mix.read_only,
@@ -292,16 +292,14 @@ def _gone_through(
     )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
     beside = optimizer_beside(session, journal, timeline)
-    watch = replace(
-        watch,
-        resources=lambda: own_resources(load.process_ids),
-        events=_all((watch.events, disturbed.events, *([beside.events] if beside else []))),
-    )
+    gauges = Gauges(clock, lambda: own_resources(load.process_ids), session.target.stock)
+    tellers = (watch.events, disturbed.events, gauges.events, *([beside.events] if beside else []))
+    watch = replace(watch, resources=gauges, events=_all(*tellers))
     course = Course(journal, recorder, timeline, clock, watch=watch, load=disturbed, epoch=epoch)
     try:
         earlier = FollowedRun(journal.directory, is_recent=True)
         watching = session.reporter.watching(outline_of(earlier.description), earlier.news(), earlier.so_far)
-        with disturbed, beside or nullcontext(), watching as show:
+        with disturbed, beside or nullcontext(), gauges, watching as show:
             return run_soak(journal, course, on_interval=lambda interval, _share: show(interval))
     except IntegrityViolated:
         judged_here(session, journal.directory, limits)
@@ -330,8 +328,8 @@ def _lost(unwritten: range) -> str:
     return f" Intervals {unwritten[0]:,} to {unwritten[-1]:,} were in memory only, and are lost."
 
 
-def _all(tellers: Sequence[TellEvents]) -> TellEvents:
-    return lambda: tuple(event for tell in tellers for event in tell())
+def _all(*parts: TellEvents) -> TellEvents:
+    return lambda: tuple(event for tell in parts for event in tell())
 
 
 def _reported(

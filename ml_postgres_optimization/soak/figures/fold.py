@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ml_postgres_optimization.errors import StateError
 from ml_postgres_optimization.soak.figures.columns import Columns
 from ml_postgres_optimization.soak.figures.grain import Grain, SlotSink
+from ml_postgres_optimization.soak.figures.happenings import Happenings
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.figures.totals import MEASURED, Totals
 from ml_postgres_optimization.soak.interval import Event, Interval, IntervalState
@@ -52,7 +53,7 @@ class RunFigures:
         The same by slots of at most some 720 for the whole run, for pictures; from merged buckets, too.
     gaps : tuple of Gap
     events : tuple of Event
-        By time.
+        By time: those of the journal, and those that the server's counters show.
     intervals_total : int
     covered_seconds : float
         From the run's start to the end of its last interval.
@@ -120,6 +121,7 @@ class _Course:
         self._totals = Totals()
         self._gaps: list[Gap] = []
         self._events: list[Event] = []
+        self._happenings = Happenings()
         self._hours: dict[int, tuple[int, int]] = {}
         self._next = 0
         self._total = 0
@@ -132,7 +134,7 @@ class _Course:
             )
         self._lose(interval.number)
         self._count(interval)
-        self._events.extend(interval.events)
+        self._events += [*interval.events, *self._happenings.seen_in(interval)]
         if interval.state in MEASURED or interval.state is IntervalState.SERVER_DOWN:
             offset = interval.number * self._description.interval_seconds
             self._minutes.add(interval, offset)

@@ -60,7 +60,7 @@ class Grain:
         self._open()
 
     def _open(self) -> None:
-        self._answered = self._response = Histogram.empty()
+        self._answered = self._response = self._lag = Histogram.empty()
         self._loaded_seconds = self._seconds = 0.0
         self._load: dict[str, float] = {}
         self._waits: dict[str, float] = {}
@@ -70,6 +70,7 @@ class Grain:
         failed = window.failed_total
         self._loaded_seconds += window.duration_seconds
         self._answered += window.response
+        self._lag += window.lag
         _add(self._load, "load.offered", window.due_total)
         _add(self._load, "load.succeeded", window.operations_total - failed)
         _add(self._load, "load.failed", failed)
@@ -88,6 +89,7 @@ class Grain:
     def _figures(self) -> dict[str, float]:
         return {
             **response_figures(self._response),
+            **_lag_figures(self._lag),
             **{name: total / self._loaded_seconds for name, total in self._load.items()},
             **{name: total / self._seconds for name, total in self._waits.items()},
             **{name: sum(values) / len(values) for name, values in self._values.items()},
@@ -103,6 +105,13 @@ def response_figures(response: Histogram) -> dict[str, float]:
         **{f"response.{name}": response.quantile_seconds(quantile) for name, quantile in QUANTILES.items()},
         "response.max": response.max_seconds,
     }
+
+
+def _lag_figures(lag: Histogram) -> dict[str, float]:
+    """Return how late the load's scheduler was, in seconds."""
+    if not lag.total:
+        return {}
+    return {"lag.p50": lag.quantile_seconds(0.5), "lag.p99": lag.quantile_seconds(0.99), "lag.max": lag.max_seconds}
 
 
 def _add(into: dict[str, float], name: str, value: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_postgres_optimization.errors import JournalError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Metric:
     ----------
     title : str
     columns : tuple of str
-        Of `Columns`; the first that was measured counts.
+        Of `Columns`; the first that was measured counts, from the beginning of the run to its end.
     unit : str
         ``seconds``, ``bytes``, ``per second``, ``bytes per row``.
     worse : int
@@ -27,8 +27,8 @@ class Metric:
     is_stock : bool
         Whether it is an amount of something that is there (memory, disk) rather than what happened in a while: it
         grows by bytes and not by ratios, and does not follow the load of the minute.
-    per : str or None
-        Column by which it is divided.
+    per : tuple of str
+        For each of `columns` the one by which it is divided; empty where none is.
     """
 
     title: str
@@ -36,42 +36,32 @@ class Metric:
     unit: str
     worse: int = 1
     is_stock: bool = False
-    per: str | None = None
+    per: tuple[str, ...] = ()
 
     def values(self, columns: Columns) -> NDArray[np.float64]:
         """Return the figure in each slot, shape (slots,); NaN where it was not measured."""
-        present = [name for name in self.columns if name in columns]
-        found = columns.column(present[0] if present else self.columns[0])
-        if self.per is None:
+        place = next((place for place, name in enumerate(self.columns) if name in columns), 0)
+        found = columns.column(self.columns[place])
+        if not self.per:
             return found
-        divisor = columns.column(self.per)
+        divisor = columns.column(self.per[place])
         return np.divide(found, divisor, out=np.full_like(found, np.nan), where=divisor > 0)
 
 
 OFFERED = Metric("offered load", ("load.offered",), "per second")
-CLIENT_MEMORY = Metric(
-    "client memory", ("resource.client.rss_bytes", "resource.client.pss_bytes"), "bytes", is_stock=True
-)
-# The server's own processes where they could be seen, else what its control group says; page cache is in the latter.
+CLIENT_MEMORY = Metric("client memory", ("resource.client.rss_bytes",), "bytes", is_stock=True)
+# What the server's processes have for themselves, where they can be seen: shared memory fills up, and does not leak.
+# Else what its control group says; page cache is in that.
 SERVER_MEMORY = Metric(
-    "server memory",
-    (
-        "gauge.backends.pss_bytes",
-        "gauge.server.pss_bytes",
-        "gauge.server.rss_bytes",
-        "resource.server.pss_bytes",
-        "resource.server.rss_bytes",
-        "gauge.host.cgroup_memory_bytes",
-    ),
-    "bytes",
-    is_stock=True,
+    "server memory", ("resource.server.private_bytes", "gauge.host.cgroup_memory_bytes"), "bytes", is_stock=True
 )
+# The tables of our own load. Those of the whole database are what an older journal has: our records grow in them.
 BLOAT = Metric(
     "size per live row",
-    ("gauge.tables.total_bytes", "gauge.tables.estimated_bytes"),
+    ("resource.load_tables.total_bytes", "gauge.tables.estimated_bytes"),
     "bytes per row",
     is_stock=True,
-    per="gauge.tables.live_tuples",
+    per=("resource.load_tables.live_tuples", "gauge.tables.live_tuples"),
 )
 METRICS: Mapping[str, Metric] = {
     "mean": Metric("mean response", ("response.mean",), "seconds"),

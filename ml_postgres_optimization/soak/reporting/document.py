@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
+from ml_postgres_optimization.soak.figures.columns import Columns
 from ml_postgres_optimization.soak.figures.fold import Gap, RunFigures
 from ml_postgres_optimization.soak.figures.totals import MEASURED, Totals
 from ml_postgres_optimization.soak.interval import Event
@@ -33,10 +37,22 @@ def run_json(figures: RunFigures, verdict: Verdict) -> dict[str, object]:
         "undecided_fails": verdict.undecided_fails,
         "criteria": [_finding_json(finding) for finding in verdict.findings],
         "totals": _totals_json(figures.totals),
+        "recorded": recorded_json(figures.minutes),
         "drift": {name: drift_json(drift) for name, drift in verdict.drifts.items()},
         "gaps": [_gap_json(gap) for gap in figures.gaps],
         "events": [_event_json(event) for event in figures.events],
     }
+
+
+def recorded_json(minutes: Columns) -> dict[str, dict[str, float]]:
+    """Return the smallest, middle and largest minute of every figure, and the last that was measured."""
+    return {name: _spread(minutes.column(name)) for name in minutes}
+
+
+def _spread(column: NDArray[np.float64]) -> dict[str, float]:
+    measured = column[np.isfinite(column)]
+    low, middle, high = np.quantile(measured, (0.0, 0.5, 1.0)).tolist()
+    return {"min": low, "median": middle, "max": high, "last": float(measured[-1])}
 
 
 def _finding_json(finding: Finding) -> dict[str, object]:

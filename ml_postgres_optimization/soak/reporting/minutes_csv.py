@@ -12,7 +12,7 @@ from ml_postgres_optimization.soak.interval import IntervalState
 from ml_postgres_optimization.telemetry.export import write_whole
 
 # Times first, then the load, then what it met.
-_FAMILIES = ("response", "load", "error", "wait", "resource", "gauge", "rate")
+_FAMILIES = ("response", "load", "lag", "error", "wait", "resource", "gauge", "rate")
 
 
 def write_minutes_csv(figures: RunFigures, path: Path) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import Protocol
 
 from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.redaction import without_passwords
@@ -16,8 +15,8 @@ from ml_postgres_optimization.soak.journal import Begun, Ending, Left, Measured,
 from ml_postgres_optimization.soak.running.storing import Store
 from ml_postgres_optimization.soak.running.timeline import Timeline
 from ml_postgres_optimization.soak.running.turn import Turn
+from ml_postgres_optimization.soak.running.watch import Load, Watch
 from ml_postgres_optimization.telemetry import BootClock, Recorder, Window, merge
-from ml_postgres_optimization.workload import LoadCounters
 
 # An interval that was seen for less than this share of its length is not a whole one.
 _WHOLE_RATIO = 0.9
@@ -32,63 +31,6 @@ _SETTLE_PATIENCE_SECONDS = 300.0
 _SETTLE_SHARE, _LEAST_SETTLE_SECONDS = 0.1, 20.0
 _SETTLE_LOOK_SECONDS = 5.0
 _RESTS = "the load rests: no record can be kept"
-
-
-class Load(Protocol):
-    """Load of our own, as far as a soak needs it."""
-
-    @property
-    def counters(self) -> LoadCounters:
-        """What it has done so far."""
-
-    def cpu_ratio_since(self, monotonic_seconds: float) -> float:
-        """Return the largest share of a core that one of its client processes used since then."""
-
-    def pause(self) -> None:
-        """Offer nothing for a while."""
-
-    def resume(self) -> None:
-        """Go on."""
-
-    def stop(self) -> None:
-        """End it, and hand over what it has left."""
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """What else is looked at in every interval.
-
-    Parameters
-    ----------
-    configuration_id : callable
-        Returns the configuration in force; asked at the beginning of each interval.
-    resources : callable
-        Returns what the runner and its processes use, by name.
-    events : callable
-        Returns what others have to tell since it was last asked: faults, changes of the configuration.
-    prepare : callable
-        Called with each interval's number before it begins; what it raises ends the run: the fence, for one.
-    review : callable
-        Called with the state of an interval that was written, and its totals; what it raises ends the run.
-    settle : callable or None
-        Called with the totals once the load has ended; returns why they cannot be settled now, None where they are.
-        It is asked again for some minutes.
-    reads : set of str
-        Kinds of operations that change nothing.
-    """
-
-    configuration_id: Callable[[], str]
-    resources: Callable[[], Mapping[str, float]] = dict
-    events: Callable[[], tuple[Event, ...]] = tuple
-    prepare: Callable[[int], None] = lambda _number: None
-    review: Callable[[IntervalState, Totals], None] = lambda _state, _totals: None
-    settle: Callable[[Totals], str | None] | None = None
-    reads: frozenset[str] = field(default_factory=frozenset)
-
-
-def nobody_watches(configuration_id: str) -> Watch:
-    """Return a watch that looks at nothing else."""
-    return Watch(lambda: configuration_id)
 
 
 class Course:
@@ -319,8 +261,13 @@ class Course:
     def _of_load(self, since: float) -> dict[str, float]:
         if self._load is None:
             return {}
-        died = self._died_before + self._load.counters.died_total
-        return {"client.cpu_ratio": self._load.cpu_ratio_since(since), "client.died_total": float(died)}
+        counters = self._load.counters
+        ended = counters.succeeded_total + counters.failed_total + counters.skipped_total
+        return {
+            "client.cpu_ratio": self._load.cpu_ratio_since(since),
+            "client.died_total": float(self._died_before + counters.died_total),
+            "client.operations_under_way": float(counters.due_total - ended),
+        }
 
     def _has_lost_clients(self) -> bool:
         before, self._died_total = self._died_total, self._load.counters.died_total if self._load else 0

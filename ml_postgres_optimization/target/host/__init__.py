@@ -9,10 +9,12 @@ from ml_postgres_optimization.target.host.locality import (
 from ml_postgres_optimization.target.host.machine import read_machine
 from ml_postgres_optimization.target.host.own_process import has_open, own_resources
 from ml_postgres_optimization.target.host.probe import HostProbe, HostReading
+from ml_postgres_optimization.target.host.server_memory import ServerMemory
 
 __all__ = [
     "HostProbe",
     "HostReading",
+    "ServerMemory",
     "boot_name",
     "data_directory_if_local",
     "has_open",

@@ -49,6 +49,24 @@ class ControlGroup:
         ]
         return used[0] if used else None
 
+    def oom_kills(self) -> int | None:
+        """Return how many processes of the own group the kernel has killed for want of memory; None where unseen."""
+        texts = [
+            *(_text(level / "memory.events") for level in self._levels_v2()[:1]),
+            *(_text(level / "memory.oom_control") for level in self._levels_v1("memory")[:1]),
+        ]
+        counts = (dict(line.split(" ", 1) for line in text.splitlines() if " " in line) for text in texts)
+        found = [count["oom_kill"] for count in counts if count.get("oom_kill", "").isdecimal()]
+        return int(found[0]) if found else None
+
+    def pressure(self) -> tuple[str, str, str] | None:
+        """Return what the own group, of version 2, tells of stalls on CPU, I/O and memory; None where it does not."""
+        for level in self._levels_v2()[:1]:
+            cpu, io, memory = (_text(level / f"{resource}.pressure") for resource in ("cpu", "io", "memory"))
+            if cpu and io and memory:
+                return cpu, io, memory
+        return None
+
     def memory_left_bytes(self) -> int | None:
         """Return what the tightest group with a limit may still take, page cache not counted; None without one."""
         left = [

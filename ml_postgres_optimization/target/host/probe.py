@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from ml_postgres_optimization.target.host.disk import device_counters, device_fo
 from ml_postgres_optimization.target.host.machine import read_meminfo
 from ml_postgres_optimization.telemetry import MemoryReading
 
+_RESOURCES = ("cpu", "io", "memory")
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -77,6 +78,8 @@ class HostProbe:
             "log_free": lambda: {"log_free_bytes": _free_bytes(self._log_directory, "log folder")},
             "pressure": self._pressure,
             "cgroup_memory": self._cgroup_memory,
+            "cgroup_pressure": self._cgroup_pressure,
+            "oom": self._oom,
         }
 
     def read(self) -> HostReading:
@@ -137,18 +140,40 @@ class HostProbe:
 
     def _pressure(self) -> dict[str, float]:
         values: dict[str, float] = {}
-        for resource in ("cpu", "io", "memory"):
-            for line in (self._proc / "pressure" / resource).read_text().splitlines():
-                share, *fields = line.split()
-                total_microseconds = int(dict(field.split("=", 1) for field in fields)["total"])
-                values[f"pressure_{resource}_{share}_seconds_total"] = total_microseconds / 1e6
+        for resource in _RESOURCES:
+            text = (self._proc / "pressure" / resource).read_text()
+            values.update((f"pressure_{resource}_{share}", seconds) for share, seconds in _stalled(text))
         return values
+
+    def _cgroup_pressure(self) -> dict[str, float]:
+        texts = self._group.pressure()
+        if texts is None:
+            raise LookupError("the control group of the server counts none (version 2 does)")
+        return {
+            f"cgroup_pressure_{resource}_{share}": seconds
+            for resource, text in zip(_RESOURCES, texts, strict=True)
+            for share, seconds in _stalled(text)
+        }
+
+    def _oom(self) -> dict[str, float]:
+        counts = dict(line.split(" ", 1) for line in (self._proc / "vmstat").read_text().splitlines())
+        in_group = self._group.oom_kills()
+        values = {"oom_kills_total": float(counts["oom_kill"])}
+        return values if in_group is None else values | {"cgroup_oom_kills_total": float(in_group)}
 
     def _cgroup_memory(self) -> dict[str, float]:
         used = self._group.memory_bytes()
         if used is None:
             raise LookupError("no control group of the server can be seen")
         return {"cgroup_memory_bytes": float(used)}
+
+
+def _stalled(text: str) -> Iterator[tuple[str, float]]:
+    """Yield ``some_seconds_total`` and ``full_seconds_total`` of a pressure file."""
+    for line in text.splitlines():
+        share, *fields = line.split()
+        total_microseconds = int(dict(field.split("=", 1) for field in fields)["total"])
+        yield f"{share}_seconds_total", total_microseconds / 1e6
 
 
 def _free_bytes(folder: Path | None, meaning: str) -> float:

@@ -18,6 +18,7 @@ from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.host import (
     HostProbe,
+    ServerMemory,
     data_directory_if_local,
     postmaster_pid_if_local,
     program_folder,
@@ -25,7 +26,13 @@ from ml_postgres_optimization.target.host import (
 )
 from ml_postgres_optimization.target.postgres.actuator import PostgresActuator
 from ml_postgres_optimization.target.postgres.capabilities import read_capabilities, read_system_identifier
-from ml_postgres_optimization.target.postgres.collector import StatisticsCollector, end_session_of, find_blocker
+from ml_postgres_optimization.target.postgres.collector import (
+    Inventory,
+    StatisticsCollector,
+    Stock,
+    end_session_of,
+    find_blocker,
+)
 from ml_postgres_optimization.target.postgres.connection import (
     ConnectionSettings,
     LastingConnection,
@@ -71,6 +78,7 @@ class PostgresTarget:
         purpose = f"settings {secrets.token_hex(8)}"
         self._changing = LastingConnection(settings, purpose, self._accept)
         self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
+        self._inventory: tuple[Connection[Any], Inventory] | None = None
         self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
 
     @classmethod
@@ -154,6 +162,16 @@ class PostgresTarget:
             If the server is gone.
         """
         return self._observing.run(lambda connection: self._collector_on(connection).memory(), _OBSERVING)
+
+    def stock(self) -> Stock:
+        """Read what is dear to read and grows slowly: once a minute, not once a second.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(lambda connection: self._inventory_on(connection).take(), _OBSERVING)
 
     def blocker(self) -> Blocker | None:
         """Return the session that is idle in a transaction while most others wait for it; None without any.
@@ -260,7 +278,7 @@ class PostgresTarget:
 
     def close(self) -> None:
         """End both sessions; the target can be used again, and then opens new ones."""
-        self._collector = None
+        self._collector = self._inventory = None
         self._observing.close()
         self._changing.close()
 
@@ -287,6 +305,13 @@ class PostgresTarget:
             host = _host_probe(connection, self._log_directory)
             self._collector = (connection, StatisticsCollector(connection, self._capabilities, host))
         return self._collector[1]
+
+    def _inventory_on(self, connection: Connection[Any]) -> Inventory:
+        if self._inventory is None or self._inventory[0] is not connection:
+            pid = postmaster_pid_if_local(connection)
+            memory, folder = (None if pid is None else ServerMemory(pid)), data_directory_if_local(connection)
+            self._inventory = (connection, Inventory(connection, self._capabilities, memory, folder))
+        return self._inventory[1]
 
 
 def _looked(connection: Connection[Any]) -> ConfigurationSeen:

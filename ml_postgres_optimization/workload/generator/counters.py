@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
 import numpy as np
 
@@ -53,9 +54,9 @@ class LoadCounters:
             failed_total=self.failed_total + other.failed_total,
             skipped_total=self.skipped_total + other.skipped_total,
             ambiguous_total=self.ambiguous_total + other.ambiguous_total,
-            retried=Counter(self.retried) + Counter(other.retried),
+            retried=_added(self.retried, other.retried),
             connections_lost_total=self.connections_lost_total + other.connections_lost_total,
-            connection_failures=Counter(self.connection_failures) + Counter(other.connection_failures),
+            connection_failures=_added(self.connection_failures, other.connection_failures),
             died_total=self.died_total + other.died_total,
             restarts_total=self.restarts_total + other.restarts_total,
         )
@@ -70,10 +71,15 @@ class LoadCounters:
             failed_total=failed,
             skipped_total=report.skipped_total,
             ambiguous_total=sum(batch.ambiguous_total for batch in report.batches),
-            retried=sum((Counter(batch.retried) for batch in report.batches), Counter()),
+            retried=reduce(_added, (batch.retried for batch in report.batches)),
             connections_lost_total=report.connections_lost_total,
             connection_failures=report.connection_failures,
         )
+
+
+def _added(first: Mapping[str, int], second: Mapping[str, int]) -> Mapping[str, int]:
+    """Add counts by SQLSTATE; ten reports a second have none."""
+    return Counter(first) + Counter(second) if first and second else first or second
 
 
 def lost(operations_total: int) -> SampleBatch:

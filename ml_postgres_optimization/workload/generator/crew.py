@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import selectors
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import replace
-from multiprocessing.connection import wait
 
 from ml_postgres_optimization.errors import ServerUnreachable, TargetError
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
@@ -168,14 +168,25 @@ class Crew:
 
     def _listen(self) -> None:
         """Hear every process until all have ended."""
-        while not (self._stopping.is_set() and not self._children):
-            heard = {child.channel: child for child in self._children.values()}
-            for channel in wait([*heard], timeout=_LISTEN_SECONDS):
-                self._hear(heard[channel])  # type: ignore[index]  # we gave it nothing but channels
-            if not self._stopping.is_set():
-                self._catch_up()
-                self._kill_the_silent()
-                self._fill_vacancies()
+        while not self._is_over:
+            crew = tuple(self._children.values())
+            with selectors.DefaultSelector() as ears:
+                for child in crew:
+                    ears.register(child.channel, selectors.EVENT_READ, child)
+                while crew == tuple(self._children.values()) and not self._is_over:
+                    self._listen_once(ears)
+
+    @property
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() and not self._children
+
+    def _listen_once(self, ears: selectors.BaseSelector) -> None:
+        for key, _ in ears.select(_LISTEN_SECONDS):
+            self._hear(key.data)
+        if not self._stopping.is_set():
+            self._catch_up()
+            self._kill_the_silent()
+            self._fill_vacancies()
 
     def _hear(self, child: ChildProcess) -> None:
         try:

@@ -18,13 +18,24 @@ _MOST_CLASSES = 6
 _PERCENTILES = (("p99.9", "p99_9", 4), ("p99", "p99", 3), ("p95", "p95", 2), ("p50", "p50", 1))
 
 
-def plots_of(slots: Columns) -> list[Plot]:
-    """Return the plots that have something to show, in the order of reading."""
-    return [
-        plot
-        for plot in (*_service(slots), *_inside(slots), *_resources(slots))
-        if any(np.isfinite(line.values).any() for line in plot.lines)
-    ]
+def plots_of(slots: Columns, *, success_ratio: float | None = None) -> list[Plot]:
+    """Return the plots that have something to show, in the order of reading.
+
+    Parameters
+    ----------
+    slots : Columns
+    success_ratio : float, optional
+        What of the operations is to succeed: the rest is the error budget.
+    """
+    plots = (
+        *_service(slots),
+        *_burn(slots, success_ratio),
+        *_inside(slots),
+        *_resources(slots),
+        *_stocks(slots),
+        *_limits_and_client(slots),
+    )
+    return [plot for plot in plots if any(np.isfinite(line.values).any() for line in plot.lines)]
 
 
 def _service(slots: Columns) -> Iterator[Plot]:
@@ -47,7 +58,7 @@ def _service(slots: Columns) -> Iterator[Plot]:
     errors = _classes(slots, "error", slots.column("load.failed"))
     skipped = slots.column("load.skipped")
     if np.nansum(skipped) > 0:
-        errors = [*errors, Line("never started", skipped * 60, 7)]
+        errors = [*errors, Line("never started", skipped * 60, 8)]
     yield Plot(
         "Errors",
         "operations per minute that failed, by SQLSTATE",
@@ -56,6 +67,16 @@ def _service(slots: Columns) -> Iterator[Plot]:
         is_stacked=True,
         is_low=True,
     )
+
+
+def _burn(slots: Columns, success_ratio: float | None) -> Iterator[Plot]:
+    if success_ratio is None or success_ratio >= 1:
+        return
+    offered, succeeded = slots.column("load.offered"), slots.column("load.succeeded")
+    missed = np.divide(offered - succeeded, offered, out=np.full_like(offered, np.nan), where=offered > 0)
+    line = Line("use", np.maximum(missed, 0.0) / (1 - success_ratio), 4)
+    note = f"times what {1 - success_ratio:.3g} of failures allows; at 1 it is used up exactly when the run ends"
+    yield Plot("Use of the error budget", note, [line], _times, is_low=True)
 
 
 def _inside(slots: Columns) -> Iterator[Plot]:
@@ -77,14 +98,68 @@ def _resources(slots: Columns) -> Iterator[Plot]:
     cpu = [
         Line("server's machine", slots.column("rate.host.cpu_busy_seconds_per_second"), 1),
         Line("busiest client process", slots.column("resource.client.cpu_ratio"), 2),
+        Line("runner of the test", slots.column("resource.runner.cores"), 3),
     ]
-    yield Plot("CPU", "cores in use", [line for line in cpu if np.isfinite(line.values).any()], _count, is_low=True)
-    for metric, note in ((CLIENT_MEMORY, "of the load's own processes"), (SERVER_MEMORY, "of PostgreSQL")):
+    yield _several("CPU", "cores in use", cpu, _count)
+    for metric, note in (
+        (CLIENT_MEMORY, "of the load's own processes"),
+        (SERVER_MEMORY, "what PostgreSQL's processes have for themselves, or its control group"),
+    ):
         line = Line(metric.title, metric.values(slots), 1)
         yield Plot(_capital(metric.title), note, [line], shown_bytes, is_from_zero=False, is_low=True)
     size = Line(BLOAT.title, BLOAT.values(slots), 1)
     yield Plot("Size per live row", "tables, indexes and TOAST", [size], shown_bytes, is_from_zero=False, is_low=True)
     yield _single(slots, "Disk writes", "per second", "rate.host.disk_written_bytes_per_second", _bytes_per_second)
+
+
+def _stocks(slots: Columns) -> Iterator[Plot]:
+    stalls = [
+        Line(name, slots.column(f"rate.host.pressure_{resource}_some_seconds_per_second"), colour)
+        for colour, (name, resource) in enumerate((("CPU", "cpu"), ("I/O", "io"), ("memory", "memory")), 1)
+    ]
+    yield _several("Pressure", "share of the time in which something on the machine waited for it", stalls, _count)
+    dead = _first(slots, "resource.load_tables.dead_tuples", "gauge.tables.dead_tuples")
+    yield Plot(
+        "Dead rows", "not yet vacuumed, as the server estimates", [Line("dead rows", dead, 1)], _count, is_low=True
+    )
+    sizes = [
+        Line("tables, indexes and TOAST", slots.column("resource.load_tables.total_bytes"), 1),
+        Line("indexes", slots.column("resource.load_tables.index_bytes"), 2),
+    ]
+    yield _several("Size of the load's tables", "on disk", sizes, shown_bytes)
+    wal = [
+        Line("files in pg_wal", slots.column("resource.wal_folder.total_bytes"), 1),
+        Line("held back by a slot", slots.column("gauge.slots.retained_wal_bytes"), 4),
+    ]
+    yield _several("WAL kept", "on disk", wal, shown_bytes)
+    yield _single(slots, "Disk left", "where the data are", "gauge.host.disk_free_bytes", shown_bytes)
+
+
+def _limits_and_client(slots: Columns) -> Iterator[Plot]:
+    ages = [
+        Line("transaction ids", slots.column("gauge.cluster.oldest_transaction_id_age"), 1),
+        Line("multixacts", slots.column("gauge.cluster.oldest_multixact_age"), 2),
+    ]
+    yield _several(
+        "Oldest that is not frozen", "how many came after it; vacuum must come before 2 billion", ages, _count
+    )
+    yield _single(slots, "Spilled to disk", "sorts and hashes beyond work_mem, per second",
+                  "rate.database.temp_bytes_per_second", _bytes_per_second)  # fmt: skip
+    lags = [Line(name, slots.column(f"lag.{name}"), colour) for name, colour in (("p99", 3), ("p50", 1))]
+    yield _several(
+        "Lag of the load's scheduler", "how late the client itself noticed what was due", lags, shown_seconds
+    )
+    under_way = "resource.client.operations_under_way"
+    yield _single(slots, "Under way", "operations that came due and had not ended", under_way, _count)
+
+
+def _several(title: str, note: str, lines: Sequence[Line], shown: Shown) -> Plot:
+    """Return a plot of those of the lines that were measured."""
+    return Plot(title, note, [line for line in lines if np.isfinite(line.values).any()], shown, is_low=True)
+
+
+def _first(slots: Columns, *names: str) -> NDArray[np.float64]:
+    return slots.column(next((name for name in names if name in slots), names[0]))
 
 
 def _single(slots: Columns, title: str, note: str, column: str, shown: Shown) -> Plot:
@@ -108,6 +183,10 @@ def _classes(slots: Columns, family: str, measured: NDArray[np.float64], *, fact
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _times(value: float) -> str:
+    return f"{_count(value)} ×"
 
 
 def _per_second(value: float) -> str:

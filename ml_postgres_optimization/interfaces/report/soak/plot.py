@@ -20,10 +20,10 @@ from ml_postgres_optimization.interfaces.report.soak.scale import (
     segments,
 )
 from ml_postgres_optimization.soak.figures.fold import Gap
-from ml_postgres_optimization.soak.interval import Event, EventKind, IntervalState
+from ml_postgres_optimization.soak.interval import Event, EventKind
 
 # Seen through every plot; checkpoints are too many, and stand in a lane of their own.
-MARKED_IN_PLOTS = frozenset({EventKind.CONFIGURATION, EventKind.FAULT, EventKind.INTEGRITY})
+MARKED_IN_PLOTS = frozenset({EventKind.CONFIGURATION, EventKind.FAULT, EventKind.INTEGRITY, EventKind.MEMORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +169,21 @@ def time_labels(time: TimeScale) -> str:
 def bands(ground: Ground) -> str:
     """Return the gaps as bands, each named."""
     return "".join(
-        f'<i class="gap {_word(gap.state)}" title="{gap.state.value}" '
+        f'<i class="gap {word(gap.state.value)}" title="{gap.state.value}" '
         f'style="left:{left:.3%};width:{right - left:.3%}"></i>'
         for gap in ground.gaps
         for left, right in [(ground.time.share(gap.from_seconds), ground.time.share(gap.until_seconds))]
     )
 
 
-def _word(state: IntervalState) -> str:
-    return state.value.replace(" ", "-")
+def word(name: str) -> str:
+    """Return the name that the style sheet has for a kind of event, or for a state."""
+    return name.replace(" ", "-")
 
 
 def _marks(ground: Ground) -> str:
     return "".join(
-        f'<i class="mark {event.kind.value}" style="left:{ground.time.share_at(event.at):.3%}"></i>'
+        f'<i class="mark {word(event.kind.value)}" style="left:{ground.time.share_at(event.at):.3%}"></i>'
         for event in ground.events
         if event.kind in MARKED_IN_PLOTS
     )
@@ -193,7 +194,9 @@ def _legend(plot: Plot) -> str:
         f'<span class="key c{line.colour}{" dashed" if line.is_dashed else ""}">{escaped(line.name)}</span>'
         for line in (reversed(plot.lines) if plot.is_stacked else plot.lines)
     )
-    return f'<div class="legend">{items}</div>' if len(plot.lines) > 1 else ""
+    # a stack of one class is named, too: its title says what is counted, not which
+    is_needed = len(plot.lines) > 1 or (plot.is_stacked and plot.lines)
+    return f'<div class="legend">{items}</div>' if is_needed else ""
 
 
 def _spoken(plot: Plot) -> str:

@@ -57,7 +57,7 @@ def render_soak(figures: RunFigures, verdict: Verdict, made_at: datetime) -> str
     """
     seconds = max(figures.covered_seconds, figures.description.interval_seconds)
     ground = Ground(TimeScale(figures.description.started_at, seconds), figures.gaps, figures.events)
-    plots = plots_of(figures.slots)
+    plots = plots_of(figures.slots, success_ratio=_success_limit(verdict))
     script = _file("soak.js")
     note = progress_note(figures)
     return Template(_file("soak.html")).substitute(
@@ -80,6 +80,10 @@ def render_soak(figures: RunFigures, verdict: Verdict, made_at: datetime) -> str
         tables="\n".join(map(render_table, tables_of(figures, verdict))),
         footer=escaped(f"Made by {GENERATOR} {__version__}, {made_at:%Y-%m-%d %H:%M} UTC"),
     )
+
+
+def _success_limit(verdict: Verdict) -> float | None:
+    return next((finding.limit_value for finding in verdict.findings if finding.name == "success"), None)
 
 
 def _file(name: str) -> str:

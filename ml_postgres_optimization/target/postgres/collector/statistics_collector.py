@@ -83,6 +83,7 @@ class StatisticsCollector:
         _, self._extension_schema = capabilities.extensions.get("pg_stat_statements", ("", "public"))
         self._partly_hidden = hidden_by_privileges(capabilities)
         self._switched_off = unavailable(capabilities)
+        self._queries: dict[str, bytes] = {}
         self._own_statements = OwnStatements(self.statement_texts)
 
     def snapshot(self) -> Snapshot:
@@ -185,6 +186,9 @@ class StatisticsCollector:
         for_good = (error.sqlstate or "").startswith(_REFUSED_FOR_GOOD)
         (self._switched_off if for_good else unseen)[name] = reason
 
-    def _composed(self, name: str) -> sql.Composed:
-        text = read_query(f"statistics/{name}", self._major)
-        return sql.SQL(text).format(schema=sql.Identifier(self._extension_schema))
+    def _composed(self, name: str) -> bytes:
+        if name not in self._queries:
+            text = sql.SQL(read_query(f"statistics/{name}", self._major))
+            composed = text.format(schema=sql.Identifier(self._extension_schema))
+            self._queries[name] = composed.as_bytes(self._connection)
+        return self._queries[name]

@@ -10,5 +10,6 @@ SELECT /* genesis-pg */
     sum(numbackends) AS backends,
     current_setting('max_connections')::integer AS max_connections,
     (SELECT max(age(datfrozenxid)) FROM pg_catalog.pg_database) AS oldest_transaction_id_age,
+    (SELECT max(mxid_age(datminmxid)) FROM pg_catalog.pg_database) AS oldest_multixact_age,
     extract(epoch FROM clock_timestamp() - pg_postmaster_start_time()) AS uptime_seconds
 FROM pg_catalog.pg_stat_database

@@ -1,0 +1,92 @@
+"""What a soak records beside its windows: what it uses itself, and what is dear to read of the server."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from typing import Self
+
+from ml_postgres_optimization.errors import TargetError
+from ml_postgres_optimization.soak.interval import Event, EventKind
+from ml_postgres_optimization.target.postgres.collector import Stock
+from ml_postgres_optimization.telemetry import Clock
+
+STOCK_SECONDS = 60.0
+# Counters of processor time, told as cores in use since the last interval.
+_CORES = {"runner.cpu_seconds_total": "runner.cores", "client.cpu_seconds_total": "client.cores"}
+
+
+class Gauges:
+    """Read a run's own processes in every interval, and the server's stock once a minute.
+
+    Parameters
+    ----------
+    clock : Clock
+    own : callable
+        Returns what the runner and its processes use.
+    stock : callable
+        Takes stock of the server; a `TargetError` means that it cannot be seen now.
+
+    Notes
+    -----
+    A context manager: it counts the time that the runner's own collection of garbage takes. What cannot be seen is
+    told once, as an event; a figure that is absent was not measured, and is never 0.
+    """
+
+    def __init__(self, clock: Clock, own: Callable[[], Mapping[str, float]], stock: Callable[[], Stock]) -> None:
+        self._clock = clock
+        self._own = own
+        self._stock = stock
+        self._due_seconds = clock.monotonic_seconds()
+        self._before: tuple[float, Mapping[str, float]] = (self._due_seconds, {})
+        self._told: set[str] = set()
+        self._events: list[Event] = []
+        self._collecting_since = self._collected_seconds = 0.0
+
+    def __enter__(self) -> Self:
+        gc.callbacks.append(self._collecting)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        gc.callbacks.remove(self._collecting)
+
+    def __call__(self) -> Mapping[str, float]:
+        """Return the figures of this interval."""
+        now, own = self._clock.monotonic_seconds(), self._own()
+        collected, self._collected_seconds = self._collected_seconds, 0.0
+        values = {**own, **self._cores(now, own), "runner.garbage_seconds": collected}
+        if now >= self._due_seconds:
+            # the last one may be late; the next is due as long after it all the same
+            self._due_seconds = now + STOCK_SECONDS
+            values.update(self._taken())
+        return values
+
+    def events(self) -> tuple[Event, ...]:
+        """Return what there is to tell since the last call."""
+        told, self._events = tuple(self._events), []
+        return told
+
+    def _cores(self, now: float, own: Mapping[str, float]) -> dict[str, float]:
+        (since, before), self._before = self._before, (now, own)
+        growth = {name: own[name] - before[name] for name in _CORES if name in own and name in before}
+        # where a process has ended, what it used is gone from the sum
+        return {_CORES[name]: delta / (now - since) for name, delta in growth.items() if delta >= 0 and now > since}
+
+    def _taken(self) -> Mapping[str, float]:
+        try:
+            stock = self._stock()
+        except TargetError:  # the interval says that the server is away
+            return {}
+        new = {name: reason for name, reason in stock.unseen.items() if name not in self._told}
+        self._told.update(new)
+        if new:
+            text = "; ".join(f"{name} ({reason})" for name, reason in new.items())
+            self._events.append(Event(EventKind.RUNNER, f"Not recorded here: {text}.", self._clock.now()))
+        return stock.values
+
+    def _collecting(self, phase: str, _info: object) -> None:
+        if phase == "start":
+            self._collecting_since = time.perf_counter()
+        else:
+            self._collected_seconds += time.perf_counter() - self._collecting_since
