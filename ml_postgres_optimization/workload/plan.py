@@ -147,6 +147,9 @@ class LoadPlan:
     limiter : LoadLimiter or None
         Where given, no more operations run at once than the server answers best, however many `connections` there
         are; the others wait in the queue.
+    ceiling : int or None
+        Operations at work at most, over all processes, whatever `limiter` finds: held for a while, when a forecast
+        warns. Sessions stay open. Each process and arm that takes part has one at least.
     elapsed_seconds : float
         How far the schedule has come when the load begins: for one that goes on where another has ended. What came
         due before is nobody's.
@@ -179,6 +182,7 @@ class LoadPlan:
     drain_seconds: float = 5.0
     retries: LoadRetries | None = None
     limiter: LoadLimiter | None = None
+    ceiling: int | None = None
     elapsed_seconds: float = 0.0
     ledger: tuple[str, int] | None = None
 
@@ -188,6 +192,8 @@ class LoadPlan:
         _check_whole("connections", self.connections, max(1, len(self.arms)), MAXIMUM_CONNECTIONS)
         _check_whole("clients", self.clients, 1, 1_000_000)
         _check_whole("seed", self.seed, 0, 2**63 - 1)
+        if self.ceiling is not None:
+            _check_whole("ceiling", self.ceiling, 1, MAXIMUM_CONNECTIONS)
         if self.processes is not None:
             _check_whole("processes", self.processes, 1, MAXIMUM_CONNECTIONS)
         _check("zipf_exponent", self.zipf_exponent, 0, 5)

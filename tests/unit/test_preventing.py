@@ -446,6 +446,18 @@ def test_the_levers_say_what_they_would_do(tmp_path):
     assert larger.values["max_wal_size"] == 2 * bench.initial["max_wal_size"]
 
 
+def test_the_load_is_held_below_on_its_sessions_and_let_go(scene):
+    scene.preventer._means = replace(scene.preventer._means, levers=(FewerAtOnce(),))
+    before = scene.bench.target.concurrency
+    scene.pass_windows(PATIENCE.rising, danger(0.9))
+    half = scene.told[0][0].after[CONCURRENCY]
+    assert scene.bench.held == [half]
+    scene.pass_windows(PATIENCE.horizon + PATIENCE.calm, danger(0.0))
+    assert scene.bench.held == [half, None]
+    assert scene.told[-1][0].ending == "the danger is past"
+    assert scene.bench.target.concurrency == before
+
+
 def deadlocks_above(limit):
     """A history of a server on which deadlocks come above so many at once."""
     rng = np.random.default_rng(3)
