@@ -67,6 +67,7 @@ from protected_trial import (  # noqa: E402
     seen,
     written,
 )
+from running import run_benchmark  # noqa: E402
 
 from ml_postgres_optimization.safety.journal import Journal, read_journal  # noqa: E402
 from ml_postgres_optimization.safety.undo import undo_unfinished  # noqa: E402
@@ -427,4 +428,4 @@ def own_server() -> Iterator[EmbeddedServer]:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "postgres"))
 
 from fuzzing import ERRORS, Sandbox, complaint_about_file, whole_files  # noqa: E402  (its folder is no package)
+from running import run_benchmark  # noqa: E402
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries  # noqa: E402
 
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 from psycopg.conninfo import conninfo_to_dict
+from running import run_benchmark
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, all_binaries, find_binaries
 from ml_postgres_optimization.workload import (
@@ -241,4 +242,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import psycopg
+from running import run_benchmark
 
 from ml_postgres_optimization.errors import CommitUnknown
 from ml_postgres_optimization.retry import Pause, RetryBudget, RetryingCaller, RetryPolicy, transaction
@@ -81,4 +82,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "postgres"))
 
 from random_machines import Chance  # noqa: E402  (its folder is no package)
+from running import run_benchmark  # noqa: E402
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries  # noqa: E402
 from ml_postgres_optimization.target.restart import Rehearsal  # noqa: E402
@@ -54,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -26,6 +26,7 @@ import psutil
 import psycopg
 from generator import SCALE, median_interval, pgbench_program
 from psycopg.conninfo import conninfo_to_dict
+from running import run_benchmark
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
@@ -187,4 +188,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

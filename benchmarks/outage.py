@@ -25,6 +25,7 @@ from pathlib import Path
 
 import asyncpg
 from psycopg.conninfo import conninfo_to_dict
+from running import run_benchmark
 
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.retry import ConcurrencyLimit, ConcurrencyLimiter, RetryingCaller, RetryPolicy
@@ -237,4 +238,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

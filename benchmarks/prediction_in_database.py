@@ -23,6 +23,7 @@ import psutil
 import psycopg
 import sklearn
 from prediction import configurations, tabulate
+from running import run_benchmark
 from sklearn.ensemble import RandomForestRegressor
 
 from ml_postgres_optimization.interfaces.workbench.stored import forest_record
@@ -192,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

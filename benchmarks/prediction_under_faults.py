@@ -30,6 +30,7 @@ import numpy as np
 import psycopg
 import sklearn
 from psycopg.conninfo import make_conninfo
+from running import run_benchmark
 from sklearn.metrics import roc_auc_score
 
 from ml_postgres_optimization.errors import NotEnoughData
@@ -320,4 +321,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 from faults import own_server  # beside this file
+from running import run_benchmark
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "postgres"))
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

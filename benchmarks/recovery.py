@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from running import run_benchmark
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.workload import LEVELS, LoadGenerator, LoadPlan, create_tables
@@ -91,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -24,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import psutil
+from running import run_benchmark
 
 from ml_postgres_optimization.soak.journal import FILE
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
@@ -202,4 +203,4 @@ def show(result: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from running import run_benchmark
 
 from ml_postgres_optimization.soak.interval import EventKind, IntervalState
 from ml_postgres_optimization.soak.journal import FILE, Begun, Left, Measured, read_run, recover
@@ -291,4 +292,4 @@ def show(result: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

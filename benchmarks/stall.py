@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from running import run_benchmark
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.telemetry import Histogram
@@ -148,4 +149,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psycopg
 from generator import median_interval
+from running import run_benchmark
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
@@ -152,4 +153,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

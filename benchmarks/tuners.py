@@ -34,6 +34,7 @@ from statistics import fmean, median
 import optuna
 import psycopg
 from peers.asking import peer
+from running import run_benchmark
 from scipy.stats import binom
 
 from ml_postgres_optimization.errors import ChangeRefused, TargetError
@@ -364,4 +365,4 @@ def folder_of(named: Path | None) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "postgres"))
 
+from running import run_benchmark  # noqa: E402
 from two_optimisers import is_right, pair  # noqa: E402  (its folder is no package)
 
 from ml_postgres_optimization.target.embedded import EmbeddedServer, find_binaries  # noqa: E402
@@ -46,4 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_benchmark(main)

@@ -17,6 +17,8 @@ class Part(StrEnum):
     """As many operations at once as the server answers best."""
     RETRIES = "retries"
     """Operations that fail in a way that passes are done again."""
+    PREVENTION = "prevention"
+    """Fewer operations at once for as long as the error forest foretells errors."""
     CONFIGURATION = "configuration"
     """The configuration that was proven on the server, and the number of connections that goes with it."""
 
@@ -45,12 +47,21 @@ OPTIMISED = Arm("optimised", frozenset(Part))
 ABLATION = tuple(Arm(f"{part} only", frozenset({part})) for part in Part)
 
 
-def arms(*, with_ablation: bool) -> tuple[Arm, ...]:
+def arms(*, with_ablation: bool, idle: frozenset[Part] = frozenset()) -> tuple[Arm, ...]:
     """Return what is compared, those under the same configuration beside each other.
+
+    Parameters
+    ----------
+    with_ablation : bool
+    idle : frozenset of Part
+        That can do nothing here: they are no arm by themselves, and not in the optimised one.
 
     Examples
     --------
     >>> [arm.name for arm in arms(with_ablation=True)]
+    ['base', 'limiter only', 'retries only', 'prevention only', 'configuration only', 'optimised']
+    >>> [arm.name for arm in arms(with_ablation=True, idle=frozenset({Part.PREVENTION}))]
     ['base', 'limiter only', 'retries only', 'configuration only', 'optimised']
     """
-    return (BASE, *(ABLATION if with_ablation else ()), OPTIMISED)
+    parts = [arm for arm in ABLATION if not arm.parts & idle] if with_ablation else []
+    return (BASE, *parts, Arm(OPTIMISED.name, OPTIMISED.parts - idle))

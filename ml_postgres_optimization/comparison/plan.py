@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ml_postgres_optimization.comparison.arm import Arm, arms
+from ml_postgres_optimization.comparison.arm import Arm, Part, arms
 from ml_postgres_optimization.workload import Level
 
 # Caches fill, plans become generic, the limiter begins to learn: what is offered then is not counted.
@@ -49,6 +49,8 @@ class ComparisonPlan:
     seed : int
     with_ablation : bool
         Whether the parts of what is optimised are measured one by one, too.
+    idle : frozenset of Part
+        Parts that can do nothing here, and are not measured.
     """
 
     levels: tuple[Level, ...]
@@ -56,11 +58,12 @@ class ComparisonPlan:
     block_seconds: float = 20.0
     seed: int = 1
     with_ablation: bool = True
+    idle: frozenset[Part] = frozenset()
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         """What is compared."""
-        return arms(with_ablation=self.with_ablation)
+        return arms(with_ablation=self.with_ablation, idle=self.idle)
 
     @property
     def block_count(self) -> int:

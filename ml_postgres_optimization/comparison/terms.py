@@ -38,6 +38,9 @@ class Terms:
         By the name of a level; where none are injected, it is missing.
     calibrated_error_ratios : mapping of str to float
         What base failed under these, when that was seen beforehand.
+    limits : mapping of str to (int, int)
+        By the name of a level: how many operations at once the limiter begins with, under base's configuration and
+        under the proven one; where no forest foretells it, it is missing.
     """
 
     capacities_per_second: tuple[float, ...]
@@ -49,6 +52,7 @@ class Terms:
     origin: str = ""
     faults: Mapping[str, FaultRates] = field(default_factory=dict)
     calibrated_error_ratios: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def rate_of(self, level: Level) -> float:
         """Return what a level offers, in operations per second."""
@@ -57,6 +61,10 @@ class Terms:
     def faults_of(self, level: Level) -> FaultRates:
         """Return the faults beside a level's load."""
         return self.faults.get(level.name, NO_FAULTS)
+
+    def limit_of(self, level: Level, *, is_configured: bool) -> int | None:
+        """Return what the limiter begins with at a level; None where no forest foretells it."""
+        return self.limits[level.name][is_configured] if level.name in self.limits else None
 
     def to_json(self) -> dict[str, object]:
         """Return a JSON-ready form, from which `from_json` makes the same again."""
@@ -73,8 +81,12 @@ class Terms:
             If it is something else.
         """
         faults = {level: FaultRates.from_json(rates) for level, rates in stored["faults"].items()}
-        capacities = tuple(stored["capacities_per_second"])
-        terms = cls(**{**stored, "faults": faults, "capacities_per_second": capacities})
+        rebuilt = {
+            "faults": faults,
+            "capacities_per_second": tuple(stored["capacities_per_second"]),
+            "limits": {level: (base, proven) for level, (base, proven) in stored.get("limits", {}).items()},
+        }
+        terms = cls(**{**stored, **rebuilt})
         terms._check()
         return terms
 
@@ -85,7 +97,8 @@ class Terms:
             0 <= rate < 1e6 for rate in faulted
         ):
             raise ValueError("a rate of the terms is no positive number")
-        for count in (self.connections, self.configured_connections):
+        limits = [limit for pair in self.limits.values() for limit in pair]
+        for count in (self.connections, self.configured_connections, *limits):
             if not (type(count) is int and 1 <= count <= _MOST_CONNECTIONS):
                 raise ValueError(f"{count!r} connections")
         if self.base.keys() != self.optimised.keys() or not self.faults.keys() <= self.calibrated_error_ratios.keys():

@@ -35,7 +35,8 @@ class RetryPolicy:
 
     Notes
     -----
-    The waits of each pace have full jitter, at the cap too. Attempts *and* time are bounded, whichever comes first; a
+    The waits of each pace have full jitter, at the cap too; that for a lock that was queued for is no longer than the
+    call has taken so far, and no shorter than half of that. Attempts *and* time are bounded, whichever comes first; a
     wait that would end after the deadline is not begun.
 
     References

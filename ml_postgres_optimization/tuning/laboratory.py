@@ -82,6 +82,7 @@ class Laboratory:
         *,
         anew: bool = True,
         labels: Mapping[str, str] | None = None,
+        pool: Configuration | None = None,
     ) -> Window:
         """Observe what is in force, after telling our load how many connections that means.
 
@@ -94,9 +95,12 @@ class Laboratory:
             Whether to begin a new window now, rather than where the last one ended.
         labels : mapping of str to str, optional
             On the window, beside our own.
+        pool : Configuration, optional
+            Whose number of connections our load has, where `configuration` only holds it below that for a while.
         """
-        if anew and self.load and CONCURRENCY in configuration:
-            self.load.set_connections(int(configuration[CONCURRENCY]))
+        sessions = pool or configuration
+        if anew and self.load and CONCURRENCY in sessions:
+            self.load.set_connections(int(sessions[CONCURRENCY]))
         if anew:
             self.recorder.discard()
         labelled = {**self.labels, "phase": "watch", **(labels or {})}

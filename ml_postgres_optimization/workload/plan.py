@@ -147,6 +147,9 @@ class LoadPlan:
     limiter : LoadLimiter or None
         Where given, no more operations run at once than the server answers best, however many `connections` there
         are; the others wait in the queue.
+    ceiling : int or None
+        Operations at work at most, over all processes, whatever `limiter` finds: held for a while, when a forecast
+        warns. Sessions stay open. Each process and arm that takes part has one at least.
     schedule_start_seconds : float or None
         Monotonic time that the schedule counts from, for a load that goes on where another has ended: what came due
         until it has connected is nobody's. None: from when all have connected.
@@ -179,6 +182,7 @@ class LoadPlan:
     drain_seconds: float = 5.0
     retries: LoadRetries | None = None
     limiter: LoadLimiter | None = None
+    ceiling: int | None = None
     schedule_start_seconds: float | None = None
     ledger: tuple[str, int] | None = None
 
@@ -188,6 +192,8 @@ class LoadPlan:
         _check_whole("connections", self.connections, max(1, len(self.arms)), MAXIMUM_CONNECTIONS)
         _check_whole("clients", self.clients, 1, 1_000_000)
         _check_whole("seed", self.seed, 0, 2**63 - 1)
+        if self.ceiling is not None:
+            _check_whole("ceiling", self.ceiling, 1, MAXIMUM_CONNECTIONS)
         if self.processes is not None:
             _check_whole("processes", self.processes, 1, MAXIMUM_CONNECTIONS)
         _check("zipf_exponent", self.zipf_exponent, 0, 5)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,46 @@ AGAINST_PGBENCH = {"generator", "monitoring_cost"}
 
 def test_none_is_forgotten():
     assert {path.stem for path in (ROOT / "benchmarks").glob("*.py")} == SHORTEST.keys()
+
+
+def test_whatever_starts_a_server_is_run_so_that_it_ends_with_it():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        source = path.read_text()
+        if "EmbeddedServer" in source or "own_server" in source:
+            assert source.endswith("    run_benchmark(main)\n"), path
+
+
+ENDED_BY_SIGTERM = """
+import contextlib, signal
+from running import run_benchmark
+
+@contextlib.contextmanager
+def server():
+    try:
+        yield
+    finally:
+        print("stopped", flush=True)
+
+def main():
+    with server():
+        print("started", flush=True)
+        signal.pause()
+
+run_benchmark(main)
+"""
+
+
+def test_a_benchmark_that_is_terminated_leaves_its_contexts():
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDED_BY_SIGTERM],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "started\n"
+        process.terminate()
+        assert process.stdout.read() == "stopped\n"
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

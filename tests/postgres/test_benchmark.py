@@ -1,11 +1,12 @@
 """``benchmark`` on a real server: blocks, both configurations, interruption, refusals."""
 
 import json
+import sys
 
 import numpy as np
 import psycopg
 import pytest
-from command_line import CommandLine, clean_environment, rows, written_settings
+from command_line import ROOT, CommandLine, clean_environment, rows, written_settings
 from protected_trial import until
 
 from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED, Part
@@ -15,8 +16,15 @@ from ml_postgres_optimization.comparison.measuring.faulting import FaultRates
 from ml_postgres_optimization.interfaces.commands.benchmarking import benchmark, stage
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.models.artifact import save_model
+from ml_postgres_optimization.models.error_forest import ErrorForest
+from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.telemetry import SystemClock
 from ml_postgres_optimization.workload import LEVELS, Level, LoadGenerator, renew_tables
+
+sys.path.insert(0, str(ROOT / "tests" / "unit"))
+
+from synthetic_windows import STOCK, history  # its folder is no package
 
 SCALE = 0.01
 SHORT = ("--simulate", "--scale", str(SCALE), "--seconds", "0.4", "--seed", "3")
@@ -101,12 +109,12 @@ def test_an_interrupted_benchmark_puts_back_and_goes_on_to_both_tables(cli, conf
     before = written_settings(database)
     measure, calls, settings = stage.measure_block, [], set()
 
-    def interrupted(dsn, block, clock):
+    def interrupted(dsn, block, clock, lookout):
         calls.append(block.arm.name)
         settings.add((block.arm.name, rows(dsn, "SHOW work_mem")[0][0], rows(dsn, "SHOW random_page_cost")[0][0]))
         if len(calls) == CALIBRATIONS + 4:
             raise KeyboardInterrupt
-        return measure(dsn, block, clock)
+        return measure(dsn, block, clock, lookout)
 
     words = ("benchmark", *SHORT, "--levels", "HIGH", "--blocks", "2", "--skip-ablation", "--configuration", conf)
     monkeypatch.setattr(stage, "measure_block", interrupted)
@@ -118,6 +126,11 @@ def test_an_interrupted_benchmark_puts_back_and_goes_on_to_both_tables(cli, conf
     assert "Going on with an interrupted benchmark: 3 blocks are there." in ended.err
     assert calls[CALIBRATIONS + 4 :] == ["optimised", "base"], "the whole second round, and nothing of the first"
     assert written_settings(database) == before
+    assert "no error forest was trained" in ended.document["prevention"]["idle_because"]
+    assert (
+        ended.document["terms"]["limits"] == {}
+        and "prevention" not in ended.document["levels"][0]["arms"]["optimised"]["parts"]
+    )
     check_document(ended, cli.home)
 
 
@@ -125,10 +138,10 @@ def test_a_block_under_foreign_settings_does_not_count(cli, conf, monkeypatch, d
     cli("setup").done()
     measure, arms = stage.measure_block, []
 
-    def disturbed(dsn, block, clock):
-        figures = measure(dsn, block, clock)
+    def disturbed(dsn, block, clock, lookout):
+        figures = measure(dsn, block, clock, lookout)
         arms.append(block.arm.name)
-        if block.arm == OPTIMISED:
+        if block.arm.name == OPTIMISED.name:
             with psycopg.connect(dsn, autocommit=True) as connection:
                 connection.execute("ALTER SYSTEM SET work_mem = '12MB'")
                 connection.execute("SELECT pg_reload_conf()")
@@ -165,14 +178,42 @@ def check_document(ended, home):
     assert not list((home / "servers").glob("*/benchmark.jsonl")), "a finished one is out of the way"
 
 
+def train_on_deadlocks(cli, database):
+    """Have forests of this server that foretell deadlocks from 2 operations at once on, and find 2 the fastest."""
+    numbers = np.repeat(np.random.default_rng(3).choice([1, 2, 3, 4], size=200), 2)
+
+    def seen(log_mean, sqlstates=lambda *_: {}):
+        def configuration(number):
+            return STOCK.replaced({CONCURRENCY: int(numbers[number])})
+
+        return history(400, 1, log_mean=log_mean, sqlstates=sqlstates, configuration=configuration)
+
+    # of each two windows under a number the first shows nothing, so that the number alone can foretell the second
+    deadlocks = seen(lambda *_: -6.0, lambda number, _: {"40P01": 3} if number % 2 and numbers[number] > 1 else {})
+    speed = seen(lambda number, _: -6.0 + abs(numbers[number] - 2.0))
+    cli("setup").done()
+    (server,) = (cli.home / "servers").iterdir()
+    save_model(ErrorForest.fit(deadlocks, seed=1), server / "models")
+    save_model(KnobForest.fit(speed, seed=1), server / "models")
+
+
 @pytest.mark.long
-def test_the_parts_are_measured_one_by_one(cli, conf):
-    ended = cli("benchmark", *SHORT, "--levels", "HIGH", "--blocks", "1", "--configuration", conf, "--json").done(
-        0, 1
-    )
+def test_the_parts_are_measured_one_by_one_and_forests_act_on_the_load(cli, conf, database):
+    train_on_deadlocks(cli, database)
+    words = ("benchmark", *SHORT, "--levels", "HIGH", "--blocks", "1", "--configuration", conf)
+    words += ("--seconds", "2")  # the last one counts: so that a danger can rise in a block
+    dry = cli(*words, "--dry-run", "--json").done()
+    assert dry.document["blocks"] == 1 + len(Part) + 1
+    ended = cli(*words, "--json").done(0, 1)
     check_document(ended, cli.home)
     arms = ended.document["levels"][0]["arms"]
     assert list(arms) == ["base", *(f"{part} only" for part in Part), "optimised"]
+    for name, arm in arms.items():
+        assert (arm["held_total"] > 0) == ("prevention" in arm["parts"]), name
+    assert arms["optimised"]["parts"] == sorted(Part)
+    assert ended.document["terms"]["limits"] == {"HIGH": [2, 2]}
+    assert ended.document["prevention"]["model"].startswith("errors-000001")
+    assert ended.document["prevention"]["is_measured"]
 
 
 def test_what_cannot_be_compared_is_refused_before_anything_is_measured(cli, tmp_path, database):

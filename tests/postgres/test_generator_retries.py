@@ -7,6 +7,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from ml_postgres_optimization.errors import UsageError
 from ml_postgres_optimization.retry import Pause, RetryPolicy
 from ml_postgres_optimization.telemetry import Recorder, Snapshot, SystemClock
 from ml_postgres_optimization.workload import (
@@ -160,12 +161,42 @@ def test_no_more_operations_are_at_work_than_the_limiter_lets_in(loaded):
     with LoadGenerator(loaded, plan) as load:
         until(more(load, 500))
         assert 1 <= load.concurrency_limit <= 3
-        assert one(loaded, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'genesis-load'") == 8
-    batches = load.samples()
+        assert one(loaded, SESSIONS) == 8
+    assert most_at_work(load.samples()) <= 3
+    assert load.counters.failed_total == 0
+
+
+SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'genesis-load'"
+
+
+def most_at_work(batches, since_seconds=-np.inf, until_seconds=np.inf):
+    """Return how many operations were under way at once, of those that were begun in a stretch of time."""
     start = np.concatenate([batch.start_seconds for batch in batches])
     end = np.concatenate([batch.end_seconds for batch in batches])
+    chosen = (start >= since_seconds) & (start < until_seconds)
+    start, end = start[chosen], end[chosen]
     steps = np.concatenate([np.ones(len(start)), -np.ones(len(end))])
     # one that ends when another starts has given its place to it
-    at_work = np.cumsum(steps[np.lexsort((steps, np.concatenate([start, end])))])
-    assert at_work.max() <= 3
-    assert load.counters.failed_total == 0
+    return np.cumsum(steps[np.lexsort((steps, np.concatenate([start, end])))]).max()
+
+
+def test_a_load_that_runs_is_held_below_a_ceiling_within_a_second_and_let_go(loaded):
+    plan = LoadPlan(READS, connections=8, clients=16, processes=2)
+    with LoadGenerator(loaded, plan) as load:
+        until(more(load, 100))
+        asked = time.monotonic()
+        load.hold_below(2)
+        until(lambda: time.monotonic() > asked + 0.5)
+        until(more(load, 50))
+        assert one(loaded, SESSIONS) == 8
+        lifted = time.monotonic()
+        load.hold_below(None)
+        until(lambda: time.monotonic() > lifted + 0.5)
+        until(more(load, 50))
+        ended = time.monotonic()
+    batches = load.samples()
+    assert most_at_work(batches, until_seconds=asked) > 2
+    assert most_at_work(batches, asked + 0.5, lifted) <= 2
+    assert most_at_work(batches, lifted + 0.5, ended) > 2
+    with pytest.raises(UsageError, match="ceiling"):
+        load.hold_below(0)

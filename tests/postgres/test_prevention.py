@@ -368,13 +368,13 @@ def test_a_forest_that_has_learned_from_faults_has_a_lever_pulled_and_put_back(o
         with preventer_on(ground, Means([FewerAtOnce()], foresee), told) as preventer:
             for _ in range(160):
                 pass_window(ground, preventer, 0.25, anew=False)
-                limited.append((preventer.is_open, ground.load.plan.connections))
-    assert {connections for is_open, connections in limited if not is_open} == {ground.initial[CONCURRENCY]}
+                limited.append((preventer.is_open, ground.load.plan.ceiling))
+    assert {ceiling for is_open, ceiling in limited if not is_open} == {None}
     began = [occasion for occasion, _ in told if occasion.ended_at is None]
     ended = [occasion for occasion, _ in told if occasion.ended_at is not None]
     assert len(began) == len(ended) >= 3
     assert {occasion.choice for occasion in began} == {Choice.ACTED, Choice.HELD_OUT}
-    assert any(connections < ground.initial[CONCURRENCY] for _, connections in limited)
+    assert any(ceiling is not None and ceiling < ground.initial[CONCURRENCY] for _, ceiling in limited)
     assert all(occasion.danger.probability.value >= 0.5 for occasion in began)
     assert not ground.journal.state.unfinished
     print(

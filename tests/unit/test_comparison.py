@@ -3,6 +3,7 @@
 import json
 import math
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -87,6 +88,11 @@ def test_every_part_is_an_arm_by_itself_and_belongs_to_the_optimised_one():
     assert [arm.parts for arm in ABLATION] == [{part} for part in Part]
     assert OPTIMISED.parts == set(Part) and not BASE.parts
     assert arms(with_ablation=False) == (BASE, OPTIMISED)
+    idle = frozenset({Part.PREVENTION})
+    left = arms(with_ablation=True, idle=idle)
+    assert "prevention only" not in {arm.name for arm in left}
+    assert left[-1].name == OPTIMISED.name and left[-1].parts == set(Part) - idle
+    assert ComparisonPlan(ALL, idle=idle).block_count == PLAN.rounds // 4 * 5 * len(ALL) * (len(PLAN.arms) - 1)
 
 
 def test_what_is_due_does_not_hang_on_the_arm():
@@ -113,8 +119,35 @@ def test_what_is_due_does_not_hang_on_the_arm():
         (False, True),
         (True, False),
         (False, False),
+        (False, False),
         (True, True),
     ]
+
+
+def test_a_limiter_begins_where_a_forest_says_in_each_process_its_part():
+    def limiter(limit, rate):
+        block = BlockPlan(
+            level=LEVELS["HIGH"],
+            arm=OPTIMISED,
+            seed=7,
+            rate_per_second=rate,
+            connections=40,
+            warm_up_seconds=1.0,
+            seconds=10.0,
+            limit=limit,
+        )
+        plan = load_plan(block)
+        return plan.processes, plan.limiter.initial, plan.limiter.most
+
+    assert limiter(None, 100.0) == (1, 8, 1000)
+    assert limiter(3, 100.0) == (1, 3, 1000)
+    processes, initial, _ = limiter(12, 9_000.0)
+    assert processes * initial == 12
+    told = Terms.from_json(json.loads(json.dumps(replace(TERMS, limits={"HIGH": (3, 5)}).to_json())))
+    assert [told.limit_of(LEVELS["HIGH"], is_configured=one) for one in (False, True)] == [3, 5]
+    assert told.limit_of(LEVELS["BASIC"], is_configured=True) is None
+    with pytest.raises(ValueError, match="0 connections"):
+        Terms.from_json({**TERMS.to_json(), "limits": {"HIGH": [0, 5]}})
 
 
 def test_the_configuration_changes_once_in_a_cell_and_is_put_back(tmp_path):
@@ -131,7 +164,7 @@ def test_the_configuration_changes_once_in_a_cell_and_is_put_back(tmp_path):
 
 def test_an_interrupted_comparison_goes_on_with_the_cell_that_is_not_complete(tmp_path):
     plan, path = ComparisonPlan(ALL[:2], rounds=2), tmp_path / "ledger"
-    first = Scene(interrupted_before=7)
+    first = Scene(interrupted_before=8)
     ledger = Ledger(path, {"seed": 1})
     ledger.agree(TERMS)
     with pytest.raises(KeyboardInterrupt):
@@ -142,7 +175,7 @@ def test_an_interrupted_comparison_goes_on_with_the_cell_that_is_not_complete(tm
     again, second = Ledger(path, {"seed": 1}), Scene()
     assert again.terms == TERMS
     run_comparison(plan, second, again, TERMS)
-    assert second.measured == plan.block_count - 5, "of 7 blocks 5 were a whole cell"
+    assert second.measured == plan.block_count - 6, "of 8 blocks 6 were a whole cell"
     assert Ledger(path, {"seed": 1}).blocks == again.blocks
     assert len(again.blocks) == plan.block_count
 

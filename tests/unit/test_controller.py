@@ -57,9 +57,13 @@ class Bench:
         self.events = []
         self.on_window_do = None
         self.replanned = 0
+        self.held = []
 
     def set_connections(self, connections):
         self.target.concurrency = connections
+
+    def hold_below(self, ceiling):
+        self.held.append(ceiling)
 
     def can_divide(self, settings):
         return False

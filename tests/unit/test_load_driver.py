@@ -157,7 +157,7 @@ class Counted:
 
     @property
     def at_work(self):
-        """How many have been handed to a session: counted where there is a limit."""
+        """How many have been handed to a session."""
         return sum(lane._at_work for lane in self.driver._lanes)
 
     async def until(self, condition):
@@ -177,7 +177,12 @@ outcomes = st.lists(st.sampled_from([None, None, DEADLOCK, GONE, WRONG]), max_si
     limiter=st.sampled_from([None, LoadLimiter(initial=2, most=3)]),
     queue_limit=st.integers(1, 12),
     orders=st.lists(
-        st.one_of(st.integers(0, 5), st.just("divide"), st.integers(5, 60).map(lambda turns: -turns)), max_size=8
+        st.one_of(
+            st.integers(0, 5),
+            st.sampled_from(["divide", "hold", "lift"]),
+            st.integers(5, 60).map(lambda turns: -turns),
+        ),
+        max_size=8,
     ),
 )
 def test_what_came_due_is_finished_skipped_or_under_way_at_every_point(
@@ -193,16 +198,18 @@ def test_what_came_due_is_finished_skipped_or_under_way_at_every_point(
             if order == "divide":
                 is_divided = True
                 load.driver.divide((LoadArm("one", {}), LoadArm("two", {})))
+            elif order in ("hold", "lift"):
+                load.driver.hold_below(2 if order == "hold" else None)
             elif order >= 0:
                 sessions = max(sessions, order)  # those beyond end what they are at
                 load.driver.set_connections(order)
-            for _ in range(-order if order != "divide" and order < 0 else 3):
+            for _ in range(-order if isinstance(order, int) and order < 0 else 3):
                 await asyncio.sleep(0)
                 load.take()
                 at_work = load.due - load.ended - load.skipped - load.waiting
                 assert 0 <= at_work <= sessions
                 # a lane that was given up when the workers were divided has operations at work still
-                assert limiter is None or is_divided or at_work == load.at_work
+                assert is_divided or at_work == load.at_work
         await load.driver.stop(0.0 if len(orders) % 2 else 1.0)
         return load.take()
 
@@ -416,6 +423,30 @@ def test_no_more_are_at_work_than_the_limit_and_first_come_is_first_served(retri
     assert seen.most_at_work == 2
     due = [sample.intended_start_seconds for sample in sorted(load.samples, key=lambda sample: sample.start_seconds)]
     assert due == sorted(due)
+
+
+@pytest.mark.parametrize("limiter", [None, LoadLimiter(initial=4, most=4)])
+def test_below_a_ceiling_fewer_are_at_work_on_the_same_sessions_until_it_is_lifted(limiter):
+    async def run():
+        seen = Outcomes()
+        load = Counted(seen, clients=20, limiter=limiter)
+        load.driver.hold_below(1)
+        load.begin(4)
+        await load.until(lambda load: load.ended >= 30)
+        assert (seen.most_at_work, len(load.sessions)) == (1, 4)
+        load.driver.divide((LoadArm("one", {}), LoadArm("two", {})))
+        seen.most_at_work = 0
+        await load.until(lambda load: load.ended >= 90)
+        assert seen.most_at_work <= 2, "one of each arm"
+        load.driver.divide(())
+        load.driver.hold_below(None)
+        await load.until(lambda _: seen.most_at_work >= 3)
+        assert len(load.sessions) == 4
+        await load.driver.stop(1.0)
+        return load.take()
+
+    load = asyncio.run(run())
+    assert load.due == load.ended + load.skipped
 
 
 def test_a_place_is_free_for_others_when_its_session_is_lost():

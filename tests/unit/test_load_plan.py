@@ -124,14 +124,17 @@ def test_cores_are_no_more_than_the_control_groups_quota_pays_for(quota, cores, 
     clients=st.integers(1, 10_000),
     rate=st.one_of(st.none(), st.floats(0, 1e6)),
     processes=st.integers(1, 64),
+    ceiling=st.one_of(st.none(), st.integers(1, 200)),
 )
-def test_shares_add_up_to_the_plan(connections, clients, rate, processes):
-    plan = LoadPlan(SOAK_MIX, rate_per_second=rate, connections=connections, clients=clients)
+def test_shares_add_up_to_the_plan(connections, clients, rate, processes, ceiling):
+    plan = LoadPlan(SOAK_MIX, rate_per_second=rate, connections=connections, clients=clients, ceiling=ceiling)
     shares = shares_of(plan, processes)
     assert sum(share.connections for share in shares) == connections
     assert sum(share.clients for share in shares) == clients
     active = shares[: plan.active_count(processes)]
     assert max(share.connections for share in active) - min(share.connections for share in active) <= 1
+    serving = [share.ceiling for share in active if share.connections]
+    assert (sum(serving) == max(ceiling, len(serving))) if ceiling else set(serving) == {None}
     if rate is not None:
         assert sum(share.rate_per_second for share in shares) == pytest.approx(rate)
     for share in shares:

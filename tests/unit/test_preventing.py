@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_windows import history
+from synthetic_windows import STOCK, history
 from test_continuous import Watch
 from test_controller import Bench
 
 from ml_postgres_optimization.errors import ChangeRefused, JournalError, TargetError, UsageError
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.models.error_forest import ErrorForest
+from ml_postgres_optimization.models.features import LoadContext
+from ml_postgres_optimization.models.knob_forest import KnobForest
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry import Prior
 from ml_postgres_optimization.retry.classification import ErrorClass
@@ -28,10 +30,12 @@ from ml_postgres_optimization.tuning.preventing import (
     Costs,
     Danger,
     Foresight,
+    Hold,
     HoldOut,
     Means,
     Patience,
     Preventer,
+    beginning,
     savings,
 )
 from ml_postgres_optimization.tuning.preventing.danger import Alarm
@@ -446,6 +450,18 @@ def test_the_levers_say_what_they_would_do(tmp_path):
     assert larger.values["max_wal_size"] == 2 * bench.initial["max_wal_size"]
 
 
+def test_the_load_is_held_below_on_its_sessions_and_let_go(scene):
+    scene.preventer._means = replace(scene.preventer._means, levers=(FewerAtOnce(),))
+    before = scene.bench.target.concurrency
+    scene.pass_windows(PATIENCE.rising, danger(0.9))
+    half = scene.told[0][0].after[CONCURRENCY]
+    assert scene.bench.held == [half]
+    scene.pass_windows(PATIENCE.horizon + PATIENCE.calm, danger(0.0))
+    assert scene.bench.held == [half, None]
+    assert scene.told[-1][0].ending == "the danger is past"
+    assert scene.bench.target.concurrency == before
+
+
 def deadlocks_above(limit):
     """A history of a server on which deadlocks come above so many at once."""
     rng = np.random.default_rng(3)
@@ -483,6 +499,45 @@ def test_the_forest_foretells_only_what_it_has_learned_and_gives_a_limit_its_pri
     assert calm.prior(0.5, most=24) == Prior(begin=4)
     untrusted = replace(model, score={DEADLOCK: replace(model.score[DEADLOCK], occurrences=0)})
     assert Foresight(untrusted, "errors-1", last).dangers() == ()
+
+
+def test_a_load_is_held_below_what_the_forest_finds_without_danger_until_it_is_past():
+    _, observed = deadlocks_above(10)
+    model = ErrorForest.fit(observed, seed=1)
+    hold, patience = Hold(), Patience()
+
+    def see(running):
+        seen = next(one for one in reversed(observed) if one.configuration[CONCURRENCY] == running)
+        return hold.see(Foresight(model, "errors-1", seen), now=24)
+
+    assert [see(24) for _ in range(patience.rising)][:-1] == [None] * (patience.rising - 1)
+    assert hold.ceiling == 12, "never less than half"
+    # what is in force then is without danger, and it is let go after the horizon
+    told = [see(4) for _ in range(patience.horizon + patience.calm)]
+    assert told[: patience.horizon - 1] == [12] * (patience.horizon - 1)
+    assert told[-1] is None
+    assert [see(4) for _ in range(5)] == [None] * 5
+
+
+@pytest.mark.parametrize(("slow_above", "slow_below"), [(10, 0), (100, 12)])
+def test_a_limiter_begins_with_the_number_that_answers_soonest(slow_above, slow_below):
+    rng = np.random.default_rng(3)
+    numbers = np.repeat(rng.choice([1, 2, 4, 6, 8, 10, 12, 16, 24, 48], size=60), 5)
+
+    def log_mean(number, _rng):
+        return -6.0 + (numbers[number] > slow_above) + (numbers[number] < slow_below)
+
+    observed = history(
+        300, 1, log_mean=log_mean, configuration=lambda number: STOCK.replaced({CONCURRENCY: int(numbers[number])})
+    )
+    model = KnobForest.fit(observed, seed=1)
+    context = LoadContext.of(observed[-1].window)
+    found = beginning(model, STOCK, context, most=90)
+    assert slow_below <= found <= slow_above
+    assert abs(math.log(found / 8)) < 0.5, "of the good ones the nearest to the usual"
+    assert beginning(model, STOCK, context, most=2) in ((None,) if slow_below else (None, 1, 2))
+    untrusted = replace(model, score=replace(model.score, skill=replace(model.score.skill, low=-1.0)))
+    assert beginning(untrusted, STOCK, context, most=90) is None
 
 
 def test_an_alarm_takes_the_most_probable_of_those_that_have_risen():

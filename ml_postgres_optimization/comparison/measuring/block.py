@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from ml_postgres_optimization.comparison.arm import Arm, Part
 from ml_postgres_optimization.comparison.measuring.faulting import LOCK_TIMEOUT, NO_FAULTS, FaultRates
 from ml_postgres_optimization.comparison.measuring.figures import BlockFigures, figures_of
 from ml_postgres_optimization.errors import TargetError
-from ml_postgres_optimization.telemetry import Clock
+from ml_postgres_optimization.retry import Prior
+from ml_postgres_optimization.telemetry import Clock, SampleBatch
+from ml_postgres_optimization.telemetry.recorder import SampleSource
 from ml_postgres_optimization.workload import (
     Level,
     LoadGenerator,
@@ -46,6 +49,8 @@ class BlockPlan:
     warm_up_seconds, seconds : float
         Before it counts, and while it does.
     faults : FaultRates
+    limit : int or None
+        How many operations at once a forest lets the limiter begin with; None where none says.
     """
 
     level: Level
@@ -57,6 +62,23 @@ class BlockPlan:
     seconds: float
     faults: FaultRates = NO_FAULTS
     fewest_connections: int | None = None
+    limit: int | None = None
+
+
+class Lookout(Protocol):
+    """Looks ahead while a block runs, and holds its load below a ceiling while danger is foretold."""
+
+    held_total: int
+    held_seconds: float
+
+    def begin(self, load: LoadGenerator, samples: SampleSource) -> None:
+        """Take the load of a block that has just begun, and where what it has done is told."""
+
+    def pass_until(self, until_seconds: float) -> None:
+        """Look ahead, time and again, until a monotonic time."""
+
+    def end(self) -> None:
+        """Let the load go."""
 
 
 def load_plan(block: BlockPlan) -> LoadPlan:
@@ -73,16 +95,32 @@ def load_plan(block: BlockPlan) -> LoadPlan:
         seed=block.seed,
         session_settings={"lock_timeout": LOCK_TIMEOUT},
         retries=LoadRetries() if Part.RETRIES in block.arm.parts else None,
-        limiter=LoadLimiter(most=max(1000, block.connections)) if Part.LIMITER in block.arm.parts else None,
     )
     fewest = min(block.connections, block.fewest_connections or block.connections)
     processes = min(fewest, plan.active_count(plan.process_count(usable_cores())))
     even = max(processes, block.connections - block.connections % processes)
-    return replace(plan, processes=processes, connections=even)
+    limiter = _limiter(block, processes) if Part.LIMITER in block.arm.parts else None
+    return replace(plan, processes=processes, connections=even, limiter=limiter)
 
 
-def measure_block(dsn: str, block: BlockPlan, clock: Clock) -> BlockFigures:
+def _limiter(block: BlockPlan, processes: int) -> LoadLimiter:
+    most = max(1000, block.connections)
+    if block.limit is None:
+        return LoadLimiter(most=most)
+    # each process has a limit of its own
+    return replace(LoadLimiter.of(Prior(max(1, round(block.limit / processes)))), most=most)
+
+
+def measure_block(dsn: str, block: BlockPlan, clock: Clock, lookout: Lookout | None = None) -> BlockFigures:
     """Offer the load, let it warm up, count it, and wait for what came due until its end.
+
+    Parameters
+    ----------
+    dsn : str
+    block : BlockPlan
+    clock : Clock
+    lookout : Lookout, optional
+        Prevention, where the arm has it and it can do something here.
 
     Raises
     ------
@@ -96,25 +134,69 @@ def measure_block(dsn: str, block: BlockPlan, clock: Clock) -> BlockFigures:
     with LoadGenerator(dsn, plan) as load:
         since_seconds = load.started_at_seconds + block.warm_up_seconds
         until_seconds = since_seconds + block.seconds
-        clock.sleep(since_seconds - clock.monotonic_seconds())
-        with _faults(dsn, plan, block) as faults:
-            clock.sleep(until_seconds - clock.monotonic_seconds())
+        told = _Told(load)
+        with _watched(told, clock, lookout) as pass_until:
+            pass_until(since_seconds)
+            with _faults(dsn, plan, block) as faults:
+                pass_until(until_seconds)
         cpu_ratio, limit = load.cpu_ratio_since(since_seconds), load.concurrency_limit
         _drain(load, clock)
-    if load.failed:
-        raise TargetError(
-            f"A client process of the load died: {load.last_failure}.",
-            "The same command goes on with this block; where it happens again, offer less or look for memory.",
-        )
+    _require_whole(load)
     figures = figures_of(
-        load.samples(),
+        told.take_all(),
         since_seconds,
         until_seconds,
         faults=faults.by_kind,
         cpu_ratio=cpu_ratio,
         concurrency_limit=limit,
     )
-    return replace(figures, faults_planned=faults.planned, faults_passed_over=faults.passed_over)
+    return replace(
+        figures,
+        faults_planned=faults.planned,
+        faults_passed_over=faults.passed_over,
+        held_total=lookout.held_total if lookout else 0,
+        held_seconds=lookout.held_seconds if lookout else 0.0,
+    )
+
+
+def _require_whole(load: LoadGenerator) -> None:
+    if load.failed:
+        raise TargetError(
+            f"A client process of the load died: {load.last_failure}.",
+            "The same command goes on with this block; where it happens again, offer less or look for memory.",
+        )
+
+
+class _Told:
+    """What a load tells, which it tells once: for whoever looks meanwhile, and kept for the figures."""
+
+    def __init__(self, load: LoadGenerator) -> None:
+        self.load = load
+        self._kept: list[SampleBatch] = []
+
+    def take(self) -> Sequence[SampleBatch]:
+        """Return what is new."""
+        new = self.load.samples()
+        self._kept += new
+        return new
+
+    def take_all(self) -> Sequence[SampleBatch]:
+        """Return everything."""
+        self.take()
+        return self._kept
+
+
+@contextmanager
+def _watched(told: _Told, clock: Clock, lookout: Lookout | None) -> Iterator[Callable[[float], None]]:
+    """Give what passes the time until a monotonic one: the lookout, or sleep."""
+    if lookout is None:
+        yield lambda until_seconds: clock.sleep(until_seconds - clock.monotonic_seconds())
+        return
+    try:
+        lookout.begin(told.load, told.take)
+        yield lookout.pass_until
+    finally:
+        lookout.end()
 
 
 @dataclass(slots=True)

@@ -41,6 +41,10 @@ class BlockFigures:
         Share of a core that the busiest client process used.
     concurrency_limits : tuple of int
         How many operations at once the limiter let in at the end of each block; empty without one.
+    held_total : int
+        How often prevention held the load below a ceiling.
+    held_seconds : float
+        For how long, of those that were counted and of the warm-up.
     """
 
     response: Histogram = field(default_factory=Histogram.empty)
@@ -55,6 +59,8 @@ class BlockFigures:
     seconds: float = 0.0
     cpu_ratio: float = 0.0
     concurrency_limits: tuple[int, ...] = ()
+    held_total: int = 0
+    held_seconds: float = 0.0
 
     @property
     def operations_total(self) -> int:
@@ -90,6 +96,8 @@ class BlockFigures:
             seconds=self.seconds + other.seconds,
             cpu_ratio=max(self.cpu_ratio, other.cpu_ratio),
             concurrency_limits=(*self.concurrency_limits, *other.concurrency_limits),
+            held_total=self.held_total + other.held_total,
+            held_seconds=self.held_seconds + other.held_seconds,
         )
 
     def to_json(self) -> dict[str, object]:
@@ -107,6 +115,8 @@ class BlockFigures:
             "seconds": self.seconds,
             "cpu_ratio": self.cpu_ratio,
             "concurrency_limits": list(self.concurrency_limits),
+            "held_total": self.held_total,
+            "held_seconds": self.held_seconds,
         }
 
     @classmethod
@@ -125,9 +135,16 @@ class BlockFigures:
         by_name = (figures.errors, figures.retried, figures.faults)
         counts = [count for counted in by_name for count in counted.values()]
         counts += [figures.skipped_total, figures.ambiguous_total, figures.faults_planned, figures.faults_passed_over]
+        counts.append(figures.held_total)
         if not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError("a count of a block is no whole number from 0")
-        seconds = (figures.seconds, figures.cpu_ratio, figures.response.sum_seconds, figures.service.sum_seconds)
+        seconds = (
+            figures.seconds,
+            figures.held_seconds,
+            figures.cpu_ratio,
+            figures.response.sum_seconds,
+            figures.service.sum_seconds,
+        )
         if not all(math.isfinite(one) and one >= 0 for one in seconds):
             raise ValueError("a time of a block is no number from 0")
         return figures

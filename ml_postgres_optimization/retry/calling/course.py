@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ml_postgres_optimization.errors import CircuitOpen, CommitUnknown, DeadlinePassed, GenesisError, NotAdmitted
 from ml_postgres_optimization.retry.admission import ConcurrencyLimiter
-from ml_postgres_optimization.retry.backoff import full_jitter_seconds
+from ml_postgres_optimization.retry.backoff import full_jitter_seconds, lock_wait_seconds
 from ml_postgres_optimization.retry.breaker import CircuitBreaker
 from ml_postgres_optimization.retry.budget import RetryBudget
 from ml_postgres_optimization.retry.calling.details import RetryDetails, RetryHook, tell
@@ -24,6 +24,8 @@ _UNSEEN = (
     "and nobody saw whether something had been committed before: do the work inside transaction(connection), or say "
     "is_idempotent"
 )
+# An attempt that failed sooner has not stood in the queue of a lock (NOWAIT): nobody knows how long that is held.
+_QUEUED_SECONDS = 0.01
 _DONE_IN_PART = Rule(Remedy.NONE, "a transaction of this attempt was committed, and would be done twice")
 
 
@@ -59,7 +61,8 @@ class Course:
     """
 
     __slots__ = (
-        *("_began_seconds", "_by_rule", "_last_error", "_name", "_terms", "_until_seconds", "_wait_seconds"),
+        *("_began_seconds", "_by_rule", "_last_error", "_name", "_terms", "_until_seconds"),
+        *("_wait_seconds", "_waited_seconds"),
         "attempts",
     )
 
@@ -74,7 +77,7 @@ class Course:
         self._terms = terms
         self._began_seconds = terms.monotonic_seconds()
         self._until_seconds = self._began_seconds + min(terms.policy.total_seconds, left_seconds)
-        self._wait_seconds = 0.0
+        self._wait_seconds = self._waited_seconds = 0.0
         self._by_rule: dict[str, int] = {}
         self._last_error: Exception | None = None
         self.attempts = 0
@@ -174,18 +177,28 @@ class Course:
         return self._refusal_of_waiting(failure, rule)
 
     def _refusal_of_waiting(self, failure: Failure, rule: Rule) -> str | None:
-        pause = self._terms.policy.pause(rule.pace)
         repetition = self._by_rule.get(failure.kind, 0) + 1
-        wait_seconds = bounded_wait(
-            full_jitter_seconds(repetition, base_seconds=pause.base_seconds, cap_seconds=pause.cap_seconds)
-        )
+        wait_seconds = bounded_wait(self._drawn_seconds(rule.pace, repetition))
         if wait_seconds >= self.left_seconds():
             return f"{rule.why}, and the time is over"
         if not self._terms.budget.pay():
             return f"{rule.why}, and the budget for repetitions is used up"
         self._by_rule[failure.kind] = repetition
         self._wait_seconds = wait_seconds
+        self._waited_seconds += wait_seconds
         return None
+
+    def _drawn_seconds(self, pace: Pace, repetition: int) -> float:
+        pause, elapsed_seconds = self._terms.policy.pause(pace), self._elapsed_seconds()
+        was_queued = elapsed_seconds - self._waited_seconds >= _QUEUED_SECONDS * self.attempts
+        if pace is Pace.LOCK and was_queued:
+            return lock_wait_seconds(
+                repetition,
+                base_seconds=pause.base_seconds,
+                cap_seconds=pause.cap_seconds,
+                elapsed_seconds=elapsed_seconds,
+            )
+        return full_jitter_seconds(repetition, base_seconds=pause.base_seconds, cap_seconds=pause.cap_seconds)
 
     def _tell_breaker(self, failure: Failure | None, rule: Rule) -> None:
         if failure is None:

@@ -35,6 +35,9 @@ class Load(Protocol):
     def set_connections(self, connections: int) -> None:
         """Let so many operations run at once from now on."""
 
+    def hold_below(self, ceiling: int | None) -> None:
+        """Let no more run at once for a while, on the same connections; None lifts it."""
+
     def pause(self) -> None:
         """Offer nothing, and leave the server, until `resume`."""
 

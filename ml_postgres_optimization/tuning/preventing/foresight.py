@@ -34,7 +34,7 @@ class Foresight:
     @property
     def trusted(self) -> frozenset[ErrorClass]:
         """The classes that were learned, and are foretold better than by the naive forecast."""
-        return frozenset(name for name, score in self.model.score.items() if score.beats_naive) & self.model.learned
+        return trusted_by(self.model)
 
     def dangers(self) -> Sequence[Danger]:
         """Return the probability of errors of each trusted class in the next window."""
@@ -75,10 +75,23 @@ class Foresight:
         least = _fewer(now)[-1]
         return Prior(begin=least, ceiling=least)
 
+    def fewer(self, threshold: float, *, now: int) -> int:
+        """Return below how many to stay while danger is foretold for `now`: half where no number is without it.
+
+        Never less than half: a forest that has seen few numbers of them tells them apart by chance.
+        """
+        half, ceiling = max(1, now // 2), self.prior(threshold, most=now).ceiling
+        return half if ceiling is None else max(half, ceiling)
+
     def _is_dangerous(self, limit: int, threshold: float) -> bool:
         configuration = self.observation.configuration.replaced({CONCURRENCY: limit})
         told = (self.probability(name, configuration) for name in LIMITED_CLASSES)
         return any(probability is not None and probability >= threshold for probability in told)
+
+
+def trusted_by(model: ErrorForest) -> frozenset[ErrorClass]:
+    """Return the classes that a forest has learned, and foretells better than the naive forecast does."""
+    return frozenset(name for name, score in model.score.items() if score.beats_naive) & model.learned
 
 
 def _fewer(now: int) -> list[int]:

@@ -266,8 +266,9 @@ class Preventer:
         self._held.callback(self._forget_guarded)
         self._guarded.apply()
         if laboratory.load and CONCURRENCY in change.knobs:
-            laboratory.load.set_connections(int(change.after[CONCURRENCY]))
-            self._held.callback(laboratory.load.set_connections, int(change.before[CONCURRENCY]))
+            # on the sessions that are there: to close and open them costs the server most when it is in danger
+            self._held.callback(laboratory.load.hold_below, None)
+            laboratory.load.hold_below(int(change.after[CONCURRENCY]))
 
     def _forget_guarded(self) -> None:
         self._guarded = None

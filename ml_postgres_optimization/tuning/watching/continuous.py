@@ -153,7 +153,8 @@ class ContinuousController:
         # windows that follow each other without a gap are what a forecast has learned from
         anew, self._begins_anew = self._begins_anew, False
         labels = {"state": self._state}
-        return self._laboratory.watch(self._pace.window_seconds, in_force, anew=anew, labels=labels)
+        pool = self._chronicle.incumbent
+        return self._laboratory.watch(self._pace.window_seconds, in_force, anew=anew, labels=labels, pool=pool)
 
     def _take_over(self) -> bool:
         """Take what somebody else has put in force for what is in force; what is usual is learned anew under it."""

@@ -135,6 +135,19 @@ class LoadGenerator:
         self._admission.check_connections(connections)
         self._change(changed)
 
+    def hold_below(self, ceiling: int | None) -> None:
+        """Have no more than `ceiling` operations at work from now on, `retry.Prior.ceiling` for one; None lifts it.
+
+        Unlike `set_connections` it closes no session, so that putting it back costs nothing, and what a limiter has
+        learnt counts again then. Of several client processes, and arms in them, each has one at least.
+
+        Raises
+        ------
+        UsageError
+            If it is no positive number.
+        """
+        self._change(replace(self._plan, ceiling=ceiling))
+
     def set_rate(self, rate_per_second: float) -> None:
         """Offer so many operations per second from now on; 0 for a pause.
 

@@ -65,6 +65,7 @@ class Client:
             new_limit=partial(plan.limiter.limit, plan.seed + assignment.worker) if plan.limiter else None,
         )
         self._driver.divide(assignment.share.arms)
+        self._driver.hold_below(assignment.share.ceiling)
         self._session_numbers = itertools.count(assignment.worker * _SESSIONS_PER_PROCESS)
         self._schedule: Schedule | None = None
         self._loop = asyncio.get_running_loop()
@@ -128,6 +129,8 @@ class Client:
         self._driver.set_connections(share.connections)
         if share.turn > before.turn:
             self._driver.divide(share.arms)
+        if share.ceiling != before.ceiling:
+            self._driver.hold_below(share.ceiling)
         self._driver.schedule_changed()
 
     def _begin(self, start: Start) -> None:

@@ -15,6 +15,7 @@ from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.telemetry import SampleBatch
 from ml_postgres_optimization.workload.mix import Mix
 from ml_postgres_optimization.workload.plan import LoadArm
+from ml_postgres_optimization.workload.process.messages import parts_of
 from ml_postgres_optimization.workload.process.schedule import Schedule
 from ml_postgres_optimization.workload.process.serving import Attempts, Call, Calls, Entry, Lane, SampleBuffer
 from ml_postgres_optimization.workload.process.session import FAILURES, Opener, Session, sqlstate_of
@@ -83,6 +84,7 @@ class Driver:
         self._kinds = mix.names
         self._new_limit = new_limit
         self._limits: dict[str, ConcurrencyLimit] = {}
+        self._ceiling: int | None = None
         self._queue_limit = queue_limit
         self._keeps_lag = keeps_lag
         self._coin = coin or random.Random()
@@ -134,6 +136,15 @@ class Driver:
         if not connections:
             self._abandon_queues()
 
+    def hold_below(self, ceiling: int | None) -> None:
+        """Have no more than `ceiling` operations at work from now on, over all arms; None lifts it.
+
+        What is at work ends, what waits goes on waiting, and no session is closed. Each arm has one at least.
+        """
+        self._ceiling = ceiling
+        for lane, part in zip(self._lanes, parts_of(ceiling, len(self._lanes)), strict=True):
+            lane.hold_below(part)
+
     def divide(self, arms: Sequence[LoadArm]) -> None:
         """Give each arm its part of the workers, drawn by lot; without arms, put all together again.
 
@@ -143,6 +154,7 @@ class Driver:
         self._coin.shuffle(self._seats)
         for number, seat in enumerate(self._seats):
             seat.lane = self._lanes[number % len(self._lanes)]
+        self.hold_below(self._ceiling)
         for lane in before:
             lane.wake(len(self._seats))
         for entry in sorted((entry for lane in before for entry in lane.queue), key=lambda entry: entry[0]):

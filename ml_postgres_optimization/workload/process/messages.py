@@ -27,6 +27,8 @@ class Share:
         Empty where the sessions are not divided.
     turn : int
         Whenever it grows, sessions are divided afresh, are SET what their arm says, and plan every statement anew.
+    ceiling : int or None
+        Operations at work at most; None where only the limiter and the connections bound them.
     """
 
     connections: int
@@ -35,6 +37,7 @@ class Share:
     mix: Mix
     arms: tuple[LoadArm, ...] = ()
     turn: int = 0
+    ceiling: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,3 +155,17 @@ class Failure:
 
     reason: str
     sqlstate: str = ""
+
+
+def parts_of(ceiling: int | None, count: int) -> list[int | None]:
+    """Split a ceiling as evenly as it goes, with one for each at least; None is none for all.
+
+    Examples
+    --------
+    >>> parts_of(5, 2), parts_of(1, 2), parts_of(None, 2)
+    ([3, 2], [1, 1], [None, None])
+    """
+    if ceiling is None:
+        return [None] * count
+    whole, rest = divmod(ceiling, count)
+    return [max(1, whole + (place < rest)) for place in range(count)]

@@ -63,7 +63,7 @@ def benchmark(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Compare stock with what was promoted, limiter and retries, in blocks that alternate on the same load."""
+    """Compare stock with what was promoted, limiter, retries, prevention, in alternating blocks of one load."""
     from ml_postgres_optimization.interfaces.commands.benchmarking import benchmark as comparing
 
     run(

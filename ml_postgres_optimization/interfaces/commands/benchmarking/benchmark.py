@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ml_postgres_optimization import __version__
-from ml_postgres_optimization.comparison.arm import Arm
+from ml_postgres_optimization.comparison.arm import Arm, Part
 from ml_postgres_optimization.comparison.ledger import Ledger
 from ml_postgres_optimization.comparison.measuring.faulting import WANTED_ERROR_RATIOS
 from ml_postgres_optimization.comparison.plan import Cell, ComparisonPlan
@@ -20,6 +20,8 @@ from ml_postgres_optimization.interfaces.commands.benchmarking.configurations im
     compared,
     stock_of,
 )
+from ml_postgres_optimization.interfaces.commands.benchmarking.foretelling import Forecast
+from ml_postgres_optimization.interfaces.commands.benchmarking.limits import limits_told
 from ml_postgres_optimization.interfaces.commands.benchmarking.pages import comparison_page
 from ml_postgres_optimization.interfaces.commands.benchmarking.stage import (
     RENEWAL_SECONDS_AT_SCALE_1,
@@ -84,36 +86,43 @@ def benchmark(session: Session, *, dry_run: bool = False) -> Result:
         Of the kind that fits; what was in force at the start is in force then, and what was measured is kept.
     """
     load.require_permission(session)
-    plan = _plan(session)
+    forecast = Forecast.of(session)
+    plan = _plan(session, forecast)
     if dry_run:
-        return _preview(session, plan)
+        return _preview(session, plan, forecast)
     require_consent(session)
     folder = session.settings.output or session.home.logs
     require_writable(folder)
     load.ensure_tables(session)
     with session.sole_optimizer() as journal:
         ground = _ground(session)
-        wanted = compared(session, ground) or _interrupted(session, ground)
+        wanted = compared(session, ground) or _interrupted(session, ground, forecast)
         if wanted is None:
             ground, wanted = _tuned_first(session, journal)
         if session.lease is not None:
             session.lease.prepare()
-        ledger = Ledger(_ledger_path(session), _request(session, ground, wanted))
+        ledger = Ledger(_ledger_path(session), _request(session, ground, wanted, forecast))
 
         def guard(terms: Terms | None) -> Guard:
             return ground.guard(journal, longest_seconds=longest_seconds(plan, session.settings.table_scale, terms))
 
-        done = _measured(session, ServerStage(session, guard(ledger.terms), wanted, plan), ground, ledger, guard)
-    result = _told(session, done)
+        stage = ServerStage(session, guard(ledger.terms), wanted, plan, forecast)
+        done = _measured(session, stage, ground, ledger, guard)
+    result = _told(session, done, forecast)
     ledger.close_as(folder / f"benchmark-{session.run}.jsonl")
     return result
 
 
-def _plan(session: Session) -> ComparisonPlan:
+def _plan(session: Session, forecast: Forecast) -> ComparisonPlan:
     settings = session.settings
     levels = tuple(level for name, level in LEVELS.items() if name in settings.levels)
     return ComparisonPlan(
-        levels, settings.blocks, settings.block_seconds, settings.seed, with_ablation=not settings.skip_ablation
+        levels,
+        settings.blocks,
+        settings.block_seconds,
+        settings.seed,
+        with_ablation=not settings.skip_ablation,
+        idle=frozenset({Part.PREVENTION} if forecast.idle_because else ()),
     )
 
 
@@ -122,7 +131,7 @@ def _ground(session: Session) -> Ground:
     return survey(session, connections=plain_pool(session), is_offline=True)
 
 
-def _request(session: Session, ground: Ground, wanted: Configurations) -> dict[str, object]:
+def _request(session: Session, ground: Ground, wanted: Configurations, forecast: Forecast) -> dict[str, object]:
     """Return what makes blocks comparable: those of another request are not gone on with."""
     settings, machine = session.settings, session.target.machine
     return {
@@ -141,6 +150,7 @@ def _request(session: Session, ground: Ground, wanted: Configurations) -> dict[s
         "base": wanted.base.id,
         "optimised": wanted.optimised.id,
         "concurrency": wanted.concurrency,
+        "prevention": None if forecast.idle_because else forecast.model_id,
     }
 
 
@@ -148,10 +158,10 @@ def _ledger_path(session: Session) -> Path:
     return session.home.of_server(session.server) / LEDGER
 
 
-def _interrupted(session: Session, ground: Ground) -> Configurations | None:
+def _interrupted(session: Session, ground: Ground, forecast: Forecast) -> Configurations | None:
     """Return what an interrupted benchmark compares before which nothing was proven; None where there is none."""
     untuned = Configurations(ground.initial, stock_of(ground), ground.initial, None, "as it is, nothing being proven")
-    is_there = Ledger.is_of(_ledger_path(session), _request(session, ground, untuned))
+    is_there = Ledger.is_of(_ledger_path(session), _request(session, ground, untuned, forecast))
     return untuned if is_there else None
 
 
@@ -211,11 +221,12 @@ def _measured(
     return Comparison(plan, terms, tuple(judged({key: ledger.blocks[key] for key in keys}, names, plan.arms)))
 
 
-def _told(session: Session, done: Comparison) -> Result:
+def _told(session: Session, done: Comparison, forecast: Forecast) -> Result:
     """Write the report as JSON and as a page, and show its tables."""
-    tables, story = tables_of(done.levels, done.terms), story_of(done.levels, done.terms)
+    tables = tables_of(done.levels, done.terms)
+    story = [*story_of(done.levels, done.terms), *limits_told(done.terms), forecast.told]
     heading = f"genesis-pg benchmark, run {session.run}, on {session.connection.display}"
-    document = document_of(done.levels, done.terms)
+    document = document_of(done.levels, done.terms) | {"prevention": forecast.to_json()}
     page = comparison_page(done.levels, heading=heading, story=story, tables=tables, made_at=session.clock.now())
     folder = session.settings.output or session.home.logs
     files = write_artefacts(folder, f"benchmark-{session.run}", {"json": json_text(document), "html": page})
@@ -224,7 +235,7 @@ def _told(session: Session, done: Comparison) -> Result:
     return Result(document, tables, lines, 0 if done.is_met else 1)
 
 
-def _preview(session: Session, plan: ComparisonPlan) -> Result:
+def _preview(session: Session, plan: ComparisonPlan, forecast: Forecast) -> Result:
     """Say what would be measured, how long that takes at least, and under which configurations."""
     ground = _ground(session)
     wanted = compared(session, ground)
@@ -235,6 +246,7 @@ def _preview(session: Session, plan: ComparisonPlan) -> Result:
         f"{plan.rounds} of each arm ({', '.join(arm.name for arm in plan.arms)}) at each level, on tables made anew.",
         f"It would take about {minutes:,.0f} minutes, longer where a level's operations need longer blocks.",
         f"Optimised: {wanted.origin}." if wanted else "Optimised: to be found by tuning first.",
+        forecast.told,
     ]
     rows = [(name, value, optimised[name]) for name, value in base.items()]
     orders = [

@@ -7,8 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from ml_postgres_optimization.comparison.arm import BASE, Arm
-from ml_postgres_optimization.comparison.measuring.block import LONGEST_DRAIN_SECONDS, BlockPlan, measure_block
+from ml_postgres_optimization.comparison.arm import BASE, Arm, Part
+from ml_postgres_optimization.comparison.measuring.block import (
+    LONGEST_DRAIN_SECONDS,
+    BlockPlan,
+    Lookout,
+    measure_block,
+)
 from ml_postgres_optimization.comparison.measuring.faulting import (
     LOCK_TIMEOUT,
     MOST_AT_ONCE,
@@ -22,10 +27,16 @@ from ml_postgres_optimization.comparison.plan import Cell, ComparisonPlan
 from ml_postgres_optimization.comparison.terms import Terms
 from ml_postgres_optimization.errors import ForeignChange, UsageError
 from ml_postgres_optimization.interfaces.commands.benchmarking.configurations import Configurations
+from ml_postgres_optimization.interfaces.commands.benchmarking.foretelling import (
+    Forecast,
+    ForecastLookout,
+    look_seconds,
+)
+from ml_postgres_optimization.interfaces.commands.benchmarking.limits import with_limits
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench import load
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
-from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change
 from ml_postgres_optimization.knobs.rendering import same_value
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.workload import Level, LoadPlan, free_connections, measure_capacity, renew_tables
@@ -49,12 +60,15 @@ class ServerStage:
     guard : Guard
     compared : Configurations
     plan : ComparisonPlan
+    forecast : Forecast
+        Of errors, on which prevention acts.
     """
 
     session: Session
     guard: Guard
     compared: Configurations
     plan: ComparisonPlan
+    forecast: Forecast
     _changes: int = 0
 
     @contextmanager
@@ -121,11 +135,25 @@ class ServerStage:
             warm_up_seconds=self.plan.warm_up_seconds,
             seconds=self.plan.seconds_of(level, rate),
             faults=faults,
+            limit=terms.limit_of(level, is_configured=arm.is_configured),
         )
         self.require_in_force(arm.is_configured)
-        figures = measure_block(self._dsn, block, self.session.clock)
+        figures = measure_block(self._dsn, block, self.session.clock, self._lookout(block))
         self.require_in_force(arm.is_configured)
         return figures
+
+    def _lookout(self, block: BlockPlan) -> Lookout | None:
+        """Return who looks ahead in a block; None where its arm has no prevention, or it can do nothing here."""
+        if Part.PREVENTION not in block.arm.parts:
+            return None
+        in_force = self.compared.optimised if block.arm.is_configured else self.compared.base
+        return ForecastLookout(
+            self.session,
+            self.forecast,
+            in_force.replaced({CONCURRENCY: block.connections}),
+            {"run": self.session.run, "level": block.level.name},
+            look_seconds(self.session, block.warm_up_seconds + block.seconds),
+        )
 
     def renew(self) -> None:
         """Make the tables anew, so that every block begins with the same rows."""
@@ -136,7 +164,7 @@ class ServerStage:
         with self.in_force(False):
             self.renew()
             self.require_in_force(False)
-            terms = self._capacity(ground)
+            terms = with_limits(self.session, self.forecast, self._capacity(ground), self.compared, self.plan.levels)
             self.require_in_force(False)
             self.session.reporter.say(
                 f"Base, a plain pool of {terms.connections} connections, does {terms.capacity_per_second:,.0f} "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED
+from ml_postgres_optimization.comparison.arm import BASE, OPTIMISED, Part
 from ml_postgres_optimization.comparison.terms import Terms
 from ml_postgres_optimization.comparison.verdict import ArmSeen, Finding, LevelSeen, Target
 from ml_postgres_optimization.interfaces.reporter import Table, milliseconds
@@ -40,6 +40,7 @@ def story_of(levels: Sequence[LevelSeen], terms: Terms) -> list[str]:
         f"{met} of {len(findings)} targets are met{more}.",
         f"Optimised: {terms.origin}; {terms.configured_connections} connections against {terms.connections}.",
         *_on_faults(terms),
+        *_on_prevention(levels),
         *_doubts(levels),
     ]
 
@@ -52,6 +53,17 @@ def _on_faults(terms: Terms) -> Iterator[str]:
             f"Faults at {level}: {rates.stalls:.0f} locks and {rates.terminations:.0f} ended sessions a minute, by "
             f"which base failed {terms.calibrated_error_ratios[level]:.2%} when they were calibrated."
         )
+
+
+def _on_prevention(levels: Sequence[LevelSeen]) -> Iterator[str]:
+    for level in levels:
+        for seen in level.arms.values():
+            if Part.PREVENTION in seen.arm.parts:
+                whole = seen.whole
+                yield (
+                    f"Prevention at {level.name}, {seen.arm.name}: the load was held {whole.held_total:,} times, for "
+                    f"{whole.held_seconds:,.0f} s in all."
+                )
 
 
 def _doubts(levels: Sequence[LevelSeen]) -> Iterator[str]:
@@ -238,6 +250,8 @@ def _arm_json(seen: ArmSeen) -> dict[str, object]:
         "faults_passed_over": whole.faults_passed_over,
         "cpu_ratio": whole.cpu_ratio,
         "concurrency_limits": list(whole.concurrency_limits),
+        "held_total": whole.held_total,
+        "held_seconds": whole.held_seconds,
         "response": _seconds(whole.response),
         "service": _seconds(whole.service),
         "mean_seconds": seen.mean_seconds._asdict(),

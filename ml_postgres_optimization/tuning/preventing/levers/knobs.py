@@ -38,9 +38,7 @@ class FewerAtOnce:
         foresight = sight.foresight
         if foresight is None or danger.error_class not in foresight.trusted:
             return half
-        ceiling = foresight.prior(sight.threshold, most=now).ceiling
-        # never less than half: a forest that has seen few numbers of them tells them apart by chance
-        return half if ceiling is None else max(half, ceiling)
+        return foresight.fewer(sight.threshold, now=now)
 
     def _advice(self, sight: Sight) -> Offer | None:
         connections = sight.window.gauges.get("activity.connections")

@@ -78,8 +78,7 @@ class Attempts:
             self._finish(lane, entry, start, ending_of(cancelled, self._phase(kind_index, performer)))
             raise
         end = time.monotonic()
-        if lane.limit is not None:
-            lane.leave(error, epoch)
+        lane.leave(error, epoch)
         if error is not None:
             return await self._fail(session, lane, entry, start, (error, self._phase(kind_index, performer)))
         lane.buffer.record(kind_index, due, start, end, lag_seconds=lag)

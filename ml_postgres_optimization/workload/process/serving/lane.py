@@ -33,8 +33,9 @@ class Lane:
     Notes
     -----
     The queue is the only one: a limiter's own, with a lock, and an event for each that waits, would cost what a fast
-    operation costs. Where there is a limit, whoever has an operation has a place, until `leave`, `give_back` or
-    `vacate`; then it asks for the next one at once, or calls `fill`, so that none is left to wait for nobody.
+    operation costs. Whoever has an operation has a place, one of few where there is a limit or a ceiling, until
+    `leave`, `give_back` or `vacate`; then it asks for the next one at once, or calls `fill`, so that none is left to
+    wait for nobody.
     """
 
     def __init__(
@@ -49,10 +50,12 @@ class Lane:
         self._idle: list[asyncio.Future[Entry | None]] = []
         self._queue_limit = queue_limit
         self._at_work = 0
+        self._ceiling: int | None = None
+        self._is_unbounded = limit is None
 
     def take(self, entry: Entry) -> None:
         """Have an operation done as soon as a session is free."""
-        if self._idle and (self.limit is None or (self._has_room() and not self.queue)):
+        if self._idle and (self._is_unbounded or (self._has_room() and not self.queue)):
             self._hand(entry)
         elif len(self.queue) < self._queue_limit:
             self.queue.append(entry)
@@ -68,13 +71,12 @@ class Lane:
         """Return the operation that waits longest, if one waits and may be done now."""
         if not self.queue:
             return None
-        if self.limit is None:
-            return self.queue.popleft()
         if not self._has_room():
             return None
         self._at_work += 1
         entry = self.queue.popleft()
-        self.fill()  # the limit may have grown
+        if not self._is_unbounded:
+            self.fill()  # the limit may have grown
         return entry
 
     async def wait(self) -> Entry | None:
@@ -94,12 +96,20 @@ class Lane:
 
     def vacate(self) -> None:
         """Give the place back without having sent anything."""
-        self._at_work -= self.limit is not None
+        self._at_work -= 1
 
     def give_back(self, entry: Entry, to: Lane | None = None) -> None:
         """Give the place back, and let another session do the operation; one of another lane if need be."""
         self.vacate()
         (to or self).put_first(entry)
+
+    def hold_below(self, ceiling: int | None) -> None:
+        """Have no more than `ceiling` at work from now on, whatever the limit has learnt; None lifts it."""
+        self._ceiling = ceiling
+        self._is_unbounded = self.limit is None and ceiling is None
+        if self.limit is not None:
+            self.limit.hold_below(ceiling)  # learns nothing from what it did not choose
+        self.fill()
 
     def fill(self) -> None:
         """Hand out what waits to those that wait, as far as there is room."""
@@ -114,9 +124,11 @@ class Lane:
         return woken
 
     def _has_room(self) -> bool:
-        return self.limit is None or self._at_work < self.limit.limit
+        if self.limit is not None:
+            return self._at_work < self.limit.limit
+        return self._ceiling is None or self._at_work < self._ceiling
 
     def _hand(self, entry: Entry) -> None:
-        self._at_work += self.limit is not None
+        self._at_work += 1
         # the one that became idle last: its backend's caches are the warmest
         self._idle.pop().set_result(entry)
