@@ -142,10 +142,10 @@ BEGIN
         'SELECT array_agg(log_mean ORDER BY place), array_agg(means ORDER BY place), '
         'array_agg(deviation ORDER BY place), array_agg(windows ORDER BY place) '
         'FROM (SELECT place, log_mean, means, %s AS deviation, %s AS windows '
-        'FROM (SELECT *, means[1] AS mean1 FROM (SELECT *, ARRAY[%s] AS means FROM (SELECT place, log_mean, said, rough%s '
-        'FROM (SELECT place, log_mean, said, rough%s FROM (SELECT place, said, rough, %s AS log_mean%s '
-        'FROM (SELECT matrix, said, rough, %s AS place FROM (SELECT $1 AS rows, $2 AS matrix, $3 AS said, '
-        '(SELECT array_agg(1 / sqrt(node.samples::double precision) ORDER BY node.number) '
+        'FROM (SELECT *, means[1] AS mean1 FROM (SELECT *, ARRAY[%s] AS means '
+        'FROM (SELECT place, log_mean, said, rough%s FROM (SELECT place, log_mean, said, rough%s '
+        'FROM (SELECT place, said, rough, %s AS log_mean%s FROM (SELECT matrix, said, rough, %s AS place '
+        'FROM (SELECT $1 AS rows, $2 AS matrix, $3 AS said, (SELECT array_agg(1 / sqrt(node.samples::double precision) ORDER BY node.number) '
         'FROM unnest($4) WITH ORDINALITY AS node (samples, number)) AS rough OFFSET 0) AS known) AS given '
         'OFFSET 0) AS cell OFFSET 0) AS seen OFFSET 0) AS reached OFFSET 0) AS every OFFSET 0) AS summed '
         'OFFSET 0) AS told',
@@ -280,7 +280,8 @@ BEGIN
     matrix := array_replace(matrix, NULL, 'NaN');
     -- the cast would take a text that reads like a number; where there is any text, each value is looked at
     is_careful := coalesce(
-        (SELECT bool_or(given @@ '$.* starts with ""') FROM (SELECT unnest(features) AS given OFFSET 0) AS each), false);
+        (SELECT bool_or(given @@ '$.* starts with ""') FROM (SELECT unnest(features) AS given OFFSET 0) AS each),
+        false);
     BEGIN
         EXECUTE genesis.written_forest(of_kind, names, is_careful)
         INTO log_means, means, deviations, windows USING features, matrix, node_values, samples_of;
