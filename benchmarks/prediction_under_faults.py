@@ -338,23 +338,20 @@ def show(result: dict) -> None:
     if "not_learned" in result["errors"] or "not_learned" in result["latency"]:
         print(result["errors"].get("not_learned"), result["latency"].get("not_learned"))
         return
-    columns = "class             AUC interval        naive  onset oracle  two + "
-    print(f"{columns}  Brier   naive    ECE")
+    print("class             AUC interval        naive  onset oracle  two +   Brier   naive    ECE")
     for name, one in result["errors"].items():
         low, high = one["auc_interval"] or (np.nan, np.nan)
         shown = [one.get(part) for part in ("auc", "naive_auc", "onset_auc", "oracle_auc_of_all_time", "several_auc")]
         areas = [np.nan if area is None else area for area in shown]
         met = "met" if areas[0] >= GOAL_AUC else "MISSED"
-        row = f"{name:<14} {areas[0]:>6.3f} {low:.3f} to {high:.3f} " + " ".join(
-            f"{area:>6.3f}" for area in areas[1:]
-        )
+        rest = " ".join(f"{area:>6.3f}" for area in areas[1:])
+        row = f"{name:<14} {areas[0]:>6.3f} {low:.3f} to {high:.3f} {rest}"
         print(f"{row} {one['brier']:>7.4f} {one['naive_brier']:>7.4f} {one['calibration_error']:>6.3f}  {met}")
     for bin_ in result["errors"].get("pooled", {"reliability": []})["reliability"]:
         told = f"{bin_['told']:.3f} told, {bin_['came']:.3f} came"
         print(f"  {bin_['from']:.2f} to {bin_['to']:.2f}: {told}, {bin_['windows']} windows")
-    latency = result["latency"]
     for way in ("calibrated", "adapted"):
-        held, (low, high) = latency[way], GOAL_COVERAGE
+        held, (low, high) = result["latency"][way], GOAL_COVERAGE
         print(f"interval of latency, {way}, held {held['coverage']:.3f}, wanted {low} to {high}")
         for name in ("without_fault", "with_fault"):
             print(f"  {name}: {held[name]['coverage']} of {held[name]['windows']} windows")
