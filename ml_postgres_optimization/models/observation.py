@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.telemetry import Window
@@ -44,3 +44,11 @@ class Prediction:
     low: float
     high: float
     level: float = 0.9
+
+    def stretched(self, ratio: float) -> Prediction:
+        """Return it with an interval whose ends lie `ratio` times as far from the value, in logs.
+
+        The value is positive.
+        """
+        low, high = (self.value * (end / self.value) ** ratio for end in (self.low, self.high))
+        return replace(self, low=low, high=high)

@@ -205,6 +205,50 @@ def conformal_factor(scores: Floats, weights: Floats | None = None, level: float
     return float(scores[order[min(rank, len(scores) - 1)]])
 
 
+STEP = 0.1  # larger follows a shift sooner and wavers more: docs/decisions/0010-random-forests.md
+_NARROWEST, _WIDEST = math.log(0.25), math.log(20.0)
+
+
+@dataclass(frozen=True, slots=True)
+class IntervalWidth:
+    """By what an interval is stretched so that it holds as often as it says, also where the world has shifted.
+
+    The log rises by ``STEP * level`` after an outcome outside of the interval, and falls by ``STEP * (1 - level)``
+    after one inside. Of any n outcomes, whatever they were, a share of ``1 - level`` then lies outside, up to the
+    change of the log over ``STEP * n``; fewer where it has come to its lowest, and more only where it is at its
+    highest, a twentyfold width.
+
+    Parameters
+    ----------
+    log_ratio : float
+        Natural log of the ratio; 0 is the width that was calibrated.
+
+    References
+    ----------
+    I. Gibbs and E. Candès, Adaptive conformal inference under distribution shift, NeurIPS 34 (2021).
+    A. Angelopoulos et al., Conformal PID control for time series prediction, NeurIPS 36 (2023): the quantile itself
+    is adapted instead of its level.
+
+    Examples
+    --------
+    >>> width = IntervalWidth().after(held=False, level=0.9)
+    >>> round(width.ratio, 3)
+    1.094
+    """
+
+    log_ratio: float = 0.0
+
+    @property
+    def ratio(self) -> float:
+        """How many times as wide, in logs, as it was calibrated."""
+        return math.exp(self.log_ratio)
+
+    def after(self, *, held: bool, level: float) -> IntervalWidth:
+        """Return the width for the next forecast, after it is known whether the last one's interval held."""
+        moved = self.log_ratio + STEP * (level - held)
+        return IntervalWidth(min(max(moved, _NARROWEST), _WIDEST))
+
+
 def skill(loss: Floats, naive_loss: Floats, *, seed: int) -> Skill:
     """Compare paired losses in the order of time.
 

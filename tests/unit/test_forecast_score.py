@@ -4,11 +4,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml_postgres_optimization.errors import NotEnoughData
-from ml_postgres_optimization.models.score import conformal_factor, require_slices, skill, time_slices
+from ml_postgres_optimization.models.score import (
+    STEP,
+    IntervalWidth,
+    conformal_factor,
+    require_slices,
+    skill,
+    time_slices,
+)
 
 
 @given(st.lists(st.floats(0.0, 30.0), min_size=5, max_size=200))
@@ -26,6 +33,39 @@ def test_adjacent_windows_lose_one_row_at_each_cut():
     ended_at = np.arange(1, 101) * 10.0
     slices = time_slices(ended_at - 10.0, ended_at)
     assert (slices.training[-1], slices.calibration[0], slices.calibration[-1], slices.test[0]) == (59, 61, 79, 81)
+
+
+def followed(scores, level=0.9):
+    """Return which of the residuals, in half widths as calibrated, lay outside, and the width after the last."""
+    width, outside = IntervalWidth(), []
+    for score in scores:
+        outside.append(score > width.ratio)
+        width = width.after(held=not outside[-1], level=level)
+    return np.array(outside), width
+
+
+residuals = st.sampled_from([0.0, 0.6]).flatmap(lambda low: st.lists(st.floats(low, 15.0), min_size=1, max_size=100))
+
+
+@settings(max_examples=50)
+@given(residuals, st.sampled_from([0.5, 0.9]))
+def test_whatever_happens_an_interval_misses_as_often_as_it_says_or_less(scores, level):
+    outside, width = followed(scores, level)
+    # residuals of at most 15 half widths cannot drive it to 20; at its narrowest it misses less
+    assert outside.mean() - (1.0 - level) <= width.log_ratio / (STEP * len(scores)) + 1e-9
+    if min(scores) >= 0.6:  # so that it never comes to its narrowest
+        assert outside.mean() - (1.0 - level) == pytest.approx(width.log_ratio / (STEP * len(scores)), abs=1e-9)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 999), st.lists(st.floats(0.4, 5.0), min_size=2, max_size=4))
+def test_an_interval_is_right_again_after_each_shift(seed, scales):
+    """What is 5 times as wild as it was held in 26 % of the windows by the width that was calibrated."""
+    noise = np.abs(np.random.default_rng(seed).normal(size=(len(scales), 500))) / 1.6449
+    outside, _ = followed((noise * np.array(scales)[:, np.newaxis]).ravel())
+    # the way from the widest that is left behind to the next, in steps, is what a shift costs
+    assert np.abs(outside.reshape(-1, 500).mean(axis=1) - 0.1).max() < 0.1
+    assert outside.mean() == pytest.approx(0.1, abs=0.03)
 
 
 def test_too_few_windows_are_counted():

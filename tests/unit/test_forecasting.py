@@ -61,6 +61,26 @@ def test_the_window_before_is_known_only_where_training_would_have_joined_it(
     assert prediction.window_started_at == second.ended_at
 
 
+def test_an_interval_widens_after_a_miss_and_narrows_while_it_holds(model):
+    forecaster = forecasting.Forecaster(SimpleNamespace(clock=VirtualClock()))
+    slow = make_window(1, mean_seconds=0.05, rng=np.random.default_rng(1), configuration=STOCK)
+    widths = []
+    # misses; then nothing is learned from what a gap, another configuration or no operation parts from its forecast
+    for one, configuration in (
+        (window(0), STOCK),
+        (slow, STOCK),
+        (window(2), STOCK),
+        (window(4), STOCK),
+        (window(5, OTHER), OTHER),
+        (window(6, OTHER), OTHER),
+    ):
+        (record,) = forecaster.predictions(one, configuration)
+        widths.append(np.log(record.high / record.low) / np.log(4.0))
+        assert record.value == 0.01
+    missed, held = np.exp(0.09), np.exp(-0.01)
+    assert np.allclose(widths, np.cumprod([1.0, missed, held, 1.0, 1.0, held]))
+
+
 @pytest.mark.parametrize("beats_naive", [True, False])
 def test_only_a_forecast_that_beats_the_naive_one_is_given_to_be_acted_on(model, beats_naive):
     model.score = SimpleNamespace(beats_naive=beats_naive)

@@ -12,6 +12,7 @@ from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.features import stream_observations
 from ml_postgres_optimization.models.latency_forest import LatencyForest
 from ml_postgres_optimization.models.observation import Observation, Prediction
+from ml_postgres_optimization.models.score import IntervalWidth
 from ml_postgres_optimization.target.postgres.repository import PredictionRecord, PredictionScore
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import Foresight
@@ -44,6 +45,10 @@ class Forecaster:
     ----------
     session : Session
         Whose stored models are used; a kind that was never trained is not predicted.
+
+    Notes
+    -----
+    The interval of latency begins as it was calibrated, and is stretched by what came true since (`IntervalWidth`).
     """
 
     def __init__(self, session: Session) -> None:
@@ -52,6 +57,7 @@ class Forecaster:
         self._errors = load_forest(session, ErrorForest)
         self._previous: Window | None = None
         self._next: tuple[Window, Prediction] | None = None
+        self._width = IntervalWidth()
         self._seen: tuple[Window, Observation] | None = None
 
     def next_mean(self, window: Window) -> Prediction | None:
@@ -71,7 +77,8 @@ class Forecaster:
         observation = self._observed(window, configuration)
         self._seen = window, observation
         if self._latency and window.operations_total:
-            predicted = self._latency.model.predict(observation)
+            self._learn_width(observation)
+            predicted = self._latency.model.predict(observation).stretched(self._width.ratio)
             self._next = window, predicted
             naive = window.response.mean_seconds
             yield self._record("latency_seconds", self._latency.path.stem, window, predicted, naive)
@@ -79,6 +86,14 @@ class Forecaster:
             for error_class, predicted in self._errors.model.predict(observation).items():
                 kind = f"error_probability:{error_class}"
                 yield self._record(kind, self._errors.path.stem, window, predicted, None)
+
+    def _learn_width(self, observation: Observation) -> None:
+        """See whether the last forecast held, where it was of this window under its configuration."""
+        window, before = observation.window, observation.previous
+        if self._next is None or before is not self._next[0] or before.configuration_id != window.configuration_id:
+            return
+        told = self._next[1]
+        self._width = self._width.after(held=told.low <= window.response.mean_seconds <= told.high, level=told.level)
 
     def _observed(self, window: Window, configuration: Configuration) -> Observation:
         """Join `window` with the one before it as training does: only where that is adjacent and of the same run."""

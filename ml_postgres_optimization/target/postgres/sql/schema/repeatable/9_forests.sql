@@ -46,16 +46,18 @@ DECLARE
     lefts integer[];
     rights integer[];
     missing_left boolean[];
+    values_said double precision[];
     written text[];
 BEGIN
-    SELECT roots, feature, threshold, left_node, right_node, missing_goes_left
-    INTO STRICT first_nodes, asked, thresholds, lefts, rights, missing_left
+    SELECT roots, feature, threshold, left_node, right_node, missing_goes_left,
+        CASE WHEN kind = 'latency' THEN value END
+    INTO STRICT first_nodes, asked, thresholds, lefts, rights, missing_left, values_said
     FROM genesis.forests WHERE kind = of_kind;
     written := array_fill(NULL::text, ARRAY[cardinality(asked)]);
     -- children lie behind their parent, and so are written already
     FOR node IN REVERSE cardinality(asked)..1 LOOP
         written[node] := CASE
-            WHEN lefts[node] = node THEN node::text
+            WHEN lefts[node] = node THEN coalesce('float8 ''' || values_said[node] || '''', node::text)
             ELSE 'CASE WHEN ' || CASE WHEN missing_left[node] THEN 'y' ELSE 'x' END || asked[node] || '<='''
                 || thresholds[node] || ''' THEN ' || written[lefts[node]]
                 || ' ELSE ' || written[rights[node]] || ' END'
@@ -66,7 +68,8 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION genesis.written_trees(text) IS 'Each tree as an expression that gives the leaf that a row '
-    'reaches: x1 is the first feature, and NULL where it is missing; y1 is -Infinity there, which goes left';
+    'reaches, or what that says where it says one thing only (latency): x1 is the first feature, and NULL where it '
+    'is missing; y1 is -Infinity there, which goes left';
 
 CREATE OR REPLACE FUNCTION genesis.written_forest(of_kind text, names text[], is_careful boolean)
 RETURNS text
@@ -86,9 +89,11 @@ BEGIN
     FROM genesis.forests WHERE kind = of_kind;
     SELECT
         string_agg(format(', %s::real::double precision AS c%s', cell.written, used.number), ''),
-        string_agg(format(
-            ', CASE WHEN abs(c%1$s) < ''Infinity'' THEN c%1$s END AS x%1$s'
-            ', CASE WHEN abs(c%1$s) < ''Infinity'' THEN c%1$s ELSE ''-Infinity'' END AS y%1$s', used.number), '')
+        string_agg(format(', %1$s AS x%2$s, coalesce(%1$s, ''-Infinity'') AS y%2$s', CASE
+            -- a cell of JSON is a number or NULL
+            WHEN names IS NULL THEN 'c' || used.number
+            ELSE format('CASE WHEN abs(c%1$s) < ''Infinity'' THEN c%1$s END', used.number)
+        END, used.number), '')
     INTO cells, columns
     FROM (SELECT DISTINCT unnest(forest.feature) AS number) AS used
     CROSS JOIN LATERAL (SELECT forest.feature_names[used.number] AS name) AS feature
@@ -107,25 +112,27 @@ BEGIN
     SELECT string_agg(format(', %s AS t%s', tree.written, tree.place), '' ORDER BY tree.place)
     INTO leaves
     FROM unnest(genesis.written_trees(of_kind)) WITH ORDINALITY AS tree (written, place);
-    SELECT string_agg(format('(%s) / %s', mean.sum, forest.trees), ', ' ORDER BY mean.output)
-    INTO means
-    FROM (
-        SELECT
-            output,
-            string_agg(format('said[t%s * %s - %s]', tree, forest.outputs, forest.outputs - output), ' + ') AS sum
-        FROM generate_series(1, forest.outputs) AS output
-        CROSS JOIN generate_series(1, forest.trees) AS tree
-        GROUP BY output
-    ) AS mean;
     IF of_kind = 'latency' THEN
-        -- a square that underflows is an error to the server, and so nothing quite that small is squared
-        SELECT format('sqrt((%s) / %s)',
-            string_agg(format('(abs(said[t%s] - means[1]) + 1e-150::double precision) ^ 2', tree), ' + '), forest.trees)
-        INTO deviation
+        SELECT
+            format('(%s) / %s', string_agg('t' || tree, ' + ' ORDER BY tree), forest.trees),
+            -- a square that underflows is an error to the server, and so nothing quite that small is squared
+            format('sqrt((%s) / %s)',
+                string_agg(format('(abs(t%s - mean1) + 1e-150::double precision) ^ 2', tree), ' + '), forest.trees)
+        INTO means, deviation
         FROM generate_series(1, forest.trees) AS tree;
     ELSE
-        SELECT format('((%s) / %s) ^ -2',
-            string_agg(format('1 / sqrt(samples[t%s]::double precision)', tree), ' + '), forest.trees)
+        SELECT
+            string_agg(format('(%s) / %s', mean.sum, forest.trees), ', ' ORDER BY mean.output)
+        INTO means
+        FROM (
+            SELECT
+                output,
+                string_agg(format('said[t%s * %s - %s]', tree, forest.outputs, forest.outputs - output), ' + ') AS sum
+            FROM generate_series(1, forest.outputs) AS output
+            CROSS JOIN generate_series(1, forest.trees) AS tree
+            GROUP BY output
+        ) AS mean;
+        SELECT format('((%s) / %s) ^ -2', string_agg(format('rough[t%s]', tree), ' + '), forest.trees)
         INTO windows
         FROM generate_series(1, forest.trees) AS tree;
     END IF;
@@ -135,11 +142,12 @@ BEGIN
         'SELECT array_agg(log_mean ORDER BY place), array_agg(means ORDER BY place), '
         'array_agg(deviation ORDER BY place), array_agg(windows ORDER BY place) '
         'FROM (SELECT place, log_mean, means, %s AS deviation, %s AS windows '
-        'FROM (SELECT *, ARRAY[%s] AS means FROM (SELECT place, log_mean, said, samples%s '
-        'FROM (SELECT place, log_mean, said, samples%s FROM (SELECT place, said, samples, %s AS log_mean%s '
-        'FROM (SELECT matrix, said, samples, %s AS place '
-        'FROM (SELECT $1 AS rows, $2 AS matrix, $3 AS said, $4 AS samples OFFSET 0) AS known) AS given '
-        'OFFSET 0) AS cell OFFSET 0) AS seen OFFSET 0) AS reached OFFSET 0) AS every '
+        'FROM (SELECT *, means[1] AS mean1 FROM (SELECT *, ARRAY[%s] AS means '
+        'FROM (SELECT place, log_mean, said, rough%s FROM (SELECT place, log_mean, said, rough%s '
+        'FROM (SELECT place, said, rough, %s AS log_mean%s FROM (SELECT matrix, said, rough, %s AS place '
+        'FROM (SELECT $1 AS rows, $2 AS matrix, $3 AS said, (SELECT array_agg(1 / sqrt(node.samples::double precision) ORDER BY node.number) '
+        'FROM unnest($4) WITH ORDINALITY AS node (samples, number)) AS rough OFFSET 0) AS known) AS given '
+        'OFFSET 0) AS cell OFFSET 0) AS seen OFFSET 0) AS reached OFFSET 0) AS every OFFSET 0) AS summed '
         'OFFSET 0) AS told',
         deviation, windows, means, leaves, columns,
         CASE
@@ -224,6 +232,8 @@ CREATE OR REPLACE FUNCTION genesis.ask_forest(
 -- with its subtransaction it cannot run beside parallel workers
 LANGUAGE plpgsql STABLE PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp SET jit = off
     SET extra_float_digits = 1
+    -- a plan for one value of a parameter holds a copy of it, and is copied itself: of all rows, several times
+    SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     many constant integer := 100;  -- from here on it pays to write the forest out
@@ -270,7 +280,8 @@ BEGIN
     matrix := array_replace(matrix, NULL, 'NaN');
     -- the cast would take a text that reads like a number; where there is any text, each value is looked at
     is_careful := coalesce(
-        (SELECT bool_or(given @? '$.* ? (@ >= "")') FROM (SELECT unnest(features) AS given OFFSET 0) AS each), false);
+        (SELECT bool_or(given @@ '$.* starts with ""') FROM (SELECT unnest(features) AS given OFFSET 0) AS each),
+        false);
     BEGIN
         EXECUTE genesis.written_forest(of_kind, names, is_careful)
         INTO log_means, means, deviations, windows USING features, matrix, node_values, samples_of;
@@ -315,6 +326,7 @@ RETURNS TABLE (
     place bigint, error_class text, probability double precision, low_probability double precision,
     high_probability double precision, level double precision)
 LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    SET enable_memoize = off  -- it hashes each curve for each row, and remembers what is asked for once
 AS $$
     SELECT
         each.place,
@@ -357,6 +369,7 @@ RETURNS TABLE (
     place bigint, predicted_seconds double precision, low_seconds double precision, high_seconds double precision,
     level double precision)
 LANGUAGE sql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan  -- as in ask_forest()
 AS $$
     SELECT predicted.*
     FROM genesis.ask_forest('latency', features, NULL, NULL) AS said
@@ -383,6 +396,7 @@ RETURNS TABLE (
     place bigint, error_class text, probability double precision, low_probability double precision,
     high_probability double precision, level double precision)
 LANGUAGE sql STABLE STRICT PARALLEL UNSAFE SET search_path = pg_catalog, pg_temp
+    SET plan_cache_mode = force_generic_plan  -- as in ask_forest()
 AS $$
     SELECT predicted.*
     FROM genesis.ask_forest('errors', features, NULL, NULL) AS said
