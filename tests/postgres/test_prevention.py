@@ -139,6 +139,10 @@ def test_ending_sessions_is_refused_where_nobody_would(monkeypatch, capsys, tmp_
     here = CommandLine(capsys, tmp_path / "home", database)
     here("optimize", "--prevent-terminate").is_refused(2, "--prevent-terminate", "--continuous")
     here("optimize", "--prevent", "perhaps").is_refused(2, "--prevent", "perhaps")
+    here("optimize", "--prevent-role", "app").is_refused(2, "--prevent-role", "--continuous")
+    acting = ("optimize", "--continuous", "--prevent-role")
+    here(*acting, "nobody").is_refused(2, "'nobody'", "no such role")
+    here(*acting, "postgres").is_refused(2, "'postgres'", "a superuser")
 
 
 PATIENCE = Patience(rising=1, horizon=2, calm=1, longest=6)

@@ -15,13 +15,14 @@ from test_continuous import Watch
 from test_controller import Bench
 
 from ml_postgres_optimization.errors import ChangeRefused, JournalError, TargetError, UsageError
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, RoleSetting
 from ml_postgres_optimization.models.error_forest import ErrorForest
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry import Prior
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile, parse_windows
 from ml_postgres_optimization.target.seen import Blocker
+from ml_postgres_optimization.target.simulated.role_settings import APPLICATION
 from ml_postgres_optimization.tuning.preventing import (
     SYMPTOM,
     Choice,
@@ -41,6 +42,7 @@ from ml_postgres_optimization.tuning.preventing.levers import (
     LargerWal,
     LessMemory,
     Offer,
+    RoleTimeouts,
     Sight,
 )
 from ml_postgres_optimization.tuning.progress import Stage
@@ -127,6 +129,38 @@ def test_a_lever_is_held_as_long_as_the_danger_lasts_and_then_put_back(scene):
     ended, message = scene.told[-1]
     assert (ended.id, ended.windows, ended.is_whole) == (occasion.id, PATIENCE.horizon, True)
     assert message.endswith("it is over, for the danger is past")
+
+
+class Blocked(RoleTimeouts):
+    """The lever as it is where a session waits for a lock."""
+
+    def offer(self, danger, sight):
+        gauges = {**sight.window.gauges, "activity.blocked_sessions": 1.0}
+        return super().offer(danger, replace(sight, window=replace(sight.window, gauges=gauges)))
+
+
+def test_new_sessions_of_a_role_that_was_named_get_time_limits_while_the_danger_lasts(scene):
+    target = scene.bench.target
+    limit, idle = (
+        RoleSetting(name, APPLICATION, "simulated").key
+        for name in ("lock_timeout", "idle_in_transaction_session_timeout")
+    )
+    target.restore(limit, "1s")
+    means = scene.preventer._means
+    for roles, choice in ([["somebody"], Choice.ADVISED], [[APPLICATION], Choice.ACTED]):
+        lever = Blocked(roles, "simulated", target.settings)
+        advice = Blocked()
+        scene.preventer._means = replace(means, levers=(lever, advice))
+        scene.preventer._advised_at.clear()
+        occasion = scene.until(choice)
+        assert not {limit, idle} & scene.bench.in_force().keys()
+        now = {key: setting.written_value for key, setting in target.settings([limit, idle]).items()}
+        # a limit that is shorter already stays
+        assert now == {limit: "1s", idle: "10000" if choice is Choice.ACTED else None}
+        scene.pass_windows(3 * PATIENCE.horizon, danger(0.0))
+        assert {setting.written_value for setting in target.settings([limit, idle]).values()} == {"1s", None}
+        assert ("those that are open keep theirs" in occasion.deed) == (choice is Choice.ACTED)
+    assert scene.is_as_before()
 
 
 def test_what_is_held_out_lasts_for_the_horizon_and_changes_nothing(scene):
