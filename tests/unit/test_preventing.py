@@ -23,6 +23,7 @@ from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile, parse_windows
 from ml_postgres_optimization.target.seen import Blocker
 from ml_postgres_optimization.target.simulated.role_settings import APPLICATION
+from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import (
     SYMPTOM,
     Choice,
@@ -45,6 +46,7 @@ from ml_postgres_optimization.tuning.preventing.levers import (
     RoleTimeouts,
     Sight,
 )
+from ml_postgres_optimization.tuning.preventing.occasion import Demand
 from ml_postgres_optimization.tuning.progress import Stage
 from ml_postgres_optimization.workload import LoadLimiter
 
@@ -128,6 +130,7 @@ def test_a_lever_is_held_as_long_as_the_danger_lasts_and_then_put_back(scene):
     assert scene.is_as_before()
     ended, message = scene.told[-1]
     assert (ended.id, ended.windows, ended.is_whole) == (occasion.id, PATIENCE.horizon, True)
+    assert abs(ended.undone) < 0.1 * ended.due, "the load is as it was"
     assert message.endswith("it is over, for the danger is past")
 
 
@@ -541,6 +544,8 @@ class Result:
     errors: int
     operations: int = 1000
     response_seconds: float = 2.0
+    due: float = 1000.0
+    undone: float = 0.0
     is_whole: bool = True
 
 
@@ -577,6 +582,33 @@ def test_the_ledger_says_what_it_knows_and_what_not():
     (saving,) = savings([*turned, Result("deadlock", Choice.ACTED, 9)])
     assert saving.verdict == "harmed"
     assert savings([]) == []
+
+
+def test_a_lever_that_keeps_errors_away_by_letting_less_through_has_saved_nothing():
+    held_out = [Result("deadlock", Choice.HELD_OUT, 9)] * 5
+    for undone, verdict in ((100.0, "saved"), (101.0, "no difference shown")):
+        acted = [Result("deadlock", Choice.ACTED, 0, due=1000.0, undone=undone)] * 20
+        (saving,) = savings([*acted, *held_out])
+        assert saving.verdict == verdict
+        assert (saving.acted.error_share, saving.acted.undone_share) == (0.0, undone / 1000)
+    without = [replace(one, errors=0) for one in held_out]
+    assert savings([*acted, *without])[0].verdict == "harmed"
+
+
+def test_what_was_to_be_done_is_what_came_due_or_as_much_as_before():
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def window(commits, due=None):
+        rates = {"database.commits_per_second": commits} | ({} if due is None else {"load.due_per_second": due})
+        return Window(start, start + timedelta(seconds=10), "c", rates=rates)
+
+    demand = Demand(2)
+    assert demand.of(window(5.0), is_ours=False) == (0.0, 0.0), "nothing is known before"
+    for commits in (1.0, 20.0, 30.0, math.nan):
+        demand.see(window(commits), is_ours=False)
+    assert demand.of(window(10.0), is_ours=False) == (250.0, 100.0)
+    assert demand.of(window(math.nan), is_ours=False) == (0.0, 0.0)
+    assert demand.of(window(10.0, due=40.0), is_ours=True) == (400.0, 0.0), "none of ours came to an end"
 
 
 def test_a_continuous_run_holds_no_trial_and_learns_nothing_while_a_danger_is_met(tmp_path):

@@ -176,4 +176,6 @@ def record_of(occasion: Occasion, run: str) -> PreventionRecord:
         errors=occasion.errors,
         response_seconds=occasion.response_seconds,
         is_whole=occasion.is_whole,
+        due=round(occasion.due),
+        undone=round(occasion.undone),
     )
