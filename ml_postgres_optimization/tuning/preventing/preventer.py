@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,13 +25,11 @@ from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.laboratory import Laboratory
-from ml_postgres_optimization.tuning.preventing.danger import Alarm, Costs, Danger, Patience
+from ml_postgres_optimization.tuning.preventing.danger import Alarm, Brake, Costs, Danger, Patience
 from ml_postgres_optimization.tuning.preventing.levers import Offer, Sight
 from ml_postgres_optimization.tuning.preventing.means import Means
 from ml_postgres_optimization.tuning.preventing.occasion import Choice, Demand, HoldOut, Occasion, Subscriber
 
-# A lever that makes everything wait costs more than the errors that it spares.
-_SLOWER_RATIO = 2.0
 _NOT_PUT_BACK = "it could not be put back yet, and the next start does it"
 
 
@@ -85,7 +82,7 @@ class Preventer:
         self._guarded: GuardedChange | None = None
         self._seen_windows = self._rested_windows = 0
         self._seen_seconds = 0.0
-        self._log_mean_before = math.nan
+        self._brake = Brake(self._patience.horizon)
 
     @property
     def is_open(self) -> bool:
@@ -124,6 +121,7 @@ class Preventer:
             self._go_on(self._open, window)
             return True
         self._demand.see(window, is_ours=self._laboratory.load is not None)
+        self._brake.see_before(summarise(window).log_mean)
         self._rested_windows -= 1
         if not risen or self._rested_windows > 0:
             return False
@@ -182,7 +180,7 @@ class Preventer:
         after = sight.in_force.replaced(acting.values) if acting.values else None
         occasion = self._occasion(danger, acting, sight, choice=choice, after=after)
         self._open, self._seen_windows, self._seen_seconds = occasion, 0, 0.0
-        self._log_mean_before = summarise(sight.window).log_mean
+        self._brake.begin()
         held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
         self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
         if choice is Choice.ACTED:
@@ -315,7 +313,7 @@ class Preventer:
             guarded.look(window.duration_seconds)
         except NotNow as refusal:
             ending = refusal.what.rstrip(".")
-        if summarise(window).log_mean > self._log_mean_before + math.log(_SLOWER_RATIO):
+        if self._brake.see(summarise(window).log_mean):
             ending = ending or "it was slower"
         if ending:
             self._let_go()

@@ -7,4 +7,10 @@ COMMENT ON COLUMN genesis.preventions.due
     '0 before version 11';
 COMMENT ON COLUMN genesis.preventions.undone IS 'Of these, those that were not done: failed, skipped or still waiting; below 0, more was done than before';
 
+-- Of servers that share a repository each has its own forests.
+ALTER TABLE genesis.forests DROP CONSTRAINT forests_pkey;
+CREATE UNIQUE INDEX forests_of_server ON genesis.forests (kind, coalesce(server, ''));
+COMMENT ON TABLE genesis.forests
+    IS 'The forest of each kind and server that was trained last; genesis.forest_nodes unfolds it';
+
 INSERT INTO genesis.schema_version (version, name) VALUES (11, 'prevention work');
