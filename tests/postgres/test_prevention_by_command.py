@@ -2,6 +2,7 @@
 
 import random
 import threading
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -22,7 +23,11 @@ class Stalls:
 
     def _run(self):
         while not self._over.wait(self._rng.uniform(1.5, 4.0)):
-            with psycopg.connect(self._dsn, options="-c statement_timeout=0 -c lock_timeout=2s") as holder:
+            # the load locks them in another order: who is the victim of a deadlock tries again
+            with (
+                suppress(psycopg.errors.DeadlockDetected, psycopg.errors.LockNotAvailable),
+                psycopg.connect(self._dsn, options="-c statement_timeout=0 -c lock_timeout=2s") as holder,
+            ):
                 if holder.execute("SELECT to_regclass('genesis_load.accounts')").fetchone()[0]:
                     # row by row: a lock of the table keeps off whoever opens a connection and prepares statements
                     holder.execute("SELECT FROM genesis_load.accounts FOR UPDATE")
