@@ -21,6 +21,9 @@ restart
     A trial that needs restarts, which it makes itself; it, the watchdog and the guard session are killed before,
     after or in the middle of one. Where only the guard session is left, somebody has to restart the server later.
 
+role
+    As kill, of a trial that gives the new sessions of a role time limits; made only where it is asked for.
+
 A tuner that lives goes on with its trial. Where nobody is left who could put anything back, the next start has to.
 What is confirmed in the journal has to be in force, and else the configuration from before, within the lease and a
 second more, counted from the fault, or from when the server is up or the next start has begun.
@@ -58,12 +61,16 @@ from protected_trial import (  # noqa: E402
     MOMENTS,
     NESTED_MOMENTS,
     RESTART_MOMENTS,
+    ROLE_MOMENTS,
+    ROLE_SETTINGS,
     STOCK,
     TRIED,
     ProtectedTrial,
     by_hand,
     comes_true,
+    make_role,
     protected_trial,
+    role_settings,
     seen,
     written,
 )
@@ -290,6 +297,8 @@ def is_back(server: EmbeddedServer, directory: Path, besides: dict[str, str] | N
     wanted = {**(TRIED if is_confirmed else STOCK), **besides}
     if not wanted.items() <= answers(server, *wanted).items():
         return False
+    if role_settings(server.dsn) != ROLE_SETTINGS:
+        return False
     of_others = [f"{name} = '{value}'" for name, value in besides.items() if name in BY_HAND]
     return {*of_others} <= {*written(server)} if is_confirmed else written(server) == of_others
 
@@ -359,6 +368,7 @@ KINDS = {
     "human": (human, ALL_MOMENTS),
     "contradicted": (contradicted, ALL_MOMENTS),
     "restart": (restart, RESTART_MOMENTS),
+    "role": (kill, ROLE_MOMENTS),
 }
 RUNS = {
     "kill": 1000,
@@ -368,6 +378,7 @@ RUNS = {
     "human": 200,
     "contradicted": 100,
     "restart": 200,
+    "role": 0,
 }
 
 
@@ -421,6 +432,7 @@ def own_server() -> Iterator[EmbeddedServer]:
         Path(folder).chmod(0o755)
         with EmbeddedServer.start(Path(folder) / "server", binaries=find_binaries(None)) as server:
             by_hand(server.dsn, "CREATE EXTENSION dblink")
+            make_role(server.dsn)
             try:
                 yield server
             finally:

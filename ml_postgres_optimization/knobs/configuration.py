@@ -1,16 +1,83 @@
-"""An immutable set of knob values, and the way from one to another."""
+"""An immutable set of knob values, what they go by in it, and the way from one to another."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple, Self
 
 from ml_postgres_optimization.knobs.knob import KnobValue
 
 CLIENT_PREFIX = "client."
 CONCURRENCY = f"{CLIENT_PREFIX}concurrency"
+_OF_ROLE = re.compile(r'(?P<name>[a-z][a-z0-9_]*)@"(?P<role>(?:[^"]|"")+)"\."(?P<database>(?:[^"]|"")+)"')
+
+
+class RoleSetting(NamedTuple):
+    """What ``ALTER ROLE … IN DATABASE … SET`` gives to the new sessions of a role in a database.
+
+    Of all that gives a session its settings it is the narrowest, and wins over the rest: only what the session sets
+    for itself, or asks for when it connects, wins over it.
+
+    Parameters
+    ----------
+    name : str
+        As in ``pg_settings``.
+    role, database : str
+
+    Examples
+    --------
+    >>> setting = RoleSetting("lock_timeout", "app", "shop")
+    >>> setting.key
+    'lock_timeout@"app"."shop"'
+    >>> RoleSetting.of(setting.key) == setting, RoleSetting.of("lock_timeout")
+    (True, None)
+    >>> print(setting)
+    lock_timeout of role app in database shop
+
+    References
+    ----------
+    PostgreSQL manual, ALTER ROLE, and the order in ``process_settings`` (src/backend/utils/init/postinit.c).
+    """
+
+    name: str
+    role: str
+    database: str
+
+    @property
+    def key(self) -> str:
+        """What it goes by in a configuration and in the journal: no setting of the server has an ``@`` in it."""
+        return f"{self.name}@{_quoted(self.role)}.{_quoted(self.database)}"
+
+    @classmethod
+    def of(cls, key: str) -> Self | None:
+        """Return the setting that goes by `key`; None where that names none of a role."""
+        found = _OF_ROLE.fullmatch(key)
+        return None if found is None else cls(found["name"], _plain(found["role"]), _plain(found["database"]))
+
+    def __str__(self) -> str:
+        return f"{self.name} of role {self.role} in database {self.database}"
+
+
+def is_of_role(key: str) -> bool:
+    """Tell whether a name is that of a role's setting."""
+    return RoleSetting.of(key) is not None
+
+
+def described(key: str) -> str:
+    """Return the name of a setting for people."""
+    return str(RoleSetting.of(key) or key)
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _plain(quoted: str) -> str:
+    return quoted.replace('""', '"')
 
 
 class Configuration(Mapping[str, KnobValue]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ml_postgres_optimization.knobs.configuration import is_of_role
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.journal import Journal, JournalledTrial, RecordKind
 from ml_postgres_optimization.safety.undo import NOTHING, Undone
@@ -14,7 +15,8 @@ def undo_at_rest(data_directory: Path, journal: Journal) -> tuple[Undone, ...]:
     """Undo every trial that the journal knows as unfinished, the newest first: only what is still as it wrote it.
 
     A server that died under a candidate need not start with it. Nothing is in force on one that is down, so that
-    what is put back in its file is undone.
+    what is put back in its file is undone. What roles were given is out of reach then: a trial that gave any stays
+    unfinished, and the first start of ours on the running server does the rest.
 
     Parameters
     ----------
@@ -36,12 +38,14 @@ def undo_at_rest(data_directory: Path, journal: Journal) -> tuple[Undone, ...]:
 
 def _undone(file: Path, journal: Journal, trial: JournalledTrial) -> Undone:
     says, intent = written(file), trial.intent
-    old = {knob.name: knob.old_written for knob in intent.knobs}
-    ours = {knob.name for knob in intent.knobs if says.get(knob.name) == written_text(knob.new_value)}
+    knobs = [knob for knob in intent.knobs if not is_of_role(knob.name)]
+    old = {knob.name: knob.old_written for knob in knobs}
+    ours = {knob.name for knob in knobs if says.get(knob.name) == written_text(knob.new_value)}
     changed = {name: text for name, text in old.items() if says.get(name) != text}
     if restored := {name: text for name, text in changed.items() if name in ours}:
         put_back(file, restored)
     foreign = {name: says.get(name) or NOTHING for name in changed if name not in ours}
-    journal.append(RecordKind.REVERTED, intent.trial_id, foreign=foreign)
+    if len(knobs) == len(intent.knobs):
+        journal.append(RecordKind.REVERTED, intent.trial_id, foreign=foreign)
     told = {name: NOTHING if text is None else text for name, text in restored.items()}
     return Undone(intent.trial_id, intent.at, told, foreign)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ml_postgres_optimization.errors import ChangeRefused
 from ml_postgres_optimization.knobs.catalogue import Catalogue
+from ml_postgres_optimization.knobs.configuration import RoleSetting
 from ml_postgres_optimization.knobs.confrontation import largest_wal_mib
 from ml_postgres_optimization.knobs.knob import Knob, KnobValue, Scope, Setting
 from ml_postgres_optimization.knobs.machine import Machine
@@ -15,6 +16,7 @@ from ml_postgres_optimization.knobs.memory import MemoryForecast, allowed_bytes,
 from ml_postgres_optimization.knobs.rendering import render, same_value
 from ml_postgres_optimization.safety.permission import refusal
 from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.seen import RoleSeen
 
 _MIB = 1 << 20
 
@@ -25,6 +27,9 @@ _ORDERED = (
     ("max_parallel_workers", "max_worker_processes"),
     ("autovacuum_max_workers", "autovacuum_worker_slots"),
 )
+# What a role may be given for a while. In less than a tenth of a second nothing would get through; 0 lifts a limit.
+_SHORTEST_MILLISECONDS = 100
+_LONGEST_MILLISECONDS = {"idle_in_transaction_session_timeout": 3_600_000, "lock_timeout": 600_000}
 CONSTRAINING_SETTINGS = frozenset(name for pair in _ORDERED for name in pair)
 
 
@@ -42,6 +47,8 @@ class Circumstances:
     capabilities : Capabilities
     connections, active : int or None
         Sessions at once, and those in a query, at the peak; None where nobody knows better than the settings.
+    roles : mapping of str to RoleSeen or None
+        Those whose settings the owner lets us change; None for one that is not there.
     """
 
     catalogue: Catalogue
@@ -50,6 +57,7 @@ class Circumstances:
     capabilities: Capabilities
     connections: int | None = None
     active: int | None = None
+    roles: Mapping[str, RoleSeen | None] = field(default_factory=dict)
 
     def forecast(self, values: Mapping[str, KnobValue]) -> MemoryForecast:
         """Predict the peak of memory with `values` over what is in force."""
@@ -111,6 +119,9 @@ def _refuse_forbidden(name: str, value: KnobValue, catalogue: Catalogue) -> None
 
 
 def _refuse_knob(name: str, value: KnobValue, circumstances: Circumstances) -> None:
+    if setting := RoleSetting.of(name):
+        _refuse_role_setting(setting, value, circumstances)
+        return
     knob = circumstances.catalogue.get(name)
     if knob is None:
         reason = circumstances.catalogue.left_out.get(name, "it is not in the catalogue of knobs")
@@ -121,6 +132,34 @@ def _refuse_knob(name: str, value: KnobValue, circumstances: Circumstances) -> N
     refused = None if knob.scope is Scope.CLIENT else refusal(name, circumstances.capabilities)
     if refused:
         raise refused
+
+
+def _refuse_role_setting(setting: RoleSetting, value: KnobValue, circumstances: Circumstances) -> None:
+    """Let a time limit be given to a role that was named; whose settings are changed is never guessed."""
+    role = setting.role
+    if role not in circumstances.roles:
+        raise ChangeRefused(f"{setting} is refused: nobody has named that role.", f"--prevent-role {role} does it.")
+    seen = circumstances.roles[role]
+    if seen is None or setting.key not in circumstances.settings:
+        raise ChangeRefused(f"{setting} is refused: there is no such thing here.", "See how they are spelled.")
+    if seen.is_superuser or seen.is_ours:
+        whose = "a superuser" if seen.is_superuser else "the role that we work as"
+        raise ChangeRefused(f"{setting} is refused: role {role} is {whose}.", "Name the role of an application.")
+    if not seen.may_be_set:
+        raise ChangeRefused(
+            f"{setting} is refused: our role {circumstances.capabilities.role} may not give it settings.",
+            f"Give our role CREATEROLE and, from PostgreSQL 16 on, the ADMIN OPTION on role {role}.",
+        )
+    longest = _LONGEST_MILLISECONDS.get(setting.name)
+    if longest is None:
+        allowed = ", ".join(_LONGEST_MILLISECONDS)
+        raise ChangeRefused(f"{setting} is refused: of a role we set only {allowed}.", "Take it out.")
+    if not _has_type(value, "integer") or not _SHORTEST_MILLISECONDS <= float(value) <= longest:
+        raise ChangeRefused(
+            f"{setting} = {render(value, 'ms')} is refused: it may be from {render(_SHORTEST_MILLISECONDS, 'ms')} "
+            f"to {render(longest, 'ms')}.",
+            "Choose a value of these, or take it out of the configuration.",
+        )
 
 
 def _not_without_restart(knob: Knob, value: KnobValue, *, may_restart: bool) -> ChangeRefused:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 from ml_postgres_optimization.errors import AlreadyRunning, ChangeRefused, ForeignChange
 from ml_postgres_optimization.knobs.catalogue import Catalogue
-from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.configuration import Change, Configuration, RoleSetting, described
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.knobs.rendering import render, rounded, same_value
@@ -93,6 +93,8 @@ class Guard:
         something is put back.
     longest_seconds : float
         How long a trial may be open before those who stand by put it back, even though they hear from us.
+    roles : collection of str
+        Whose settings may be changed, named one by one by the server's owner.
 
     Notes
     -----
@@ -115,6 +117,7 @@ class Guard:
         protection: Protection | None = None,
         consent: Consent | None = None,
         longest_seconds: float = math.inf,
+        roles: Collection[str] = (),
     ) -> None:
         self.actuator = actuator
         self.catalogue = catalogue
@@ -128,6 +131,7 @@ class Guard:
         self._protection = protection
         self.consent = consent
         self._longest_seconds = longest_seconds
+        self._roles = frozenset(roles)
         self._open: dict[str, tuple[KnobChange, ...]] = {}
         self._has_left = False
 
@@ -145,8 +149,15 @@ class Guard:
             If the server is away.
         """
         settings = self.actuator.settings({*self.catalogue.settings_needed, *CONSTRAINING_SETTINGS, *configuration})
+        roles = {each.role for name in configuration if (each := RoleSetting.of(name))} & self._roles
         return Circumstances(
-            self.catalogue, settings, self.machine, self.capabilities, self._connections, self._active
+            self.catalogue,
+            settings,
+            self.machine,
+            self.capabilities,
+            self._connections,
+            self._active,
+            {role: self.actuator.role(role) for role in roles},
         )
 
     def review(self, configuration: Configuration, *, before: Configuration | None = None) -> None:
@@ -323,7 +334,7 @@ def _knob_change(setting: Setting, change: Change) -> KnobChange:
     expected = change.before.get(setting.name)
     if expected is not None and not same_value(expected, setting.value, setting.kind):
         raise ForeignChange(
-            f"{setting.name} is {render(setting.value, setting.unit)} on the server, and "
+            f"{described(setting.name)} is {render(setting.value, setting.unit)} on the server, and "
             f"{render(expected, setting.unit)} in the baseline: somebody else has changed it.",
             "Take what is in force now as the baseline, and begin again.",
         )

@@ -16,7 +16,7 @@ from ml_postgres_optimization.errors import (
     NotNow,
     TargetError,
 )
-from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.configuration import Change, Configuration, described, is_of_role
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.deferral import deferred_signals
@@ -164,7 +164,7 @@ class GuardedChange:
 
     @property
     def _old(self) -> dict[str, str | None]:
-        return {knob.name: knob.old_written for knob in self._knobs}
+        return {knob.name: knob.old_written for knob in self._knobs if not is_of_role(knob.name)}
 
     @property
     def needs_restart(self) -> bool:
@@ -241,7 +241,7 @@ class GuardedChange:
             self._guard.require_sole()
             self._guard.restart(self._old)
             self._guard.require_protection()
-        elif self._knobs:
+        elif not all(is_of_role(knob.name) for knob in self._knobs):
             self._guard.actuator.reload()
 
     def _verify(self) -> None:
@@ -274,7 +274,8 @@ class GuardedChange:
     def _foreign(self, name: str, text: str) -> ForeignChange:
         self._note_foreign({name: text})
         return ForeignChange(
-            f"{name} was changed by somebody else during the trial: postgresql.auto.conf says {text}.",
+            f"{described(name)} was changed by somebody else during the trial: "
+            f"{'the catalogue' if is_of_role(name) else 'postgresql.auto.conf'} says {text}.",
             "Nothing was written over it. Take what is in force now as the baseline, and begin again.",
         )
 

@@ -99,7 +99,8 @@ def statements_back(
     Yields
     ------
     trial, name, written : JournalledTrial, str, str or None
-        What ``postgresql.auto.conf`` would say of the setting; None where it would be reset. A setting that is
+        What ``postgresql.auto.conf`` would say of the setting, or the catalogue of a role's; None where it would be
+        reset. A setting that is
         somebody else's, or as it was, is passed over.
     """
     now = dict(settings)

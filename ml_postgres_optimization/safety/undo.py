@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
+from ml_postgres_optimization.knobs.configuration import described, is_of_role
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.knobs.rendering import parse, same_value
 from ml_postgres_optimization.safety.deferral import deferred_signals
@@ -16,7 +17,7 @@ from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Actuator
 
 NOTHING = "nothing"
-"""What ``postgresql.auto.conf`` says of a parameter that has no entry there."""
+"""What ``postgresql.auto.conf`` says of a parameter that has no entry there; of a role's, ``pg_db_role_setting``."""
 
 Restart = Callable[[Mapping[str, str | None]], None]
 
@@ -67,7 +68,8 @@ class Undone:
 
 
 def _listed(knobs: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} reset" if text == NOTHING else f"{name} = {text}" for name, text in knobs.items())
+    told = {described(name): text for name, text in knobs.items()}
+    return ", ".join(f"{name} reset" if text == NOTHING else f"{name} = {text}" for name, text in told.items())
 
 
 def needs_restart(setting: Setting) -> bool:
@@ -148,7 +150,7 @@ def _put_back(actuator: Actuator, wanted: tuple[KnobChange, ...], restart: Resta
     if restart is not None and pending:
         restart({})
         return PutBack(restored, foreign)
-    if restored or stale:
+    if not all(is_of_role(name) for name in {*restored, *stale}):
         actuator.reload()
     return PutBack(restored, foreign, pending)
 
@@ -186,13 +188,19 @@ def undo_unfinished(
         If the journal cannot be written; the server is as it should be then.
     """
     unfinished = journal.state.unfinished
-    if unfinished and capabilities and not capabilities.settings_visible:
+    in_files = [trial for trial in unfinished if not _is_of_roles_only(trial)]
+    if in_files and capabilities and not capabilities.settings_visible:
         raise PrivilegeMissing(
-            f"Trial {unfinished[-1].intent.trial_id} is unfinished, and role {capabilities.role} cannot see what it "
+            f"Trial {in_files[-1].intent.trial_id} is unfinished, and role {capabilities.role} cannot see what it "
             "left in postgresql.auto.conf.",
             f"Start as the role of that run, or: {visibility_grants(capabilities)}",
         )
     return tuple(_undone(actuator, journal, trial, restart) for trial in reversed(unfinished))
+
+
+def _is_of_roles_only(trial: JournalledTrial) -> bool:
+    knobs = trial.intent.knobs
+    return bool(knobs) and all(is_of_role(knob.name) for knob in knobs)
 
 
 def _undone(actuator: Actuator, journal: Journal, trial: JournalledTrial, restart: Restart | None) -> Undone:

@@ -8,6 +8,7 @@ from typing import Protocol
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
+from ml_postgres_optimization.target.seen import RoleSeen
 from ml_postgres_optimization.telemetry import Collector, MemoryReading
 
 Condition = Callable[[Setting | None], bool]
@@ -19,7 +20,11 @@ def always(_setting: Setting | None) -> bool:
 
 
 class Actuator(Protocol):
-    """Read and write settings for all sessions of a server.
+    """Read and write settings for all sessions of a server, or for the new ones of a role.
+
+    A role's setting goes by its key, `knobs.configuration.RoleSetting`. It needs no `reload`: new sessions have it as
+    soon as it is written, and none that is open ever gets it. What is said below of ``postgresql.auto.conf`` holds of
+    ``pg_db_role_setting`` then.
 
     Only `safety.guard` may call `write`, `restore`, `reload` and `restart` (rule 4 of the house).
     """
@@ -34,6 +39,9 @@ class Actuator(Protocol):
         The values are those in a *fresh* session, so that role and database settings, which win over the file,
         are seen as the application's sessions see them.
         """
+
+    def role(self, name: str) -> RoleSeen | None:
+        """Return what a role is; None where there is none of that name."""
 
     def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write `value` (base units) for `name` into ``postgresql.auto.conf``; in force after `reload`.

@@ -73,3 +73,23 @@ class Blocker:
             f"session {self.pid} of role {self.role}, idle in a transaction for {self.idle_seconds:.0f} s while "
             f"{self.blocked} wait for it"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RoleSeen:
+    """A role, as far as settings may be given to it.
+
+    Parameters
+    ----------
+    name : str
+    is_superuser : bool
+    is_ours : bool
+        Whether we work as it.
+    may_be_set : bool
+        Whether our role may run ``ALTER ROLE … SET`` for it.
+    """
+
+    name: str
+    is_superuser: bool
+    is_ours: bool
+    may_be_set: bool

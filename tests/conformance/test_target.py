@@ -10,11 +10,13 @@ import pytest
 from psycopg.conninfo import make_conninfo
 
 from ml_postgres_optimization.errors import ChangeRefused
+from ml_postgres_optimization.knobs.configuration import RoleSetting
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.target.protocols import Target
 from ml_postgres_optimization.target.restart import EmbeddedRestarter
 from ml_postgres_optimization.target.simulated import SimulatedTarget
+from ml_postgres_optimization.target.simulated.role_settings import APPLICATION
 from ml_postgres_optimization.telemetry import VirtualClock
 
 KNOBS = (
@@ -71,8 +73,10 @@ def dsn(server) -> Iterator[str]:
         with psycopg.connect(dsn) as inside:
             if "pg_stat_statements" in connection.execute("SHOW shared_preload_libraries").fetchone()[0]:
                 inside.execute("CREATE EXTENSION pg_stat_statements")
+        connection.execute(f"CREATE ROLE {APPLICATION}")
         yield dsn
         connection.execute("DROP DATABASE conformance WITH (FORCE)")
+        connection.execute(f"DROP ROLE {APPLICATION}")
 
 
 @pytest.fixture(params=["simulated", "real"])
@@ -231,6 +235,30 @@ class TestChange:
         assert not subject.target.write(name, second, only_if=lambda setting: setting.written_value is None)
         assert not subject.target.restore(name, None, only_if=lambda setting: setting.written_value is None)
         assert subject.setting(name) == written
+
+    def test_a_setting_of_a_role_is_there_at_once_and_goes_back_to_what_stood(self, subject):
+        database = subject.target.capabilities.database
+        key = RoleSetting("lock_timeout", APPLICATION, database).key
+        nothing = subject.setting(key)
+        assert (nothing.written_value, nothing.value, nothing.unit) == (None, 0, "ms")
+        assert subject.target.restore(key, "3s")
+        before = subject.setting(key)
+        assert (before.written_value, before.value, before.source) == ("3s", 3000, "database user")
+        assert not subject.target.write(key, 2000, only_if=lambda setting: setting.written_value is None)
+        assert subject.target.write(key, 2000, only_if=lambda setting: setting == before)
+        assert subject.setting(key).value == 2000
+        assert not subject.target.restore(key, None, only_if=lambda setting: setting == before)
+        assert subject.target.restore(key, "3s")
+        assert subject.setting(key) == before
+        assert subject.target.restore(key, None)
+        assert subject.setting(key) == nothing
+        assert not subject.target.settings([RoleSetting("lock_timeout", "nobody", database).key])
+        assert subject.target.role("nobody") is None
+        seen = subject.target.role(APPLICATION)
+        assert (seen.is_superuser, seen.is_ours, seen.may_be_set) == (False, False, True)
+        for value in (-1, "soon"):
+            with pytest.raises(ChangeRefused):
+                subject.target.write(key, value)
 
     def test_the_last_value_written_wins(self, subject):
         for value in (8192, 16384, 32768):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_postgres_optimization.errors import GenesisError
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.knobs.configuration import Change, RoleSetting
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.safety.protection import Duty, Lease
@@ -26,6 +26,8 @@ from ml_postgres_optimization.target.postgres.lock import optimizer_lock
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.target.restart import CommandRestarter
 
+# of a role: one that has another already, and one that has none
+ROLE = "application"
 CANDIDATE = {"work_mem": 16384, "jit": False, "random_page_cost": 1.1}
 
 
@@ -118,6 +120,7 @@ def guard_on(target, journal, moment, lock):
         is_sole=lock and Stopping(lock, moment, held="sole").held,
         over_a_restart=lock.over_a_restart if lock else nullcontext,
         protection=moment.lease,
+        roles=[ROLE],
     )
 
 
@@ -134,6 +137,16 @@ def put_back(guard, moment, candidate=CANDIDATE):
         moment("applied")
         trial.withdraw()
         moment("withdrawn")
+
+
+def role(guard, moment):
+    """Try what the new sessions of a role get, and a setting of the server with it."""
+    put_back(guard, moment, role_candidate(guard.capabilities.database))
+
+
+def role_candidate(database):
+    limits = {"idle_in_transaction_session_timeout": 10_000, "lock_timeout": 2_000}
+    return {RoleSetting(name, ROLE, database).key: limit for name, limit in limits.items()} | {"work_mem": 16384}
 
 
 def restart(guard, moment):
@@ -164,7 +177,7 @@ def nested(guard, moment):
         moment("inner closed")
 
 
-SCENARIOS = {"": put_back, "confirm": confirm, "nested": nested, "restart": restart}
+SCENARIOS = {"": put_back, "confirm": confirm, "nested": nested, "restart": restart, "role": role}
 
 
 def duty_on(target, directory, lease_seconds, restart_command):

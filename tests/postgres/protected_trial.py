@@ -37,6 +37,25 @@ RESTART_MOMENTS = tuple(
         *("withdrawn", "record 6"),
     )
 )
+# Of settings of a role: both are written before that of the server.
+ROLE_MOMENTS = tuple(
+    f"role/{moment}"
+    for moment in ("record 2", "write 1", "write 2", "write 3", "applied", "restore 1", "restore 2", "record 5")
+)
+ROLE_SETTINGS = ["lock_timeout=3s"]
+
+
+def make_role(dsn):
+    """Make the application's role, which has a limit already."""
+    by_hand(dsn, "CREATE ROLE application")
+    by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '3s'")
+
+
+def role_settings(dsn):
+    """What the application's role is given in this database."""
+    query = "SELECT setconfig FROM pg_db_role_setting WHERE setrole = 'application'::regrole"
+    with psycopg.connect(dsn) as connection:
+        return [line for (lines,) in connection.execute(query).fetchall() for line in lines]
 
 
 def by_hand(dsn, *statements):

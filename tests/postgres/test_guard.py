@@ -9,12 +9,22 @@ from dataclasses import replace
 
 import psycopg
 import pytest
-from guarded_trial import CANDIDATE
-from protected_trial import SCRIPT, STOCK, TRIED, by_hand, seen, written
+from guarded_trial import CANDIDATE, ROLE, role_candidate
+from protected_trial import (
+    ROLE_SETTINGS,
+    SCRIPT,
+    STOCK,
+    TRIED,
+    by_hand,
+    make_role,
+    role_settings,
+    seen,
+    written,
+)
 
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, ServerUnreachable
 from ml_postgres_optimization.knobs.catalogue import load_catalogue
-from ml_postgres_optimization.knobs.configuration import Change
+from ml_postgres_optimization.knobs.configuration import Change, RoleSetting
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal, RecordKind
 from ml_postgres_optimization.safety.permission import permitted
@@ -46,6 +56,7 @@ def guarded_server(binaries, module_folder, session_folder):
         settings={"fsync": "off"},
         system_state=session_folder / "system",
     ) as server:
+        make_role(server.dsn)
         yield server
 
 
@@ -74,6 +85,7 @@ def guarded(dsn, directory, **more):
             journal=journal,
             capabilities=more.pop("capabilities", target.capabilities),
             active=8,
+            roles=more.pop("roles", [ROLE]),
         )
 
 
@@ -89,7 +101,7 @@ def trial_process(dsn, directory, moment):
         [sys.executable, SCRIPT, dsn, directory, moment], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     try:
-        assert process.stdout.readline().strip() == moment, process.stderr.read()
+        assert process.stdout.readline().strip() == moment.rpartition("/")[2], process.stderr.read()
         yield process
     finally:
         process.kill()
@@ -122,7 +134,11 @@ def test_a_confirmed_trial_outlives_us_and_can_be_rolled_back(dsn, directory, gu
 
 
 @pytest.mark.parametrize(
-    "moment", ["intent", "write 1", "write 2", "write 3", "reload 1", "applied", "restore 1", "restore 3", "reload 2"]
+    "moment",
+    [
+        *("intent", "write 1", "write 3", "reload 1", "restore 1", "reload 2"),
+        *("role/write 1", "role/applied", "role/restore 2"),
+    ],
 )
 def test_kill_9_at_any_moment_is_undone_at_the_next_start(dsn, directory, guarded_server, moment):
     with trial_process(dsn, directory, moment) as process:
@@ -135,6 +151,7 @@ def test_kill_9_at_any_moment_is_undone_at_the_next_start(dsn, directory, guarde
         assert undo_unfinished(guard.actuator, guard.journal) == ()
     assert seen(dsn, *STOCK) == STOCK
     assert written(guarded_server) == []
+    assert role_settings(dsn) == ROLE_SETTINGS
 
 
 @pytest.mark.parametrize("moment", ["write 2", "applied", "restore 1"])
@@ -254,3 +271,74 @@ def test_durability_is_refused_on_a_real_server_too(dsn, directory, guarded_serv
             ):
                 pass
     assert written(guarded_server) == []
+
+
+def test_new_sessions_of_a_role_get_limits_and_lose_them_and_the_owners_change_stays(dsn, directory):
+    """Nobody can look at what a role's sessions have but they: here it may log in."""
+    by_hand(dsn, "ALTER ROLE application LOGIN")
+    application = psycopg.conninfo.make_conninfo(dsn, user="application")
+    names = ("lock_timeout", "idle_in_transaction_session_timeout", "work_mem")
+    usual = {"lock_timeout": "3s", "idle_in_transaction_session_timeout": "0", "work_mem": "4MB"}
+    candidate = role_candidate("postgres")
+    with guarded(dsn, directory) as guard, psycopg.connect(application) as open_before:
+        with guard.trial(change(guard, candidate), "t1") as trial:
+            trial.apply()
+            assert seen(application, *names) == dict(zip(names, ("2s", "10s", "16MB"), strict=True))
+            assert open_before.execute("SHOW lock_timeout").fetchone() == ("3s",), "it keeps what it has"
+            by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '7s'")
+            trial.withdraw()
+            assert seen(application, *names) == {**usual, "lock_timeout": "7s"}
+            with pytest.raises(ChangeRefused, match="lock_timeout of role application in database postgres was cha"):
+                trial.apply()
+        by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '3s'")
+        with guard.trial(change(guard, candidate), "t2") as trial:
+            trial.confirm()
+        (undone,) = rollback(guard)
+        assert "lock_timeout of role application in database postgres = 3s" in str(undone)
+        assert seen(application, *names) == usual
+
+
+def test_nobody_s_settings_are_changed_who_was_not_named_or_is_mighty_or_ours(dsn, directory):
+    by_hand(dsn, "CREATE ROLE boss SUPERUSER", "CREATE ROLE other")
+    try:
+        with guarded(dsn, directory, roles=[ROLE, "boss", "postgres", "gone"]) as guard:
+            for role, name, value, why in (
+                ("other", "lock_timeout", 2000, "nobody has named that role"),
+                ("boss", "lock_timeout", 2000, "a superuser"),
+                ("postgres", "lock_timeout", 2000, "superuser"),
+                ("gone", "lock_timeout", 2000, "no such thing"),
+                (ROLE, "work_mem", 65536, "of a role we set only"),
+                (ROLE, "lock_timeout", 0, "it may be from 100ms"),
+                (ROLE, "lock_timeout", True, "it may be from 100ms"),
+            ):
+                key = RoleSetting(name, role, "postgres").key
+                with pytest.raises(ChangeRefused, match=why), guard.trial(change(guard, {key: value}), role):
+                    pass
+            for role in ("boss", "postgres"):
+                with pytest.raises(ChangeRefused, match="not changed"):
+                    guard.actuator.write(RoleSetting("lock_timeout", role, "postgres").key, 2000)
+        assert not guard.journal.state.trials
+    finally:
+        by_hand(dsn, "DROP ROLE boss, other")
+
+
+def test_a_role_without_the_right_to_is_told_what_it_takes(dsn, directory):
+    by_hand(dsn, "CREATE ROLE tuner LOGIN", "GRANT pg_monitor TO tuner")
+    key = RoleSetting("lock_timeout", ROLE, "postgres").key
+    try:
+        with guarded(psycopg.conninfo.make_conninfo(dsn, user="tuner"), directory) as guard:
+            with pytest.raises(ChangeRefused, match="may not give it settings") as refused:
+                guard.review(change(guard, {key: 2000}).after)
+            assert "CREATEROLE" in refused.value.next_step
+            with pytest.raises(PrivilegeMissing, match="lock_timeout of role"):
+                guard.actuator.write(key, 2000)
+            by_hand(dsn, "ALTER ROLE tuner CREATEROLE")
+            if guard.capabilities.major >= 16:
+                assert not guard.actuator.role(ROLE).may_be_set
+                by_hand(dsn, f"GRANT {ROLE} TO tuner WITH ADMIN OPTION")
+            with guard.trial(change(guard, {key: 2000}), "t1") as trial:
+                trial.apply()
+                assert role_settings(dsn) == ["lock_timeout=2000"]
+        assert role_settings(dsn) == ROLE_SETTINGS
+    finally:
+        by_hand(dsn, "DROP OWNED BY tuner", "DROP ROLE tuner")

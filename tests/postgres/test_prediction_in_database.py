@@ -4,7 +4,7 @@ import json
 import math
 import os
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
@@ -483,3 +483,39 @@ def test_nodes_are_shown_one_by_one(session, models):
     )
     first = (forest.names[forest.feature[0]], forest.threshold[0], forest.left[0] + 1, forest.right[0] + 1)
     assert shown[0][3:7] == first
+
+
+def test_each_server_of_a_repository_keeps_its_forests_and_one_of_them_predicts(session, models):
+    latency, _ = models
+    features = json.dumps({"latency.log_mean": -6.0})
+    (own,) = session.execute("SELECT system_identifier::text FROM pg_control_system()").fetchone()
+
+    def trained(server, usual, seconds=0.0):
+        trained_at = NOW + timedelta(seconds=seconds)
+        record = replace(forest_record(latency, f"of-{server}", trained_at), level=usual)
+        Repository(session, server=server).add_forests([record])
+
+    def chosen():
+        (level,) = session.execute("SELECT level FROM genesis.predict_latency_seconds(%s)", [features]).fetchone()
+        return level
+
+    session.execute("DELETE FROM genesis.forests")
+    trained(None, 0.5)
+    trained("1", 0.6)
+    assert session.execute("SELECT server FROM genesis.forests").fetchall() == [("1",)], "whose it was is not known"
+    trained("2", 0.7, seconds=5.0)
+    assert chosen() == 0.7, "the latest, where this server has none"
+    trained("1", 0.61)
+    trained(own, 0.8, seconds=-5.0)
+    assert chosen() == 0.8
+    try:
+        session.execute("SET genesis.server = '1'")
+        assert chosen() == 0.61
+        session.execute("SET genesis.server = '3'")
+        with pytest.raises(psycopg.Error, match="of server 3 is stored"):
+            chosen()
+    finally:
+        session.execute("RESET genesis.server")
+    assert chosen() == 0.8
+    assert session.execute("SELECT count(DISTINCT server) FROM genesis.forest_nodes").fetchone() == (3,)
+    session.execute("DELETE FROM genesis.forests")

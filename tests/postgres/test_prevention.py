@@ -79,6 +79,8 @@ def some_records(seed):
             choice,
             rng.choice([0, 0, 3]),
             error_class=rng.choice(["deadlock", "timeout"]),
+            due=1000,
+            undone=rng.choice([-5, 20, 100, 101, 700]),
             is_whole=rng.random() < 0.9,
         )
 
@@ -99,11 +101,21 @@ def test_what_is_kept_comes_back_and_the_view_says_what_the_ledger_says(reposito
         row = shown[saving.error_class]
         assert (row["acted"], row["held_out"]) == (saving.acted.occasions, saving.held_out.occasions)
         assert row["verdict"] == saving.verdict
+        assert float(row["acted_undone_percent"] or 0) == pytest.approx(
+            100 * saving.acted.undone / (saving.acted.due or 1), abs=0.06
+        )
         if saving.held_out.occasions:
             assert [row["difference"], row["low"], row["high"]] == pytest.approx(list(saving.difference), abs=1e-6)
             assert float(row["held_out_errors_per_1000"]) == pytest.approx(saving.held_out.errors_per_1000, abs=1e-3)
+            assert float(row["held_out_error_percent"]) == pytest.approx(100 * saving.held_out.error_share, abs=0.06)
         else:
             assert row["low"] is None
+    recent = record(99, "advised", 0, began_at=datetime.now(UTC))
+    repository.add_prevention(recent)
+    with psycopg.connect(database) as connection:
+        connection.execute("SELECT genesis.maintain()")
+    kept = [one for one in records if one.choice != Choice.ADVISED]
+    assert repository.preventions() == [*kept, recent], "advice that has expired is gone, and nothing else"
 
 
 def test_what_came_of_an_occasion_completes_it(repository):
@@ -139,6 +151,10 @@ def test_ending_sessions_is_refused_where_nobody_would(monkeypatch, capsys, tmp_
     here = CommandLine(capsys, tmp_path / "home", database)
     here("optimize", "--prevent-terminate").is_refused(2, "--prevent-terminate", "--continuous")
     here("optimize", "--prevent", "perhaps").is_refused(2, "--prevent", "perhaps")
+    here("optimize", "--prevent-role", "app").is_refused(2, "--prevent-role", "--continuous")
+    acting = ("optimize", "--continuous", "--prevent-role")
+    here(*acting, "nobody").is_refused(2, "'nobody'", "no such role")
+    here(*acting, "postgres").is_refused(2, "'postgres'", "a superuser")
 
 
 PATIENCE = Patience(rising=1, horizon=2, calm=1, longest=6)

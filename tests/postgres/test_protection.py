@@ -11,7 +11,20 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from protected_trial import STOCK, TRIED, by_hand, comes_back, is_gone, protected_trial, seen, until, written
+from protected_trial import (
+    ROLE_SETTINGS,
+    STOCK,
+    TRIED,
+    by_hand,
+    comes_back,
+    is_gone,
+    make_role,
+    protected_trial,
+    role_settings,
+    seen,
+    until,
+    written,
+)
 from test_guard import guarded
 
 from ml_postgres_optimization.safety.journal import read_journal
@@ -39,6 +52,7 @@ def watched_server(binaries, module_folder, session_folder):
     ) as server:
         if binaries.has_library("dblink"):
             by_hand(server.dsn, "CREATE EXTENSION dblink")
+        make_role(server.dsn)
         yield server
 
 
@@ -69,11 +83,15 @@ def test_when_the_tuner_is_killed_somebody_puts_it_back(dsn, directory, watched_
     assert not read_journal(directory).unfinished
 
 
-@pytest.mark.parametrize("moment", ["write 2", "applied"])
+@pytest.mark.parametrize("moment", ["write 2", "role/applied"])
 def test_one_of_them_suffices(dsn, directory, watched_server, survivor, moment):
     with protected_trial(dsn, directory, moment, LEASE_SECONDS) as trial:
+        if "role" in moment:
+            assert len(role_settings(dsn)) == 2
         trial.kill("tuner", *{"guard", "watchdog"} - {survivor})
         comes_back(watched_server, LEASE_SECONDS + 1)
+        # of all that was tried the setting of the server is put back last
+        assert role_settings(dsn) == ROLE_SETTINGS
 
 
 def test_after_all_of_them_the_next_start_puts_it_back(dsn, directory, watched_server, binaries):

@@ -12,6 +12,7 @@ from ml_postgres_optimization.knobs.rules import rule_configuration
 from ml_postgres_optimization.safety.guard import Guard
 from ml_postgres_optimization.safety.journal import Journal
 from ml_postgres_optimization.target.simulated import AutoregressiveNoise, SimulatedTarget, WhiteNoise
+from ml_postgres_optimization.target.simulated.role_settings import APPLICATION
 from ml_postgres_optimization.telemetry import MemoryStore, Recorder, VirtualClock
 from ml_postgres_optimization.trials import Design, Measure, Outcome, Thresholds, TrialPlan
 from ml_postgres_optimization.tuning import Budget, Controller, Draft, Laboratory, Stage, open_study, rule_drafts
@@ -40,6 +41,7 @@ class Bench:
             machine=self.target.machine,
             journal=self.journal,
             capabilities=self.target.capabilities,
+            roles=[APPLICATION],
         )
         self.store = MemoryStore()
         self.laboratory = Laboratory(

@@ -321,11 +321,11 @@ def test_zeros_followed_by_a_record_are_no_torn_tail(directory):
 
 
 def test_a_journal_of_a_newer_program_is_not_guessed_at(directory, monkeypatch):
-    monkeypatch.setattr("ml_postgres_optimization.safety.journal.records.FORMAT", 3)
+    monkeypatch.setattr("ml_postgres_optimization.safety.journal.records.FORMAT", 4)
     with Journal(directory) as journal:
         begun(journal, "t1")
     monkeypatch.undo()
-    with pytest.raises(JournalError, match="format 3, and this program knows formats up to 2"):
+    with pytest.raises(JournalError, match="format 4, and this program knows formats up to 3"):
         Journal(directory)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ml_postgres_optimization.interfaces.commands.soaking.runs import run_json
 from ml_postgres_optimization.interfaces.reporter import Result, Table, milliseconds
 from ml_postgres_optimization.interfaces.session import Session
-from ml_postgres_optimization.interfaces.trial_view import (
-    shown,
-)
-from ml_postgres_optimization.knobs.catalogue import load_catalogue
+from ml_postgres_optimization.interfaces.trial_view import shown
+from ml_postgres_optimization.knobs.catalogue import Catalogue, load_catalogue
+from ml_postgres_optimization.knobs.configuration import described
 from ml_postgres_optimization.knobs.knob import Setting
+from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.consent import Answer
 from ml_postgres_optimization.safety.journal import JournalState, is_in_use, read_journal
+from ml_postgres_optimization.safety.undo import NOTHING
 from ml_postgres_optimization.soak.journal import KnownRun, runs_in
 from ml_postgres_optimization.target.postgres.repository import SettingChange
 from ml_postgres_optimization.telemetry import Window
@@ -40,15 +41,14 @@ def status(session: Session) -> Result:
         "settings": {name: settings[name].value for name in sorted(catalogue) if name in settings},
         "trials_in_force": [trial.intent.trial_id for trial in journal.confirmed],
         "unfinished_trials": [trial.intent.trial_id for trial in journal.unfinished],
+        "on_trial": _on_trial(journal),
         "continuous_run": watched,
         "windows": [_window_json(window) for window in windows],
         "changes": [_change_json(change) for change in changes],
         "extended_tests": [run_json(run) for run in _live_runs(session)],
     } | _word_json(session)
-    ours = _ours(catalogue, settings)
-    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
     tables = [
-        Table("Knobs that are not at their default", ("knob", "in force", "from"), rows),
+        _knobs_table(catalogue, settings),
         *_changes_table(changes),
         Table("Last windows", _WINDOW_COLUMNS, [_window_row(window) for window in windows], unbroken=1),
     ]
@@ -66,14 +66,31 @@ def _state_lines(journal: JournalState, watched: Mapping[str, str] | None, *, is
         lines.append(
             "What a run that was killed left on trial may be in force; the next optimize or rollback undoes it."
         )
+    lines += [f"On trial: {knob['name']} = {knob['now']}, was {knob['before']}." for knob in _on_trial(journal)]
     if watched:
         lines.append(f"The last window is of a continuous run, which was {watched['state']} at {watched['at']}.")
     return lines
 
 
-def _ours(catalogue: Iterable[str], settings: Mapping[str, Setting]) -> list[str]:
+def _on_trial(journal: JournalState) -> list[dict[str, str]]:
+    """Return what is on trial, or about to be, of the server and of roles, as it is written."""
+    return [
+        {
+            "trial": trial.intent.trial_id,
+            "name": described(knob.name),
+            "before": NOTHING if knob.old_written is None else knob.old_written,
+            "now": written_text(knob.new_value),
+        }
+        for trial in journal.unfinished
+        for knob in trial.intent.knobs
+    ]
+
+
+def _knobs_table(catalogue: Catalogue, settings: Mapping[str, Setting]) -> Table:
     """Return the knobs that are not at their default."""
-    return [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    ours = [name for name in sorted(catalogue) if name in settings and settings[name].source != "default"]
+    rows = [(name, shown(name, settings[name].value, catalogue), settings[name].source) for name in ours]
+    return Table("Knobs that are not at their default", ("knob", "in force", "from"), rows)
 
 
 def _live_runs(session: Session) -> list[KnownRun]:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
-from ml_postgres_optimization.errors import ServerUnreachable, TargetError
+from ml_postgres_optimization.errors import PrivilegeMissing, ServerUnreachable, TargetError, UsageError
 from ml_postgres_optimization.interfaces.logs import Log
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.bench import Workbench
@@ -14,6 +14,7 @@ from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
+from ml_postgres_optimization.target.postgres.roles import grants
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import HARMED, SYMPTOM, Danger, Means, Occasion, Preventer, savings
@@ -36,7 +37,7 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
     means = Means()
     if settings.prevent != "off":
         means = Means(
-            _levers(may_terminate=settings.prevent_terminate),
+            _levers(session),
             workbench.observer.foresight,
             partial(symptoms_on, session.target, log=session.log),
             session.target,
@@ -52,14 +53,40 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
     )
 
 
-def _levers(*, may_terminate: bool) -> Sequence[Lever]:
+def require_roles(session: Session) -> None:
+    """See that the roles that were named may be given settings.
+
+    Raises
+    ------
+    UsageError
+        If there is none of that name, or it is a superuser or the role that we work as.
+    PrivilegeMissing
+        If our role may not.
+    """
+    for name in session.settings.prevent_role:
+        seen = session.target.role(name)
+        if seen is None or seen.is_superuser or seen.is_ours:
+            kind = "a superuser" if seen and seen.is_superuser else "the role that we work as"
+            raise UsageError(
+                f"--prevent-role is {name!r}: {'there is no such role' if seen is None else f'it is {kind}'}.",
+                "Name the role of an application.",
+            )
+        if not seen.may_be_set:
+            raise PrivilegeMissing(
+                f"Role {session.target.capabilities.role} may not give settings to role {name}.",
+                f"It takes {grants(name)}.",
+            )
+
+
+def _levers(session: Session) -> Sequence[Lever]:
     """Return every lever, what is the most narrow first."""
+    settings, target = session.settings, session.target
     return (
-        EndBlocker(is_permitted=may_terminate),
+        EndBlocker(is_permitted=settings.prevent_terminate),
         LessMemory(),
         LargerWal(),
+        RoleTimeouts(settings.prevent_role, target.capabilities.database, target.settings),
         FewerAtOnce(),
-        RoleTimeouts(),
         Autovacuum(),
     )
 
@@ -149,4 +176,6 @@ def record_of(occasion: Occasion, run: str) -> PreventionRecord:
         errors=occasion.errors,
         response_seconds=occasion.response_seconds,
         is_whole=occasion.is_whole,
+        due=round(occasion.due),
+        undone=round(occasion.undone),
     )

@@ -26,7 +26,7 @@ def prevention_tables(records: Sequence[PreventionRecord]) -> list[Table]:
     found = {saving.error_class: saving for saving in savings(records)}
     empty = (Saving(name, Tally(), Tally()) for name in sorted({record.error_class for record in records}))
     rows = [_row(found.get(saving.error_class, saving), records) for saving in empty]
-    columns = ("errors", "acted", "held out", "advised", "came in", "per 1,000", "saved", "shown")
+    columns = ("errors", "acted", "held out", "advised", "came in", "per 1,000", "undone", "spoilt", "saved", "shown")
     return [Table("What prevention saved: occasions acted on / held out at random", columns, rows)]
 
 
@@ -38,8 +38,10 @@ def _row(saving: Saving, records: Sequence[PreventionRecord]) -> tuple[str, ...]
         str(acted.occasions),
         str(held_out.occasions),
         str(sum(record.choice == Choice.ADVISED for record in of_class)),
-        f"{_percent(acted.share)} / {_percent(held_out.share)}",
+        f"{_percent(acted.error_share)} / {_percent(held_out.error_share)}",
         f"{_plain(acted.errors_per_1000)} / {_plain(held_out.errors_per_1000)}",
+        f"{_percent(acted.undone_share)} / {_percent(held_out.undone_share)}",
+        f"{_percent(acted.share)} / {_percent(held_out.share)}",
         _saved(saving),
         saving.verdict,
     )
@@ -75,6 +77,9 @@ def _tally_json(tally: Tally) -> dict[str, object]:
     return {
         "occasions": tally.occasions,
         "with_errors": tally.with_errors,
+        "spoilt": tally.spoilt,
+        "due": tally.due,
+        "undone": tally.undone,
         "errors": tally.errors,
         "operations": tally.operations,
         "errors_per_1000": _known(tally.errors_per_1000),
@@ -101,5 +106,7 @@ def _occasion_json(record: PreventionRecord) -> dict[str, object]:
         "ending": record.ending,
         "errors": record.errors,
         "operations": record.operations,
+        "due": record.due,
+        "undone": record.undone,
         "is_whole": record.is_whole,
     }

@@ -102,6 +102,7 @@ class Ground:
             protection=self.session.lease,
             consent=consent,
             longest_seconds=longest_seconds,
+            roles=self.session.settings.prevent_role,
         )
 
 

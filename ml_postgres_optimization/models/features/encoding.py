@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Mapping
 
+from ml_postgres_optimization.knobs.configuration import is_of_role
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.models.features.registry import KNOB_PREFIX
 
@@ -45,5 +46,5 @@ def encode_knob(value: KnobValue) -> float:
 
 
 def encode_knobs(configuration: Mapping[str, KnobValue]) -> dict[str, float]:
-    """Return the features ``knob.<name>`` of a configuration."""
-    return {KNOB_PREFIX + name: encode_knob(value) for name, value in configuration.items()}
+    """Return the features ``knob.<name>`` of a configuration; settings of single roles are none of the server's."""
+    return {KNOB_PREFIX + name: encode_knob(value) for name, value in configuration.items() if not is_of_role(name)}

@@ -13,7 +13,7 @@ from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.safety.journal import records
 from ml_postgres_optimization.safety.journal.records import KnobChange, Record, RecordKind, Terms
 
-# All records of format 1 are of format 2 too, which has two kinds more.
+# All records of an older format are of the newer ones too: 2 has two kinds more, and 3 names of settings of roles.
 _OLDEST_FORMAT = 1
 _HEADER_BYTES = len(b"00000000 00000000 ")
 # No setting of PostgreSQL's has more bits than that.

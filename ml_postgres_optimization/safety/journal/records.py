@@ -12,7 +12,8 @@ from typing import Any
 
 from ml_postgres_optimization.knobs.knob import KnobValue
 
-FORMAT = 2
+# 3: a knob may be a setting of a role, which a program that knows only files would take for one that is gone.
+FORMAT = 3
 
 
 class RecordKind(StrEnum):

@@ -19,6 +19,7 @@ from psycopg.pq import ConnStatus, ExecStatus
 from psycopg.rows import dict_row
 
 from ml_postgres_optimization.errors import PrivilegeMissing, TargetError
+from ml_postgres_optimization.knobs.configuration import RoleSetting
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.postgres.connection import (
     ConnectionSettings,
@@ -27,7 +28,7 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.lock import KEY
-from ml_postgres_optimization.target.postgres.queries import alter_system, read_query
+from ml_postgres_optimization.target.postgres.queries import alter_setting, read_query
 
 _EXTENSION = "dblink"
 _PERMISSION_DENIED = "42501"
@@ -56,8 +57,11 @@ class Reversal:
 
     def as_duty(self, connection: Connection[Any]) -> dict[str, str]:
         """Return it as the guard reads it, with the whole statement."""
-        put_back = alter_system(self.name, self.old_written).as_string(connection)
-        return {"name": self.name, "new_written": self.new_written, "put_back": put_back}
+        put_back = alter_setting(self.name, self.old_written).as_string(connection)
+        of_role = RoleSetting.of(self.name)
+        whose = {} if of_role is None else {"role": of_role.role, "database": of_role.database}
+        name = self.name if of_role is None else of_role.name
+        return {"name": name, "new_written": self.new_written, "put_back": put_back, **whose}
 
 
 class GuardSession:
@@ -264,7 +268,8 @@ def _own_address(connection: Connection[Any], name: str) -> str:
         user=address["role"],
         application_name=f"{name} to itself",
         connect_timeout=5,
-        options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000",
+        # the last of them so that what is put back outlives a crash, whatever our role has
+        options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000 -c synchronous_commit=on",
     )
 
 

@@ -9,6 +9,8 @@ from importlib.resources import files
 
 from psycopg import sql
 
+from ml_postgres_optimization.knobs.configuration import RoleSetting
+
 OLDEST_MAJOR = 14
 """The oldest major version of PostgreSQL that is supported."""
 
@@ -60,8 +62,25 @@ def alter_system(name: str, written_value: str | None) -> sql.Composed:
     return sql.SQL(query).format(name=identifier, value=sql.Literal(written_value or ""))
 
 
+def alter_role(setting: RoleSetting, written_value: str | None) -> sql.Composed:
+    """Compose the statement that gives a role's new sessions in a database a value, or takes it away from them."""
+    query = read_query("settings/reset_for_role" if written_value is None else "settings/write_for_role")
+    return sql.SQL(query).format(
+        role=sql.Identifier(setting.role),
+        database=sql.Identifier(setting.database),
+        name=sql.Identifier(setting.name),
+        value=sql.Literal(written_value or ""),
+    )
+
+
+def alter_setting(key: str, written_value: str | None) -> sql.Composed:
+    """Compose the statement that sets what goes by `key`: a setting of the server, or one of a role."""
+    setting = RoleSetting.of(key)
+    return alter_system(key, written_value) if setting is None else alter_role(setting, written_value)
+
+
 def alter_system_text(name: str, value: str | None) -> str:
-    """Write the statement for people, with the semicolon; `value` as ``pg_settings`` has it, lists of names included.
+    """Write `alter_setting` for people, with the semicolon; `value` as ``pg_settings`` has it, lists of names too.
 
     Of such a list each element is a literal of its own: as one, it would be one long name.
 
@@ -69,10 +88,12 @@ def alter_system_text(name: str, value: str | None) -> str:
     --------
     >>> print(alter_system_text("search_path", '"$user", public'))
     ALTER SYSTEM SET "search_path" = '$user', 'public';
+    >>> print(alter_system_text('lock_timeout@"app"."shop"', None))
+    ALTER ROLE "app" IN DATABASE "shop" RESET "lock_timeout";
     """
     if value is not None and name in _LISTS:
         return alter_list_text(name, list_elements(value))
-    return f"{alter_system(name, value).as_string().strip()};"
+    return f"{alter_setting(name, value).as_string().strip()};"
 
 
 def alter_list_text(name: str, elements: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Self
 from psycopg import Connection
 
 from ml_postgres_optimization.errors import ServerUnreachable
-from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.knobs.configuration import Configuration, is_of_role
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
@@ -41,8 +41,9 @@ from ml_postgres_optimization.target.postgres.connection import (
 )
 from ml_postgres_optimization.target.postgres.lock import Holder, holder
 from ml_postgres_optimization.target.postgres.queries import read_query
+from ml_postgres_optimization.target.postgres.roles import RoleSettings
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
-from ml_postgres_optimization.target.seen import Blocker, ConfigurationSeen, SettingSeen
+from ml_postgres_optimization.target.seen import Blocker, ConfigurationSeen, RoleSeen, SettingSeen
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
@@ -80,6 +81,7 @@ class PostgresTarget:
         self._collector: tuple[Connection[Any], StatisticsCollector] | None = None
         self._inventory: tuple[Connection[Any], Inventory] | None = None
         self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
+        self._roles = RoleSettings(self._changing)
 
     @classmethod
     def open(
@@ -238,20 +240,27 @@ class PostgresTarget:
         return self._observing.run(holder, "look for the optimiser's lock")
 
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
-        """Return the live settings; see `PostgresActuator.settings`."""
-        return self._actuator.settings(names)
+        """Return the live settings; see `PostgresActuator.settings`, and `RoleSettings.settings`."""
+        wanted = set(names)
+        of_roles = {name for name in wanted if is_of_role(name)}
+        plain = self._actuator.settings(wanted - of_roles) if wanted - of_roles else {}
+        return {**plain, **self._roles.settings(of_roles)}
+
+    def role(self, name: str) -> RoleSeen | None:
+        """Return what a role is; see `RoleSettings.role`."""
+        return self._roles.role(name)
 
     def configuration(self, names: Iterable[str]) -> Configuration:
         """Return the values in force of those parameters of `names` that this server has."""
         return Configuration({name: setting.value for name, setting in self.settings(names).items()})
 
     def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
-        """Write a value, in force after `reload`; see `PostgresActuator.write`."""
-        return self._actuator.write(name, value, only_if=only_if)
+        """Write a value, in force after `reload`; see `PostgresActuator.write`, and `RoleSettings.write`."""
+        return (self._roles if is_of_role(name) else self._actuator).write(name, value, only_if=only_if)
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
-        """Put back what was written before; see `PostgresActuator.restore`."""
-        return self._actuator.restore(name, written_value, only_if=only_if)
+        """Put back what was written before; see `PostgresActuator.restore`, and `RoleSettings.restore`."""
+        return (self._roles if is_of_role(name) else self._actuator).restore(name, written_value, only_if=only_if)
 
     def reload(self) -> None:
         """Make written values take effect; see `PostgresActuator.reload`."""

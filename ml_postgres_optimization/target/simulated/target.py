@@ -10,13 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml_postgres_optimization.errors import ChangeRefused
-from ml_postgres_optimization.knobs.configuration import Configuration
+from ml_postgres_optimization.knobs.configuration import Configuration, is_of_role
 from ml_postgres_optimization.knobs.knob import KnobValue, Setting
 from ml_postgres_optimization.knobs.machine import Machine
 from ml_postgres_optimization.target.capabilities import Capabilities
 from ml_postgres_optimization.target.protocols import Condition, always
+from ml_postgres_optimization.target.seen import RoleSeen
 from ml_postgres_optimization.target.simulated.counters import WAL_BYTES_PER_WRITE, WRITE_RATIO, growth
 from ml_postgres_optimization.target.simulated.noise import Noise, WhiteNoise
+from ml_postgres_optimization.target.simulated.role_settings import SimulatedRoles
 from ml_postgres_optimization.target.simulated.settings_file import SettingsFile
 from ml_postgres_optimization.target.simulated.stock import VERSION_NUM
 from ml_postgres_optimization.target.simulated.surface import MEMORY_BYTES, latency_seconds, starts_with
@@ -102,6 +104,7 @@ class SimulatedTarget:
         self._rate_per_second = rate_per_second
         self._step_seconds = step_seconds
         self._file = SettingsFile()
+        self._roles = SimulatedRoles(self.capabilities.database)
         self._now_seconds = clock.monotonic_seconds()
         self._level = 0.0
         self._owed_operations = 0.0
@@ -164,7 +167,12 @@ class SimulatedTarget:
 
     def settings(self, names: Iterable[str]) -> Mapping[str, Setting]:
         """Return what a fresh session sees; a name that there is not is absent."""
-        return self._file.settings(names)
+        wanted = list(names)
+        return {**self._file.settings(wanted), **self._roles.settings(wanted)}
+
+    def role(self, name: str) -> RoleSeen | None:
+        """Return what a role is; None where there is none of that name."""
+        return self._roles.role(name)
 
     def write(self, name: str, value: KnobValue, *, only_if: Condition = always) -> bool:
         """Write `value` for `name`, if `only_if` holds of the setting; return whether it was done.
@@ -174,9 +182,9 @@ class SimulatedTarget:
         ChangeRefused
             If there is no such setting, or the value is not one that it may have.
         """
-        if not only_if(self._file.settings([name]).get(name)):
+        if not only_if(self.settings([name]).get(name)):
             return False
-        self._file.write(name, value)
+        (self._roles if is_of_role(name) else self._file).write(name, value)
         return True
 
     def restore(self, name: str, written_value: str | None, *, only_if: Condition = always) -> bool:
@@ -187,9 +195,9 @@ class SimulatedTarget:
         ChangeRefused
             As `write`.
         """
-        if not only_if(self._file.settings([name]).get(name)):
+        if not only_if(self.settings([name]).get(name)):
             return False
-        self._file.restore(name, written_value)
+        (self._roles if is_of_role(name) else self._file).restore(name, written_value)
         return True
 
     def reload(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +12,7 @@ from enum import StrEnum
 
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing.danger import Danger
 
 _BLOCK = 5
@@ -49,6 +52,9 @@ class Occasion:
         Seen in the horizon after `began_at`, alike whether it was acted on or held out; errors are of its class.
     response_seconds : float
         Sum of the response times of these operations.
+    due, undone : float
+        Operations that were to be done in the horizon, and those of them that were not; below 0 where more were done
+        than before (`Demand`).
     is_whole : bool
         Whether the horizon was seen to its end, with all that counts in it: only then it tells something.
     """
@@ -68,7 +74,47 @@ class Occasion:
     operations: int = 0
     errors: int = 0
     response_seconds: float = 0.0
+    due: float = 0.0
+    undone: float = 0.0
     is_whole: bool = False
+
+
+class Demand:
+    """How much work there is to do in a window, and how much of it was done, whoever does it.
+
+    What comes due in our own open loop is counted. In a closed loop, and of sessions that are not ours, nobody knows:
+    there it is as much as in the windows before the occasion, which err alike for one that is held out.
+
+    Parameters
+    ----------
+    windows : int
+        How many windows before an occasion are the measure.
+    """
+
+    def __init__(self, windows: int) -> None:
+        self._per_second: deque[float] = deque(maxlen=windows)
+
+    def see(self, window: Window, *, is_ours: bool) -> None:
+        """Take a window in which no occasion was open."""
+        done = _done(window, is_ours=is_ours)
+        if math.isfinite(done) and window.duration_seconds > 0:
+            self._per_second.append(done / window.duration_seconds)
+
+    def of(self, window: Window, *, is_ours: bool) -> tuple[float, float]:
+        """Return what was to be done in a window of an occasion, and what was: operations, both 0 where unknown."""
+        done = _done(window, is_ours=is_ours)
+        if is_ours and window.labels.get("loop") != "closed":
+            return float(window.due_total), done
+        if not self._per_second or not math.isfinite(done):
+            return 0.0, 0.0
+        return sum(self._per_second) / len(self._per_second) * window.duration_seconds, done
+
+
+def _done(window: Window, *, is_ours: bool) -> float:
+    """Return what succeeded: of our own load operations, else transactions; NaN where nobody counted them."""
+    if is_ours:
+        return float(window.operations_total - window.failed_total)
+    return window.rates.get("database.commits_per_second", math.nan) * window.duration_seconds
 
 
 Subscriber = Callable[[Occasion, str], None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,13 +25,11 @@ from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.laboratory import Laboratory
-from ml_postgres_optimization.tuning.preventing.danger import Alarm, Costs, Danger, Patience
+from ml_postgres_optimization.tuning.preventing.danger import Alarm, Brake, Costs, Danger, Patience
 from ml_postgres_optimization.tuning.preventing.levers import Offer, Sight
 from ml_postgres_optimization.tuning.preventing.means import Means
-from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion, Subscriber
+from ml_postgres_optimization.tuning.preventing.occasion import Choice, Demand, HoldOut, Occasion, Subscriber
 
-# A lever that makes everything wait costs more than the errors that it spares.
-_SLOWER_RATIO = 2.0
 _NOT_PUT_BACK = "it could not be put back yet, and the next start does it"
 
 
@@ -79,12 +76,13 @@ class Preventer:
         self._alarm = Alarm(self._threshold, self._patience)
         self._advised: set[ErrorClass] = set()
         self._advised_at: dict[ErrorClass, datetime] = {}
+        self._demand = Demand(self._patience.horizon)
         self._open: Occasion | None = None
         self._held = ExitStack()
         self._guarded: GuardedChange | None = None
         self._seen_windows = self._rested_windows = 0
         self._seen_seconds = 0.0
-        self._log_mean_before = math.nan
+        self._brake = Brake(self._patience.horizon)
 
     @property
     def is_open(self) -> bool:
@@ -122,6 +120,8 @@ class Preventer:
         if self._open is not None:
             self._go_on(self._open, window)
             return True
+        self._demand.see(window, is_ours=self._laboratory.load is not None)
+        self._brake.see_before(summarise(window).log_mean)
         self._rested_windows -= 1
         if not risen or self._rested_windows > 0:
             return False
@@ -180,7 +180,7 @@ class Preventer:
         after = sight.in_force.replaced(acting.values) if acting.values else None
         occasion = self._occasion(danger, acting, sight, choice=choice, after=after)
         self._open, self._seen_windows, self._seen_seconds = occasion, 0, 0.0
-        self._log_mean_before = summarise(sight.window).log_mean
+        self._brake.begin()
         held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
         self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
         if choice is Choice.ACTED:
@@ -314,7 +314,7 @@ class Preventer:
             guarded.look(window.duration_seconds)
         except NotNow as refusal:
             ending = refusal.what.rstrip(".")
-        if summarise(window).log_mean > self._log_mean_before + math.log(_SLOWER_RATIO):
+        if self._brake.see(summarise(window).log_mean):
             ending = ending or "it was slower"
         if ending:
             self._let_go()
@@ -328,17 +328,23 @@ class Preventer:
         """
         if self._seen_windows > self._patience.horizon:
             return occasion
-        is_stalled = self._laboratory.load is not None and not window.operations_total
+        is_ours = self._laboratory.load is not None
+        is_stalled = is_ours and not window.operations_total
         errors = 1 if is_stalled else summarise(window).failures.get(occasion.danger.error_class)
         if errors is None:
             return occasion
         windows = occasion.windows + 1
+        due, done = self._demand.of(window, is_ours=is_ours)
+        # what one window leaves waiting the next one may do
+        done_total = occasion.due - occasion.undone + done
         return replace(
             occasion,
             windows=windows,
             operations=occasion.operations + window.operations_total,
             errors=occasion.errors + errors,
             response_seconds=occasion.response_seconds + window.response.sum_seconds,
+            due=occasion.due + due,
+            undone=occasion.due + due - done_total,
             is_whole=windows == self._patience.horizon,
         )
 
@@ -355,4 +361,8 @@ class Preventer:
 def _came_of(occasion: Occasion) -> str:
     if not occasion.is_whole:
         return "what came of it was not seen to the end"
-    return f"{occasion.errors} of {occasion.operations:,} operations failed so in {occasion.windows} windows"
+    undone = max(0.0, occasion.undone)
+    return (
+        f"{occasion.errors} of {occasion.operations:,} operations failed so in {occasion.windows} windows, and "
+        f"{undone:,.0f} of {occasion.due:,.0f} were left undone"
+    )

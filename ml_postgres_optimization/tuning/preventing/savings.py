@@ -12,6 +12,8 @@ from ml_postgres_optimization.tuning.preventing.occasion import Choice
 _Z = 1.959964  # normal quantile of a two-sided 95 % interval
 HARMED = "harmed"
 """The verdict on a class of which acting brought more errors than holding out."""
+SHORT_RATIO = 0.1
+"""Share of the work of an occasion that may be left undone before it counts like one with an error."""
 FEWEST = 5
 """Occasions of either kind without which nothing is decided."""
 
@@ -40,6 +42,14 @@ class Result(Protocol):
         """Sum of the response times of these operations."""
 
     @property
+    def due(self) -> float:
+        """Operations that were to be done in the horizon; 0 where nobody knows."""
+
+    @property
+    def undone(self) -> float:
+        """Of these, those that were not."""
+
+    @property
     def is_whole(self) -> bool:
         """Whether the horizon was seen to its end."""
 
@@ -55,6 +65,10 @@ class Tally:
     errors, operations : int
     response_seconds : float
         Sum of the response times.
+    spoilt : int
+        Occasions in which an error of the class came, or more than `SHORT_RATIO` of the work was left undone.
+    due, undone : float
+        Operations that were to be done, and those of them that were not.
     """
 
     occasions: int = 0
@@ -62,11 +76,24 @@ class Tally:
     errors: int = 0
     operations: int = 0
     response_seconds: float = 0.0
+    spoilt: int = 0
+    due: float = 0.0
+    undone: float = 0.0
 
     @property
     def share(self) -> float:
+        """Share of the occasions that were spoilt; NaN of none."""
+        return self.spoilt / self.occasions if self.occasions else math.nan
+
+    @property
+    def error_share(self) -> float:
         """Share of the occasions in which an error came; NaN of none."""
         return self.with_errors / self.occasions if self.occasions else math.nan
+
+    @property
+    def undone_share(self) -> float:
+        """Share of the work that was left undone; NaN where nobody knows how much there was."""
+        return self.undone / self.due if self.due else math.nan
 
     @property
     def errors_per_1000(self) -> float:
@@ -86,6 +113,9 @@ class Tally:
             self.errors + result.errors,
             self.operations + result.operations,
             self.response_seconds + result.response_seconds,
+            self.spoilt + (result.errors > 0 or result.undone > SHORT_RATIO * result.due),
+            self.due + result.due,
+            self.undone + result.undone,
         )
 
 
@@ -113,7 +143,9 @@ class Saving:
 
     @property
     def difference(self) -> Difference:
-        """Share of occasions with errors, acted on less held out: below 0 is saved.
+        """Share of occasions that were spoilt, acted on less held out: below 0 is saved.
+
+        A lever that keeps errors away by letting less work through has saved nothing.
 
         References
         ----------

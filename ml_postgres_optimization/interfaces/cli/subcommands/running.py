@@ -97,6 +97,13 @@ def optimize(
             help="Let a session be ended that is idle in a transaction and keeps others waiting.",
         ),
     ] = False,
+    prevent_role: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A role of an application whose new sessions may be given time limits for a while; may be repeated.",
+            metavar="NAME",
+        ),
+    ] = None,
     allow_knob: Annotated[
         list[str] | None,
         typer.Option(

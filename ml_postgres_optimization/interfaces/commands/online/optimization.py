@@ -11,7 +11,7 @@ from ml_postgres_optimization.interfaces.commands.online.advice import advise, r
 from ml_postgres_optimization.interfaces.commands.online.elsewhere import is_left_to_others, told_elsewhere
 from ml_postgres_optimization.interfaces.commands.online.listening import Listener
 from ml_postgres_optimization.interfaces.commands.online.proposing import propose
-from ml_postgres_optimization.interfaces.preventing.opening import preventer_of
+from ml_postgres_optimization.interfaces.preventing.opening import preventer_of, require_roles
 from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.settings import Settings
@@ -74,6 +74,7 @@ def optimize(session: Session, *, dry_run: bool = False) -> Result:
         return advise(session)
     if settings.action == "advise":
         return propose(session)
+    require_roles(session)
     consent = session.consent()
     seconds = _campaign_seconds(settings.watching_seconds) if settings.continuous else settings.duration_seconds
     require_long_windows(session, seconds)
@@ -110,6 +111,11 @@ def _check(settings: Settings) -> None:
         raise UsageError(
             "--prevent-terminate is acted on by a continuous run that prevents only.",
             "Add --continuous, with --prevent act, or leave --prevent-terminate away.",
+        )
+    if settings.prevent_role and (not settings.continuous or settings.prevent != "act"):
+        raise UsageError(
+            "--prevent-role is acted on by a continuous run that prevents only.",
+            "Add --continuous, with --prevent act, or leave --prevent-role away.",
         )
     if settings.action == "advise" and settings.continuous:
         raise UsageError(

@@ -18,7 +18,7 @@ from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.configuration_watch import record_configuration
 from ml_postgres_optimization.interfaces.workbench.ground import Ground, survey
-from ml_postgres_optimization.knobs.configuration import Change, Configuration
+from ml_postgres_optimization.knobs.configuration import Change, Configuration, is_of_role
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.rendering import parse, render
 from ml_postgres_optimization.safety.constraints import CONSTRAINING_SETTINGS, Circumstances, review
@@ -136,7 +136,8 @@ def _first_since(session: Session, repository: Repository, state: JournalState, 
     }
     for trial in state.confirmed:
         intent = trial.intent
-        if intent.knobs and ours.isdisjoint(knob.name for knob in intent.knobs):
+        # of roles nothing is recorded by which it could be told how they were
+        if intent.knobs and all(knob.name not in ours and not is_of_role(knob.name) for knob in intent.knobs):
             continue
         if confirmed_at.get(intent.trial_id, datetime.fromisoformat(intent.at)) > moment:
             return intent.trial_id

@@ -177,6 +177,8 @@ class PreventionRecord:
         Sum over these operations.
     is_whole : bool
         Whether the horizon was seen to its end.
+    due, undone : int
+        Operations that were to be done in the horizon, and those of them that were not.
     """
 
     id: str
@@ -201,6 +203,8 @@ class PreventionRecord:
     errors: int = 0
     response_seconds: float = 0.0
     is_whole: bool = False
+    due: int = 0
+    undone: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,7 +209,7 @@ class Repository:
         self._execute("add_prediction", asdict(prediction), "record a prediction")
 
     def add_forests(self, forests: Iterable[ForestRecord]) -> None:
-        """Keep trained forests, all or none, each in place of the one of its kind."""
+        """Keep trained forests, all or none, each in place of the one of its kind and server."""
         with self._working("store the forests"):
             for forest in forests:
                 self._connection.execute(read_query("repository/add_forest"), forest_parameters(forest, self._server))

@@ -58,6 +58,9 @@ SELECT
 \if :genesis_lacks_10
     \ir schema/0010_prevention.sql
 \endif
+\if :genesis_lacks_11
+    \ir schema/0011_prevention_work.sql
+\endif
 
 \ir schema/repeatable/1_partitions.sql
 \ir schema/repeatable/2_histograms.sql

@@ -1,13 +1,20 @@
-"""Levers that concern single sessions, roles and tables: one acts by permission, the others advise."""
+"""Levers that concern single sessions, roles and tables: two act by permission, else they advise."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from ml_postgres_optimization.knobs.configuration import RoleSetting
+from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.tuning.preventing.danger import Danger
 from ml_postgres_optimization.tuning.preventing.levers.lever import Offer, Sight
 
+# Twice deadlock_timeout, so that a deadlock is still told as one; and what leaves time for an answer from elsewhere.
+_MILLISECONDS = {"idle_in_transaction_session_timeout": 10_000, "lock_timeout": 2_000}
 _MANY_DEAD_RATIO = 0.2
 _MANY_DEAD_ROWS = 10_000
+ReadSettings = Callable[[Iterable[str]], Mapping[str, Setting]]
 
 
 class EndBlocker:
@@ -39,17 +46,52 @@ class EndBlocker:
 
 
 class RoleTimeouts:
-    """Advise time limits for the role whose transactions keep others waiting."""
+    """Give time limits to the new sessions of roles that the owner has named; without any, advise it.
+
+    Whoever waits for a lock gives up after 2 s then, and who is idle in a transaction is ended after 10 s, so that
+    nobody keeps others waiting for longer. Sessions that are open keep what they have.
+
+    Parameters
+    ----------
+    roles : sequence of str
+        Named by the owner.
+    database : str
+        In which they are given it.
+    read : callable
+        Returns the live settings that go by these keys, of those that there are.
+    """
 
     name = "role time-outs"
 
+    def __init__(self, roles: Sequence[str] = (), database: str = "", read: ReadSettings = lambda _keys: {}) -> None:
+        self._keys = {
+            RoleSetting(name, role, database).key: limit for role in roles for name, limit in _MILLISECONDS.items()
+        }
+        self._roles = tuple(roles)
+        self._read = read
+
     def offer(self, danger: Danger, sight: Sight) -> Offer | None:
-        """Return statements for whoever owns the role."""
+        """Return the limits of those roles that have none, or longer ones; a statement where none was named."""
         waiting = sight.window.gauges.get("activity.blocked_sessions", 0.0)
         if danger.error_class not in (ErrorClass.TIMEOUT, ErrorClass.DEADLOCK) or waiting <= 0:
             return None
-        limits = "SET idle_in_transaction_session_timeout = '10s', and SET lock_timeout = '2s'"
-        return Offer(self.name, f"ALTER ROLE of the application {limits}: {waiting:.1f} sessions wait for locks")
+        if not self._keys:
+            limits = "SET idle_in_transaction_session_timeout = '10s', and SET lock_timeout = '2s'"
+            advice = f"ALTER ROLE of the application {limits}, or --prevent-role NAME lets us do so"
+            return Offer(self.name, f"{advice}: {waiting:.1f} sessions wait for locks")
+        live = self._read(self._keys)
+        values = {key: limit for key, limit in self._keys.items() if key in live and _is_longer(live[key], limit)}
+        if not values:
+            return None
+        roles = ", ".join(self._roles)
+        limits = "2 s to wait for a lock, 10 s idle in a transaction"
+        return Offer(self.name, f"{limits}, for new sessions of {roles}; those that are open keep theirs", values)
+
+
+def _is_longer(setting: Setting, limit: int) -> bool:
+    """Tell whether a time limit is longer than `limit`; 0 is none at all."""
+    value = setting.value
+    return not isinstance(value, str) and (value == 0 or value > limit)
 
 
 class Autovacuum:

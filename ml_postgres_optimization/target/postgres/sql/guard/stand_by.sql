@@ -14,6 +14,7 @@ DECLARE
     heard text;
     heard_before text;
     knob json;
+    said text;
 BEGIN
     RAISE NOTICE 'stands by';
     LOOP
@@ -57,13 +58,24 @@ BEGIN
             AND pid <> pg_backend_pid()
     ) THEN
         FOR knob IN SELECT value FROM json_array_elements(duty -> 'knobs') LOOP
-            CONTINUE WHEN knob ->> 'new_written' IS DISTINCT FROM (
+            IF knob ->> 'role' IS NULL THEN
                 SELECT setting
+                INTO said
                 FROM pg_file_settings
                 WHERE sourcefile LIKE '%/postgresql.auto.conf' AND lower(name) = knob ->> 'name'
                 ORDER BY seqno DESC
-                LIMIT 1
-            );
+                LIMIT 1;
+            ELSE
+                SELECT substr(line.text, strpos(line.text, '=') + 1)
+                INTO said
+                FROM pg_db_role_setting AS stored
+                JOIN pg_roles AS role ON role.oid = stored.setrole AND role.rolname = knob ->> 'role'
+                JOIN pg_database AS database
+                    ON database.oid = stored.setdatabase AND database.datname = knob ->> 'database'
+                CROSS JOIN LATERAL unnest(stored.setconfig) AS line (text)
+                WHERE lower(split_part(line.text, '=', 1)) = knob ->> 'name';
+            END IF;
+            CONTINUE WHEN knob ->> 'new_written' IS DISTINCT FROM said;
             FOR attempt IN 1..3 LOOP
                 BEGIN
                     PERFORM {schema}.dblink_exec('genesis_pg', knob ->> 'put_back');

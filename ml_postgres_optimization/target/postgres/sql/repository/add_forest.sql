@@ -1,4 +1,7 @@
--- A forest, in place of the one of its kind.
+-- A forest, in place of the one of its kind and server, or of one of which nobody could say whose it is.
+WITH unclaimed AS (
+    DELETE FROM genesis.forests WHERE kind = %(kind)s AND server IS NULL AND %(server)s::text IS NOT NULL
+)
 INSERT INTO /* genesis-pg */ genesis.forests (
     kind, server, model_id, trained_at, data_digest, beats_naive, score, feature_names, roots, feature, threshold,
     left_node, right_node, missing_goes_left, samples, value, level, factor, floor, usual_log_seconds, calibrations
@@ -15,7 +18,7 @@ VALUES (
         ORDER BY stored.place
     ) END
 )
-ON CONFLICT (kind) DO UPDATE SET
+ON CONFLICT (kind, coalesce(server, '')) DO UPDATE SET
     server = excluded.server,
     model_id = excluded.model_id,
     trained_at = excluded.trained_at,

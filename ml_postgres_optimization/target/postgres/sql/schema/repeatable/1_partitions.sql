@@ -132,11 +132,13 @@ BEGIN
         EXECUTE format('DELETE FROM genesis.%I WHERE %I < $1', expired.table_name || '_default', expired.key_column)
         USING expired_before;
     END LOOP;
+    -- an occasion that was acted on or held out goes on telling what prevention saves; advice tells nothing later
+    DELETE FROM genesis.preventions WHERE choice = 'advised' AND began_at < expired_before;
     RETURN dropped;
 END
 $$;
 COMMENT ON FUNCTION genesis.drop_expired_partitions()
-    IS 'Drop what is older than settings.retention_days; returns how many partitions went';
+    IS 'Drop what is older than settings.retention_days, advice too; returns how many partitions went';
 
 CREATE OR REPLACE FUNCTION genesis.maintain()
 RETURNS boolean

@@ -241,8 +241,14 @@ WITH tally AS (
         error_class,
         count(*) FILTER (WHERE choice = 'acted') AS acted,
         count(*) FILTER (WHERE choice = 'acted' AND errors > 0) AS acted_with_errors,
+        count(*) FILTER (WHERE choice = 'acted' AND (errors > 0 OR undone > 0.1 * due)) AS acted_spoilt,
         count(*) FILTER (WHERE choice = 'held out') AS held_out,
         count(*) FILTER (WHERE choice = 'held out' AND errors > 0) AS held_out_with_errors,
+        count(*) FILTER (WHERE choice = 'held out' AND (errors > 0 OR undone > 0.1 * due)) AS held_out_spoilt,
+        100.0 * sum(undone) FILTER (WHERE choice = 'acted')
+            / nullif(sum(due) FILTER (WHERE choice = 'acted'), 0) AS acted_undone_percent,
+        100.0 * sum(undone) FILTER (WHERE choice = 'held out')
+            / nullif(sum(due) FILTER (WHERE choice = 'held out'), 0) AS held_out_undone_percent,
         1000.0 * sum(errors) FILTER (WHERE choice = 'acted')
             / nullif(sum(operations) FILTER (WHERE choice = 'acted'), 0) AS acted_errors_per_1000,
         1000.0 * sum(errors) FILTER (WHERE choice = 'held out')
@@ -256,8 +262,8 @@ share AS (
         *,
         nullif(acted, 0)::double precision AS m,
         nullif(held_out, 0)::double precision AS n,
-        acted_with_errors / nullif(acted, 0)::double precision AS p,
-        held_out_with_errors / nullif(held_out, 0)::double precision AS q,
+        acted_spoilt / nullif(acted, 0)::double precision AS p,
+        held_out_spoilt / nullif(held_out, 0)::double precision AS q,
         3.841459::double precision AS z2
     FROM tally
 ),
@@ -281,8 +287,8 @@ SELECT
     error_class,
     acted,
     held_out,
-    round((100 * p)::numeric, 1) AS acted_error_percent,
-    round((100 * q)::numeric, 1) AS held_out_error_percent,
+    round(100.0 * acted_with_errors / nullif(acted, 0), 1) AS acted_error_percent,
+    round(100.0 * held_out_with_errors / nullif(held_out, 0), 1) AS held_out_error_percent,
     p - q AS difference,
     low,
     high,
@@ -293,8 +299,13 @@ SELECT
         ELSE 'no difference shown'
     END AS verdict,
     round(acted_errors_per_1000::numeric, 3) AS acted_errors_per_1000,
-    round(held_out_errors_per_1000::numeric, 3) AS held_out_errors_per_1000
+    round(held_out_errors_per_1000::numeric, 3) AS held_out_errors_per_1000,
+    round((100 * p)::numeric, 1) AS acted_spoilt_percent,
+    round((100 * q)::numeric, 1) AS held_out_spoilt_percent,
+    round(acted_undone_percent::numeric, 1) AS acted_undone_percent,
+    round(held_out_undone_percent::numeric, 1) AS held_out_undone_percent
 FROM difference
 ORDER BY error_class;
 COMMENT ON VIEW genesis.prevention_savings
-    IS 'Share of occasions with errors, acted on less held out, with its 95 % interval: below 0 is saved';
+    IS 'Share of occasions with errors or with more than a tenth of the work undone, acted on less held out, with its '
+    '95 % interval: below 0 is saved';

@@ -135,6 +135,8 @@ AS $$
             (
                 SELECT coalesce(jsonb_object_agg('knob.' || knob.key, genesis.encode_knob(knob.value)), '{}')
                 FROM jsonb_each(known.values) AS knob
+                -- settings of single roles are none of the server's
+                WHERE strpos(knob.key, '@') = 0
             ) AS features
         FROM genesis.configurations AS known
         WHERE known.id IN (

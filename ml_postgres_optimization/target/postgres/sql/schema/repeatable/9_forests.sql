@@ -34,6 +34,29 @@ $$;
 COMMENT ON FUNCTION genesis.feature_value(text, jsonb)
     IS 'A feature as a forest takes it: of 32 bits, and NULL for what was not seen, is infinite or too large';
 
+CREATE OR REPLACE FUNCTION genesis.own_server()
+RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF has_function_privilege('pg_control_system()', 'EXECUTE') THEN
+        RETURN (SELECT system_identifier FROM pg_control_system());
+    END IF;
+    RETURN NULL;
+END
+$$;
+COMMENT ON FUNCTION genesis.own_server()
+    IS 'System identifier of the server that this database is on; NULL where the role may not see it';
+
+CREATE OR REPLACE VIEW genesis.chosen_forests AS
+SELECT DISTINCT ON (kind) *
+FROM genesis.forests
+WHERE coalesce(server = nullif(current_setting('genesis.server', true), ''),
+    coalesce(current_setting('genesis.server', true), '') = '')
+ORDER BY kind, server = genesis.own_server() DESC NULLS LAST, trained_at DESC;
+COMMENT ON VIEW genesis.chosen_forests IS 'The forest of each kind that predicts: that of the server that the setting '
+    'genesis.server names; without it that of this server or, where it has none, the one trained last';
+
 CREATE OR REPLACE FUNCTION genesis.written_trees(of_kind text)
 RETURNS text[]
 -- numbers are written with all of their digits
@@ -52,7 +75,7 @@ BEGIN
     SELECT roots, feature, threshold, left_node, right_node, missing_goes_left,
         CASE WHEN kind = 'latency' THEN value END
     INTO STRICT first_nodes, asked, thresholds, lefts, rights, missing_left, values_said
-    FROM genesis.forests WHERE kind = of_kind;
+    FROM genesis.chosen_forests WHERE kind = of_kind;
     written := array_fill(NULL::text, ARRAY[cardinality(asked)]);
     -- children lie behind their parent, and so are written already
     FOR node IN REVERSE cardinality(asked)..1 LOOP
@@ -86,7 +109,7 @@ DECLARE
 BEGIN
     SELECT feature_names, feature, cardinality(roots) AS trees, coalesce(cardinality(calibrations), 1) AS outputs
     INTO STRICT forest
-    FROM genesis.forests WHERE kind = of_kind;
+    FROM genesis.chosen_forests WHERE kind = of_kind;
     SELECT
         string_agg(format(', %s::real::double precision AS c%s', cell.written, used.number), ''),
         string_agg(format(', %1$s AS x%2$s, coalesce(%1$s, ''-Infinity'') AS y%2$s', CASE
@@ -193,7 +216,7 @@ BEGIN
     SELECT feature_names, roots, feature, threshold, left_node, right_node, missing_goes_left, samples, value,
         coalesce(cardinality(calibrations), 1)
     INTO STRICT names, first_nodes, asked, thresholds, lefts, rights, missing_left, samples_of, node_values, outputs
-    FROM genesis.forests WHERE kind = of_kind;
+    FROM genesis.chosen_forests WHERE kind = of_kind;
     -- what no node asks for does no harm, as where the trees are written out
     are_asked_for := array(
         SELECT place IN (SELECT unnest(asked)) FROM generate_subscripts(names, 1) AS place ORDER BY place);
@@ -244,9 +267,10 @@ DECLARE
     is_careful boolean;
 BEGIN
     SELECT value, samples, coalesce(cardinality(calibrations), 1) INTO node_values, samples_of, outputs
-    FROM genesis.forests WHERE kind = of_kind;
+    FROM genesis.chosen_forests WHERE kind = of_kind;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'no forest of kind % is stored in schema genesis of database %', of_kind, current_database()
+        RAISE EXCEPTION 'no forest of kind % is stored in schema genesis of database %', of_kind || coalesce(
+            ' of server ' || nullif(current_setting('genesis.server', true), ''), ''), current_database()
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Train one: genesis-pg train.';
     ELSIF cardinality(names) > 0 AND (
         array_dims(names) <> format('[1:%s]', cardinality(names))
@@ -309,7 +333,7 @@ AS $$
         exp(coalesce(said.log_mean + said.mean - said.half, forest.usual_log_seconds[1])),
         exp(coalesce(said.log_mean + said.mean + said.half, forest.usual_log_seconds[3])),
         forest.level
-    FROM genesis.forests AS forest
+    FROM genesis.chosen_forests AS forest
     CROSS JOIN LATERAL (
         SELECT
             each.place, each.log_mean, each.mean,
@@ -335,7 +359,7 @@ AS $$
         greatest(0, wilson.center - wilson.half),
         least(1, wilson.center + wilson.half),
         forest.level
-    FROM genesis.forests AS forest
+    FROM genesis.chosen_forests AS forest
     CROSS JOIN unnest(forest.calibrations)
         WITH ORDINALITY AS curve (error_class, method, raw, observed, beats_naive, output)
     CROSS JOIN unnest(windows) WITH ORDINALITY AS each (windows, place)
@@ -494,7 +518,7 @@ BEGIN
     LOOP
         FETCH portions INTO portion;
         EXIT WHEN NOT FOUND;
-        IF EXISTS (SELECT FROM genesis.forests AS forest WHERE forest.kind = 'latency') THEN
+        IF EXISTS (SELECT FROM genesis.chosen_forests AS forest WHERE forest.kind = 'latency') THEN
             RETURN QUERY
             SELECT
                 pair.started_at, pair.ended_at, pair.run, pair.configuration_id, 'latency_seconds',
@@ -508,12 +532,12 @@ BEGIN
                 portion.afters)
                 WITH ORDINALITY AS pair (started_at, ended_at, server, run, configuration_id, before, after, place)
                 USING (place)
-            CROSS JOIN genesis.forests AS forest
+            CROSS JOIN genesis.chosen_forests AS forest
             WHERE forest.kind = 'latency' AND pair.after ->> 'latency.log_mean' IS NOT NULL
                 -- of another server's windows it knows nothing
                 AND coalesce(forest.server = pair.server, true);
         END IF;
-        IF EXISTS (SELECT FROM genesis.forests AS forest WHERE forest.kind = 'errors') THEN
+        IF EXISTS (SELECT FROM genesis.chosen_forests AS forest WHERE forest.kind = 'errors') THEN
             RETURN QUERY
             SELECT
                 pair.started_at, pair.ended_at, pair.run, pair.configuration_id,
@@ -536,7 +560,7 @@ BEGIN
                             * (pair.after ->> 'time.window_seconds')::double precision) > 0
                 END::integer::double precision AS actual
             ) AS happened
-            CROSS JOIN genesis.forests AS forest
+            CROSS JOIN genesis.chosen_forests AS forest
             JOIN LATERAL unnest(forest.calibrations) AS curve ON curve.error_class = said.error_class
             WHERE forest.kind = 'errors' AND happened.actual IS NOT NULL
                 AND coalesce(forest.server = pair.server, true);
@@ -571,7 +595,8 @@ SELECT
     nullif(node.left_node, node.number) AS left_node,
     nullif(node.right_node, node.number) AS right_node,
     CASE WHEN node.left_node <> node.number THEN node.missing_goes_left END AS missing_goes_left,
-    node.samples
+    node.samples,
+    forest.server
 FROM genesis.forests AS forest
 CROSS JOIN LATERAL unnest(
     forest.feature, forest.threshold, forest.left_node, forest.right_node, forest.missing_goes_left, forest.samples)
