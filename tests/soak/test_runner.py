@@ -137,6 +137,7 @@ def soak(tmp_path):
         load: Load | HangingLoad,
         seconds: float = 35.0,
         on_interval=lambda _interval, _share: None,
+        resources=dict,
     ) -> tuple[SoakResult, list[Interval]]:
         at = clock.now()
         description = RunDescription("run", "1", "db", "here", "17", at, seconds, 10.0, 1, labels={"run": "run"})
@@ -147,7 +148,7 @@ def soak(tmp_path):
                 Recorder(server, clock, samples=load.samples),
                 Timeline(clock, description),
                 clock,
-                watch=nobody_watches("stock"),
+                watch=replace(nobody_watches("stock"), resources=resources),
                 load=load if isinstance(load, HangingLoad) else None,
             )
             result = run_soak(journal, course, on_interval=on_interval)
@@ -268,6 +269,15 @@ def test_a_soak_says_whether_its_clients_were_fit_to_measure(soak):
     died, busy = result.doubts
     assert "2" in died
     assert "93%" in busy
+
+
+def test_what_the_clients_use_is_looked_at_before_they_end(soak):
+    clock = VirtualClock()
+    load = HangingLoad(clock, hangs_at=100.0)
+    _, intervals = soak(
+        clock, FlakyServer(clock), load, resources=lambda: {"client.rss_bytes": 0.0 if load.is_stopped else 1e8}
+    )
+    assert [interval.resources["client.rss_bytes"] for interval in intervals] == [1e8] * 4
 
 
 def test_a_server_that_stays_away_counts_to_the_end(soak):

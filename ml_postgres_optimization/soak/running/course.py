@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -79,6 +79,7 @@ class Course:
         self._down_since: Event | None = None
         self._number = self._kept_number = 0
         self._is_stopped = False
+        self._last_resources: Mapping[str, float] = {}
         self._trouble = ""
         self._unsettled: str | None = None
         self._is_settled: bool | None = None
@@ -244,7 +245,7 @@ class Course:
             self._events.append(Event(EventKind.RUNNER, text, self._clock.now()))
         seconds = self._clock.monotonic_seconds() - began
         ended_at = window.ended_at if window else self._clock.now()
-        resources = {**self._watch.resources(), **self._of_load(began)}
+        resources = {**(self._last_resources or self._watch.resources()), **self._of_load(began)}
         is_whole = seconds >= _WHOLE_RATIO * self._journal.description.interval_seconds
         is_last_one = number + 1 >= self._journal.description.intervals_total
         doubtful = self._has_lost_clients() or is_held_up or bool(clock_events or slept)
@@ -344,4 +345,6 @@ class Course:
     def _stop(self) -> None:
         if self._load is not None and not self._is_stopped:
             self._is_stopped = True
+            # what they use after their end is no figure of the run's
+            self._last_resources = self._watch.resources()
             self._load.stop()
