@@ -11,7 +11,8 @@ windows whose predecessor had no error of the class (onset), which no memory hel
 forecast; expected calibration error, and the table behind it; and two that tell what can be known at all:
 
 - the AUC of an oracle, which is told what faults will be in force in the next window, and how often an error of the
-  class came in windows with just these, of all time: no forest can know that much;
+  class came in windows with just these, of all time: it knows more of the future than a forest does, and less of
+  the present;
 - the same forecast's AUC for windows with two errors of the class or more, since a load that meets itself brings
   about single ones that nothing announces.
 

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -110,9 +111,18 @@ def recording(server: EmbeddedServer, home: Path, interval_seconds: float, inter
     }
 
 
-def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Return what they have used so far."""
-    return sum(sum(process.cpu_times()[:2]) for process in processes)
+def cpu_seconds(processes: list[psutil.Process]) -> dict[int, float]:
+    """Return what those of them that live have used so far, by process id."""
+    used = {}
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # a worker of autovacuum has ended
+            used[process.pid] = sum(process.cpu_times()[:2])
+    return used
+
+
+def growth(before: dict[int, float], after: dict[int, float]) -> float:
+    """Return what those that live at both times have used between."""
+    return sum(after[process] - before[process] for process in before.keys() & after.keys())
 
 
 def first_thread_seconds(process: psutil.Process) -> float:
@@ -128,8 +138,8 @@ def stretch(server: EmbeddedServer, plan: LoadPlan, seconds: float) -> tuple[flo
         sides = [psutil.Process(postmaster).children(), [psutil.Process(pid) for pid in load.process_ids]]
         began, before, done = time.monotonic(), [cpu_seconds(side) for side in sides], load.counters.succeeded_total
         time.sleep(seconds)
-        done = load.counters.succeeded_total - done
-        used = [cpu_seconds(side) - spent for side, spent in zip(sides, before, strict=True)]
+        done = max(1, load.counters.succeeded_total - done)
+        used = [growth(spent, cpu_seconds(side)) for side, spent in zip(sides, before, strict=True)]
         return done / (time.monotonic() - began), used[0] / done, used[1] / done
 
 

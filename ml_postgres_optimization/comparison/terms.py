@@ -38,9 +38,9 @@ class Terms:
         By the name of a level; where none are injected, it is missing.
     calibrated_error_ratios : mapping of str to float
         What base failed under these, when that was seen beforehand.
-    limits : mapping of str to (int, int)
+    limits : mapping of str to (int or None, int or None)
         By the name of a level: how many operations at once the limiter begins with, under base's configuration and
-        under the proven one; where no forest foretells it, it is missing.
+        under the proven one; None for the one of which no forest foretells it, and missing where none of both.
     """
 
     capacities_per_second: tuple[float, ...]
@@ -52,7 +52,7 @@ class Terms:
     origin: str = ""
     faults: Mapping[str, FaultRates] = field(default_factory=dict)
     calibrated_error_ratios: Mapping[str, float] = field(default_factory=dict)
-    limits: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    limits: Mapping[str, tuple[int | None, int | None]] = field(default_factory=dict)
 
     def rate_of(self, level: Level) -> float:
         """Return what a level offers, in operations per second."""
@@ -97,7 +97,7 @@ class Terms:
             0 <= rate < 1e6 for rate in faulted
         ):
             raise ValueError("a rate of the terms is no positive number")
-        limits = [limit for pair in self.limits.values() for limit in pair]
+        limits = [limit for pair in self.limits.values() for limit in pair if limit is not None]
         for count in (self.connections, self.configured_connections, *limits):
             if not (type(count) is int and 1 <= count <= _MOST_CONNECTIONS):
                 raise ValueError(f"{count!r} connections")

@@ -35,9 +35,9 @@ class RetryPolicy:
 
     Notes
     -----
-    The waits of each pace have full jitter, at the cap too; that for a lock that was queued for is no longer than the
-    call has taken so far, and no shorter than half of that. Attempts *and* time are bounded, whichever comes first; a
-    wait that would end after the deadline is not begun.
+    The waits of each pace have full jitter, at the cap too; that for a lock that was queued for lies between half and
+    the whole of what the call has taken so far, or of the doubled base where that is less. Attempts *and* time are
+    bounded, whichever comes first; a wait that would end after the deadline is not begun.
 
     References
     ----------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ml_postgres_optimization.errors import TargetError, UsageError
+from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
 from ml_postgres_optimization.interfaces.commands.extended_test import resume_test, soak_on, unfinished_runs
 from ml_postgres_optimization.interfaces.commands.installation import set_up
 from ml_postgres_optimization.interfaces.commands.learning import run_script, run_simulation
@@ -126,7 +126,7 @@ def _may_optimize_beside(session: Session, seconds: float) -> bool:
     """Tell whether the optimiser goes on beside the test; where not, say why: the test is made all the same."""
     try:
         require_optimizable(session, seconds)
-    except (UsageError, TargetError) as error:
+    except (UsageError, PrivilegeMissing, TargetError) as error:
         session.reporter.say(f"The test has no optimiser beside it. {error.what}")
         return False
     return True

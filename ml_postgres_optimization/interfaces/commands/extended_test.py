@@ -291,7 +291,7 @@ def _gone_through(
         session.target, clock, samples=load.samples, subscribers=[observer], unbroken=deferred_signals
     )
     epoch = load.plan.ledger[1] if load.plan.ledger else None
-    beside = optimizer_beside(session, journal, timeline)
+    beside = optimizer_beside(session, journal, timeline, epoch or journal.state.epoch + 1)
     gauges = Gauges(clock, lambda: own_resources(load.process_ids), session.target.stock)
     tellers = (watch.events, disturbed.events, gauges.events, *([beside.events] if beside else []))
     watch = replace(watch, resources=gauges, events=_all(*tellers))

@@ -144,6 +144,11 @@ class ConcurrencyLimit:
         """By how many percent a call becomes slower where one percent more are let in; None where not known yet."""
         return statistics.fmean(self._elasticities) if self._elasticities else None
 
+    @property
+    def least(self) -> int:
+        """What it never goes below."""
+        return self._least
+
     def hold_below(self, ceiling: int | None) -> None:
         """Let in no more than `ceiling` from now on, while a forecast warns, say; None lifts it.
 

@@ -35,7 +35,7 @@ from ml_postgres_optimization.safety.journal.records import (
 from ml_postgres_optimization.telemetry import Clock, SystemClock
 
 FILE = "journal"
-_OLD_FILE = "journal.1"
+OLD_FILE = "journal.1"
 _NEW_FILE = "journal.new"
 _LARGE_BYTES = 1 << 20
 _MOST_UNMIRRORED = 20_000
@@ -308,7 +308,7 @@ class Journal:
     def _begin_anew(self) -> None:
         """Keep only what a rollback needs, and the old file beside it; at every moment one of both is whole."""
         kept = {trial.intent.trial_id: trial for trial in self.state.confirmed}
-        new, old = self._directory / _NEW_FILE, self._directory / _OLD_FILE
+        new, old = self._directory / _NEW_FILE, self._directory / OLD_FILE
         lines = [encoded(trial.intent) + encoded(_confirmation(trial)) for trial in kept.values()]
         try:
             write_new(new, b"".join(lines))

@@ -81,7 +81,7 @@ class ChildProcess:
     def hear(self, report: Report) -> None:
         """Remember what a report says of the process itself."""
         self.reported_until_seconds = report.at_seconds
-        self.position = report.position
+        self.position = report.position or self.position
         self.waiting_total += report.due_total - report.ended_total - report.skipped_total
         self.has_finished = report.is_last
         self.concurrency_limit = report.concurrency_limit

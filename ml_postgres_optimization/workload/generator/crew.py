@@ -263,10 +263,22 @@ class Crew:
         with self._state:
             for worker, (at_seconds, position) in tuple(self._vacancies.items()):
                 if now >= at_seconds and not self._stopping.is_set():
-                    del self._vacancies[worker]
-                    self._children[worker] = child = self._hire(worker)
-                    child.send(Start(self.started_at_seconds, position))
-                    self.counters += LoadCounters(restarts_total=1)
+                    self._fill(worker, position)
+
+    def _fill(self, worker: int, position: Position) -> None:
+        """Start another process; where this machine lets none begin just now, later."""
+        try:
+            child = self._hire(worker)
+        except OSError as error:
+            self.last_failure = f"no process could be started: {error.strerror or error}"
+            self._vacancies[worker] = (time.monotonic() + _RESTART_CAP_SECONDS, position)
+            return
+        del self._vacancies[worker]
+        # one that dies before it has reported leaves the schedule where it was
+        child.position = position
+        child.send(Start(self.started_at_seconds, position))
+        self._children[worker] = child
+        self.counters += LoadCounters(restarts_total=1)
 
 
 def _asleep_seconds() -> float:

@@ -155,7 +155,7 @@ class Client:
                 connections_lost_total=driver.connections_lost_total,
                 connection_failures=dict(driver.connection_failures),
                 concurrency_limit=driver.concurrency_limit,
-                position=self._schedule.position if self._schedule else Position(),
+                position=self._schedule.position if self._schedule else None,
                 at_seconds=time.monotonic(),
                 cpu_seconds=time.process_time(),
                 is_last=is_last,

@@ -116,7 +116,8 @@ class Report:
         Connections that broke since the last report.
     connection_failures : mapping of str to int
         Attempts to connect that failed, by SQLSTATE; since the last report.
-    position : Position
+    position : Position or None
+        None before it has begun.
     concurrency_limit : int or None
         How many operations at once were found to be best; None where nobody looks.
     at_seconds, cpu_seconds : float
@@ -127,7 +128,7 @@ class Report:
     batches: tuple[SampleBatch, ...]
     connections_lost_total: int
     connection_failures: Mapping[str, int]
-    position: Position
+    position: Position | None
     at_seconds: float
     cpu_seconds: float
     concurrency_limit: int | None = None

@@ -145,11 +145,15 @@ class ForecastLookout:
         if self._forecast.model is None:
             return
         self._windows.append(window)
-        known = {one.configuration_id: configuration for one in self._windows}
+        # as many run at once as the limiter lets, whatever the pool has: danger is asked for at that number
+        allowed = int(configuration[CONCURRENCY])
+        now = min(allowed, load.concurrency_limit or allowed)
+        in_force = configuration.replaced({CONCURRENCY: now})
+        known = {one.configuration_id: in_force for one in self._windows}
         *_, observation = stream_observations(list(self._windows), known)
-        before, pool = self._hold.ceiling, int(self._configuration[CONCURRENCY])
+        before = self._hold.ceiling
         foresight = Foresight(self._forecast.model, self._forecast.model_id, observation)
-        ceiling = self._hold.see(foresight, now=min(pool, load.concurrency_limit or pool))
+        ceiling = self._hold.see(foresight, now=now)
         if ceiling == before:
             return
         load.hold_below(ceiling)

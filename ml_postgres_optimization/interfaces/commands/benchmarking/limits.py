@@ -44,7 +44,7 @@ def with_limits(
             for (configuration, pool), number in zip(pools, numbers, strict=True)
         ]
         if any(number is not None for number in safe):
-            base, proven = (min(pool, number or USUAL) for number, (_, pool) in zip(safe, pools, strict=True))
+            base, proven = (number and min(pool, number) for number, (_, pool) in zip(safe, pools, strict=True))
             limits[level.name] = (base, proven)
     return replace(terms, limits=limits)
 
@@ -53,9 +53,13 @@ def limits_told(terms: Terms) -> Iterator[str]:
     """Yield a sentence for each level whose limiter begins where a forest says."""
     for level, (base, optimised) in terms.limits.items():
         yield (
-            f"The limiter begins at {level} with {base} operations at once under base's configuration and "
-            f"{optimised} under the optimised one, as the trained forests foretell; without them with {USUAL}."
+            f"The limiter begins at {level} with {_number(base)} at once under base's configuration and "
+            f"{_number(optimised)} under the optimised one, as the trained forests foretell."
         )
+
+
+def _number(limit: int | None) -> str:
+    return f"{USUAL} in each client process, untold," if limit is None else f"{limit} operations"
 
 
 def _context(level: Level, rate_per_second: float) -> LoadContext:

@@ -108,7 +108,8 @@ class Lane:
         self._ceiling = ceiling
         self._is_unbounded = self.limit is None and ceiling is None
         if self.limit is not None:
-            self.limit.hold_below(ceiling)  # learns nothing from what it did not choose
+            # it learns nothing from what it did not choose, and goes below its own least for nobody
+            self.limit.hold_below(None if ceiling is None else max(ceiling, self.limit.least))
         self.fill()
 
     def fill(self) -> None:

@@ -52,6 +52,7 @@ class ConfigurationMarks:
         self._journal = FollowedJournal(session.home.of_server(session.server))
         self._intents: dict[str, Record] = {}
         self._open: set[str] = set()
+        self._troubles: set[str] = set()
         self._events: list[Event] = []
         self._loaded_at: datetime | None = None
         self._in_force = read()
@@ -59,12 +60,8 @@ class ConfigurationMarks:
 
     def configuration_id(self) -> str:
         """Look, and return the id of what is in force; `ON_TRIAL` while something is tried."""
-        try:
-            for record in self._journal.new():
-                self._hear(record)
-            self._look_at_settings()
-        except (JournalError, TargetError) as error:  # it is looked at again in the next interval
-            self._session.log.warning("marks", what=error.what)
+        self._quietly(self._look_at_trials)
+        self._quietly(self._look_at_settings)
         return ON_TRIAL if self._open else self._in_force.id
 
     def events(self) -> tuple[Event, ...]:
@@ -72,6 +69,22 @@ class ConfigurationMarks:
         told = tuple(event for event in self._events if event.at >= self._since)
         self._events = []
         return told
+
+    def _quietly(self, look: Callable[[], None]) -> None:
+        """Look; what cannot be seen now is looked at again in the next interval, and told once."""
+        try:
+            look()
+        except (JournalError, TargetError) as error:
+            if error.what not in self._troubles:
+                self._session.log.warning("marks", what=error.what)
+            self._troubles.add(error.what)
+
+    def _look_at_trials(self) -> None:
+        records = self._journal.new()
+        if self._journal.has_missed:  # what was open has ended, and nobody knows how
+            self._open.clear()
+        for record in records:
+            self._hear(record)
 
     def _hear(self, record: Record) -> None:
         name = record.trial_id

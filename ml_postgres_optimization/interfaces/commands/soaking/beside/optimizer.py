@@ -13,7 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
-from ml_postgres_optimization.errors import TargetError, UsageError
+from ml_postgres_optimization.errors import PrivilegeMissing, TargetError, UsageError
+from ml_postgres_optimization.interfaces.commands.online.elsewhere import is_left_to_others
 from ml_postgres_optimization.interfaces.commands.online.optimization import require_something_to_compare
 from ml_postgres_optimization.interfaces.commands.soaking.reports import OPTIMIZES
 from ml_postgres_optimization.interfaces.session import Session
@@ -43,6 +44,8 @@ def require_optimizable(session: Session, seconds: float) -> None:
     ------
     UsageError
         If it may change nothing, or the test is too short.
+    PrivilegeMissing
+        If others change this server's settings.
     TargetError
         If no response time can be seen on the server.
     """
@@ -55,6 +58,11 @@ def require_optimizable(session: Session, seconds: float) -> None:
         raise UsageError(
             f"The test lasts {seconds:.0f} s, and beside it no trial would end within {LEAST_SECONDS:.0f} s.",
             "Choose a longer --duration, or leave --optimize away.",
+        )
+    if is_left_to_others(session.target.capabilities):
+        raise PrivilegeMissing(
+            f"The settings of {session.connection.display} are changed by others than we.",
+            "Leave --optimize away; genesis-pg optimize --dry-run gives them advice.",
         )
     try:
         require_something_to_compare(session)
@@ -120,22 +128,23 @@ class OptimizerBeside:
     def events(self) -> tuple[Event, ...]:
         """Look after it, and return what there is to tell."""
         if self._running is None:
-            if not self._is_over and self._clock.monotonic_seconds() >= self._again_seconds:
-                self._begin()
-            return ()
-        code = self._running.process.poll()
-        return () if code is None else self._ended(self._running, code)
+            return () if self._is_over or self._clock.monotonic_seconds() < self._again_seconds else self._again()
+        if (code := self._running.process.poll()) is not None:
+            return self._ended(self._running, code)
+        if self._left_seconds() < _AHEAD_SECONDS:  # the machine has slept, or it was slow to begin
+            self._is_over = True
+            _release(self._running.process)
+        return ()
 
     def close(self) -> None:
         """End it; what is on trial is put back, by itself or by its watchdog."""
         attempt, self._running, self._is_over = self._running, None, True
         if attempt is None:
             return
-        stream = attempt.process.stdin
+        _release(attempt.process)
         try:
-            if stream is not None:
-                stream.close()
-            attempt.process.wait(_STOP_SECONDS)
+            with suppress(subprocess.TimeoutExpired):
+                attempt.process.wait(_STOP_SECONDS)
         finally:
             if attempt.process.poll() is None:
                 attempt.process.kill()
@@ -160,25 +169,39 @@ class OptimizerBeside:
         self._running = _Attempt(process, said, result, self._clock.monotonic_seconds())
         self._attempts.append(self._running)
 
+    def _again(self) -> tuple[Event, ...]:
+        """Begin another one; where this machine lets none begin, a full disk for one, tell it, and try it later."""
+        try:
+            self._begin()
+        except OSError as error:
+            return self._pause(f"it cannot be begun: {error.strerror or error}.")
+        return ()
+
     def _ended(self, attempt: _Attempt, code: int) -> tuple[Event, ...]:
         self._running = None
-        if attempt.process.stdin is not None:
-            attempt.process.stdin.close()
-        if code == 0:
+        _release(attempt.process)
+        if self._is_over:
             return ()
-        error = _read(attempt.result).get("error", {})
-        what = error.get("what") or f"it ended with code {code}; {attempt.said} has what it said"
-        self._is_over = error.get("kind") in _FOR_GOOD
-        now = self._clock.monotonic_seconds()
-        if now - attempt.began_seconds > _LONGEST_PAUSE_SECONDS:
+        if self._clock.monotonic_seconds() - attempt.began_seconds > _LONGEST_PAUSE_SECONDS:
             self._pause_seconds = _FIRST_PAUSE_SECONDS
-        self._again_seconds = now + self._pause_seconds
+        document = _read(attempt.result)
+        error = document.get("error", {})
+        # a result without trials is advice for somebody who may do what we may not
+        self._is_over = error.get("kind") in _FOR_GOOD or (bool(document) and not error and "trials" not in document)
+        if code == 0:
+            return self._pause("it could only give advice.") if self._is_over else self._pause("")
+        return self._pause(error.get("what") or f"it ended with code {code}; {attempt.said} has what it said.")
+
+    def _pause(self, what: str) -> tuple[Event, ...]:
+        """Wait for longer each time; tell why there is none now, unless that was told last."""
+        self._again_seconds = self._clock.monotonic_seconds() + self._pause_seconds
         self._pause_seconds = min(2 * self._pause_seconds, _LONGEST_PAUSE_SECONDS)
-        told, self._told = self._told, f"The optimiser beside the test ended: {what}"
-        if told == self._told:
+        told, self._told = self._told, what
+        if what in ("", told):
             return ()
         after = "It is not begun again." if self._is_over else "It is begun again."
-        return (Event(EventKind.RUNNER, f"{self._told} {after}", self._clock.now()),)
+        text = f"There is no optimiser beside the test: {what} {after}"
+        return (Event(EventKind.RUNNER, text, self._clock.now()),)
 
     def _words(self, seconds: float) -> Sequence[str]:
         settings = self._session.settings
@@ -204,7 +227,7 @@ class OptimizerBeside:
         return {**os.environ, **cleared, **named, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def optimizer_beside(session: Session, journal: RunJournal, timeline: Timeline) -> OptimizerBeside | None:
+def optimizer_beside(session: Session, journal: RunJournal, timeline: Timeline, epoch: int) -> OptimizerBeside | None:
     """Return the optimiser that a run wants beside it; None where it wants none."""
     description = journal.description
     if not description.load.get(OPTIMIZES):
@@ -212,7 +235,7 @@ def optimizer_beside(session: Session, journal: RunJournal, timeline: Timeline) 
     return OptimizerBeside(
         session,
         journal.directory,
-        journal.state.epoch + 1,
+        epoch,
         lambda: description.duration_seconds - timeline.elapsed_seconds,
     )
 
@@ -230,6 +253,12 @@ def told_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{sum(trial.get('outcome') == Outcome.PROMOTED for trial in result['trials'])}."
         for result in results
     ]
+
+
+def _release(process: subprocess.Popen[bytes]) -> None:
+    """Let go of the leash: it ends in good order."""
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _private(path: Path) -> IO[bytes]:

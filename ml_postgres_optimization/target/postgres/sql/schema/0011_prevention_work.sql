@@ -8,8 +8,12 @@ COMMENT ON COLUMN genesis.preventions.due
 COMMENT ON COLUMN genesis.preventions.undone IS 'Of these, those that were not done: failed, skipped or still waiting; below 0, more was done than before';
 
 -- Of servers that share a repository each has its own forests.
-ALTER TABLE genesis.forests DROP CONSTRAINT forests_pkey;
-CREATE UNIQUE INDEX forests_of_server ON genesis.forests (kind, coalesce(server, ''));
+UPDATE genesis.forests SET server = '' WHERE server IS NULL;
+ALTER TABLE genesis.forests
+    DROP CONSTRAINT forests_pkey,
+    ALTER COLUMN server SET DEFAULT '',
+    ALTER COLUMN server SET NOT NULL,
+    ADD CONSTRAINT forests_pkey PRIMARY KEY (kind, server);
 COMMENT ON TABLE genesis.forests
     IS 'The forest of each kind and server that was trained last; genesis.forest_nodes unfolds it';
 

@@ -51,8 +51,7 @@ COMMENT ON FUNCTION genesis.own_server()
 CREATE OR REPLACE VIEW genesis.chosen_forests AS
 SELECT DISTINCT ON (kind) *
 FROM genesis.forests
-WHERE coalesce(server = nullif(current_setting('genesis.server', true), ''),
-    coalesce(current_setting('genesis.server', true), '') = '')
+WHERE coalesce(current_setting('genesis.server', true), '') IN ('', server)
 ORDER BY kind, server = genesis.own_server() DESC NULLS LAST, trained_at DESC;
 COMMENT ON VIEW genesis.chosen_forests IS 'The forest of each kind that predicts: that of the server that the setting '
     'genesis.server names; without it that of this server or, where it has none, the one trained last';
@@ -535,7 +534,7 @@ BEGIN
             CROSS JOIN genesis.chosen_forests AS forest
             WHERE forest.kind = 'latency' AND pair.after ->> 'latency.log_mean' IS NOT NULL
                 -- of another server's windows it knows nothing
-                AND coalesce(forest.server = pair.server, true);
+                AND coalesce(forest.server IN ('', pair.server), true);
         END IF;
         IF EXISTS (SELECT FROM genesis.chosen_forests AS forest WHERE forest.kind = 'errors') THEN
             RETURN QUERY
@@ -563,7 +562,7 @@ BEGIN
             CROSS JOIN genesis.chosen_forests AS forest
             JOIN LATERAL unnest(forest.calibrations) AS curve ON curve.error_class = said.error_class
             WHERE forest.kind = 'errors' AND happened.actual IS NOT NULL
-                AND coalesce(forest.server = pair.server, true);
+                AND coalesce(forest.server IN ('', pair.server), true);
         END IF;
     END LOOP;
     CLOSE portions;
