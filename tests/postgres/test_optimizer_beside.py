@@ -11,7 +11,9 @@ import psutil
 import pytest
 from command_line import CommandLine, by_hand, clean_environment
 
+from ml_postgres_optimization.interfaces.commands.soaking.beside import optimizer
 from ml_postgres_optimization.interfaces.commands.soaking.beside.marks import ON_TRIAL, ConfigurationMarks
+from ml_postgres_optimization.interfaces.commands.soaking.beside.optimizer import OptimizerBeside, results_in
 from ml_postgres_optimization.interfaces.home import resolve_home
 from ml_postgres_optimization.interfaces.reporter import Silence
 from ml_postgres_optimization.interfaces.session import open_session
@@ -20,6 +22,7 @@ from ml_postgres_optimization.interfaces.workbench.ground import survey
 from ml_postgres_optimization.knobs.configuration import Change
 from ml_postgres_optimization.soak.interval import EventKind
 from ml_postgres_optimization.soak.journal import read_run
+from ml_postgres_optimization.telemetry import VirtualClock
 
 PATIENCE_SECONDS = 90.0
 
@@ -92,6 +95,52 @@ def _wait_until(condition):
     while not condition():
         assert time.monotonic() < deadline, "it did not come about in time"
         time.sleep(0.05)
+
+
+FAILS = 'import json, sys; print(json.dumps({"error": {"kind": sys.argv[1], "what": "It failed."}})); sys.exit(3)'
+WAITS = "import sys; sys.stdin.read()"
+STAYS = "import time; time.sleep(600)"
+
+
+def test_it_is_begun_again_after_an_error_and_ends_with_the_test(cli, monkeypatch, tmp_path):
+    clock, left = VirtualClock(), [3600.0]
+    folder = tmp_path / "run"
+    with opened(cli) as session:
+        beside = OptimizerBeside(session, folder, 1, lambda: left[0], clock=clock)
+        (event,) = _heard(beside)
+        assert "cannot be begun: No such file" in event.text, "no folder, no room: the test goes on"
+        folder.mkdir()
+        monkeypatch.setattr(optimizer, "_PROGRAM", FAILS.replace("sys.argv[1]", "'ServerUnreachable'"))
+        assert not beside.events(), "it waits"
+        clock.sleep(31.0)
+        (event,) = _heard(beside)
+        assert event.text == "There is no optimiser beside the test: It failed. It is begun again."
+        clock.sleep(61.0)
+        monkeypatch.setattr(optimizer, "_PROGRAM", WAITS)
+        beside.events()
+        left[0] = 10.0
+        process = beside._running.process
+        beside.events()
+        assert process.wait(PATIENCE_SECONDS) == 0, "it is let go before the test is over"
+        beside.close()
+
+        monkeypatch.setattr(optimizer, "_STOP_SECONDS", 0.2)
+        monkeypatch.setattr(optimizer, "_PROGRAM", STAYS)
+        left[0] = 3600.0
+        with OptimizerBeside(session, folder, 2, lambda: left[0], clock=clock) as second:
+            stays = second._running.process
+        assert stays.poll() is not None, "it is ended all the same"
+        monkeypatch.setattr(optimizer, "_PROGRAM", FAILS.replace("sys.argv[1]", "'PrivilegeMissing'"))
+        with OptimizerBeside(session, folder, 3, lambda: left[0], clock=clock) as third:
+            (event,) = _heard(third)
+        assert event.text.endswith("It is not begun again.")
+        assert results_in(folder) == []
+
+
+def _heard(beside):
+    told = []
+    _wait_until(lambda: told.extend(beside.events()) or told)
+    return told
 
 
 def test_what_cannot_be_optimised_is_refused_before_the_load(cli, monkeypatch):
