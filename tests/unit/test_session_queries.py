@@ -25,7 +25,7 @@ def test_every_file_is_used(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_query_says_that_it_is_ours(path):
     text = path.read_text()
-    assert "/* genesis-pg */" in text or text.startswith("ALTER SYSTEM ")
+    assert "/* genesis-pg */" in text or text.startswith(("ALTER SYSTEM ", "ALTER ROLE "))
 
 
 def test_the_highest_suffix_that_is_not_above_the_server_is_taken():

@@ -13,7 +13,8 @@ ReadTexts = Callable[[Iterable[StatementKey]], Mapping[StatementKey, str]]
 # pg_stat_statements keeps the comments of a query (seen on 14 to 18). Utility statements stand there as they were
 # written or normalised, without a comment of ours; what touches our schema keeps or shows what we have recorded.
 _OURS: Final = re.compile(
-    r"""/\*\ genesis-pg\ \*/ | \bgenesis\.\w | \A\s*ALTER\s+SYSTEM\b | \A\s*SELECT\s+pg_reload_conf\(\)""",
+    r"""/\*\ genesis-pg\ \*/ | \bgenesis\.\w | \A\s*ALTER\s+SYSTEM\b | \A\s*SELECT\s+pg_reload_conf\(\)
+        | \A\s*ALTER\s+ROLE\b.*\sIN\s+DATABASE\b""",
     re.VERBOSE | re.IGNORECASE,
 )
 
