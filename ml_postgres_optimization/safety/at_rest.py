@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_postgres_optimization.knobs.configuration import is_of_role
 from ml_postgres_optimization.knobs.rendering import written_text
 from ml_postgres_optimization.safety.journal import Journal, JournalledTrial, RecordKind
-from ml_postgres_optimization.safety.undo import NOTHING, Undone
+from ml_postgres_optimization.safety.undo import NOTHING, Undone, is_of_roles_only
 from ml_postgres_optimization.target.restart.auto_conf import FILE_NAME, put_back, written
 
 
@@ -32,7 +32,8 @@ def undo_at_rest(data_directory: Path, journal: Journal) -> tuple[Undone, ...]:
     JournalError
         If the journal cannot be written; the file is as it should be then.
     """
-    unfinished = journal.state.unfinished
+    # settings of roles wait for the server
+    unfinished = [trial for trial in journal.state.unfinished if not is_of_roles_only(trial)]
     return tuple(_undone(data_directory / FILE_NAME, journal, trial) for trial in reversed(unfinished))
 
 

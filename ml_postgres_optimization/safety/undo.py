@@ -9,7 +9,7 @@ from functools import partial
 from ml_postgres_optimization.errors import ChangeRefused, PrivilegeMissing, TargetError
 from ml_postgres_optimization.knobs.configuration import described, is_of_role
 from ml_postgres_optimization.knobs.knob import Setting
-from ml_postgres_optimization.knobs.rendering import parse, same_value
+from ml_postgres_optimization.knobs.rendering import parse, same_value, written_text
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.safety.journal import Journal, JournalledTrial, KnobChange, RecordKind
 from ml_postgres_optimization.safety.permission import visibility_grants
@@ -81,6 +81,8 @@ def is_ours(knob: KnobChange, setting: Setting | None) -> bool:
     """Tell whether ``postgresql.auto.conf`` says of the knob what the trial wrote."""
     if setting is None or setting.written_value is None:
         return False
+    if is_of_role(knob.name):  # the catalogue keeps what was typed: another spelling is another's
+        return setting.written_value == written_text(knob.new_value)
     try:
         written = parse(setting.written_value, setting.kind, setting.unit)
     except ValueError:
@@ -188,7 +190,7 @@ def undo_unfinished(
         If the journal cannot be written; the server is as it should be then.
     """
     unfinished = journal.state.unfinished
-    in_files = [trial for trial in unfinished if not _is_of_roles_only(trial)]
+    in_files = [trial for trial in unfinished if not is_of_roles_only(trial)]
     if in_files and capabilities and not capabilities.settings_visible:
         raise PrivilegeMissing(
             f"Trial {in_files[-1].intent.trial_id} is unfinished, and role {capabilities.role} cannot see what it "
@@ -198,7 +200,8 @@ def undo_unfinished(
     return tuple(_undone(actuator, journal, trial, restart) for trial in reversed(unfinished))
 
 
-def _is_of_roles_only(trial: JournalledTrial) -> bool:
+def is_of_roles_only(trial: JournalledTrial) -> bool:
+    """Tell whether a trial is of settings of roles alone, of which no file says anything."""
     knobs = trial.intent.knobs
     return bool(knobs) and all(is_of_role(knob.name) for knob in knobs)
 

@@ -85,6 +85,8 @@ class RoleSeen:
     is_superuser : bool
     is_ours : bool
         Whether we work as it.
+    may_log_in : bool
+        Whether it has sessions: those of its members have nothing of its settings.
     may_be_set : bool
         Whether our role may run ``ALTER ROLE … SET`` for it.
     """
@@ -92,4 +94,5 @@ class RoleSeen:
     name: str
     is_superuser: bool
     is_ours: bool
+    may_log_in: bool
     may_be_set: bool

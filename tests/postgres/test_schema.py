@@ -132,6 +132,9 @@ def test_setup_db_runs_every_file_that_python_runs():
     assert included == ["guard", *UPGRADES.values(), *repeatable, "finish"]
     assert f"'genesis.known_version', '{LATEST_VERSION}'" in script
     assert list(UPGRADES) == list(range(1, LATEST_VERSION + 1))
+    asked = re.findall(r"\\if :(genesis_lacks_\d+)\n    \\ir schema/0*(\d+)_", script)
+    assert asked == [(f"genesis_lacks_{number}", str(number)) for number in UPGRADES]
+    assert all(f":genesis_version < {number} AS genesis_lacks_{number}" in script for number in UPGRADES)
 
 
 def test_the_tenth_file_comes_after_the_ninth():

@@ -16,6 +16,7 @@ from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.target.postgres.repository import PreventionRecord, Repository
 from ml_postgres_optimization.target.postgres.roles import grants
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
+from ml_postgres_optimization.target.seen import RoleSeen
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import HARMED, SYMPTOM, Danger, Means, Occasion, Preventer, savings
 from ml_postgres_optimization.tuning.preventing.levers import (
@@ -59,23 +60,29 @@ def require_roles(session: Session) -> None:
     Raises
     ------
     UsageError
-        If there is none of that name, or it is a superuser or the role that we work as.
+        If there is none of that name, or it is a superuser, the role that we work as, or one that may not log in.
     PrivilegeMissing
         If our role may not.
     """
     for name in session.settings.prevent_role:
         seen = session.target.role(name)
-        if seen is None or seen.is_superuser or seen.is_ours:
-            kind = "a superuser" if seen and seen.is_superuser else "the role that we work as"
-            raise UsageError(
-                f"--prevent-role is {name!r}: {'there is no such role' if seen is None else f'it is {kind}'}.",
-                "Name the role of an application.",
-            )
-        if not seen.may_be_set:
+        if hindrance := _hindrance(seen):
+            raise UsageError(f"--prevent-role is {name!r}: {hindrance}.", "Name the role of an application.")
+        if seen and not seen.may_be_set:
             raise PrivilegeMissing(
                 f"Role {session.target.capabilities.role} may not give settings to role {name}.",
                 f"It takes {grants(name)}.",
             )
+
+
+def _hindrance(seen: RoleSeen | None) -> str | None:
+    if seen is None:
+        return "there is no such role"
+    if seen.is_superuser:
+        return "it is a superuser"
+    if seen.is_ours:
+        return "it is the role that we work as"
+    return None if seen.may_log_in else "it may not log in, and its members have nothing of its settings"
 
 
 def _levers(session: Session) -> Sequence[Lever]:

@@ -269,7 +269,8 @@ def _own_address(connection: Connection[Any], name: str) -> str:
         application_name=f"{name} to itself",
         connect_timeout=5,
         # the last of them so that what is put back outlives a crash, whatever our role has
-        options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000 -c synchronous_commit=on",
+        options="-c idle_session_timeout=0 -c statement_timeout=30000 -c lock_timeout=5000 "
+        "-c synchronous_commit=local -c default_transaction_read_only=off",
     )
 
 

@@ -28,7 +28,7 @@ class SimulatedRoles:
 
     def role(self, name: str) -> RoleSeen | None:
         """Return what a role is; None where there is none of that name."""
-        return RoleSeen(name, False, False, True) if name == APPLICATION else None
+        return RoleSeen(name, False, False, True, True) if name == APPLICATION else None
 
     def write(self, key: str, value: KnobValue) -> None:
         """Give `value` to the role's new sessions.

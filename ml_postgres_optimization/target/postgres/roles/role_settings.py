@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -20,6 +21,9 @@ from ml_postgres_optimization.target.seen import RoleSeen
 
 _REFUSALS = frozenset({"22023", "42704", "55P02", "3D000"})
 """Invalid value, no such parameter or role, a parameter that cannot change, no such database."""
+_MEANWHILE = frozenset({"55P03", "XX000", "23505"})
+"""Somebody else changes the same role: a lock, "tuple concurrently updated", and an entry made by both at once."""
+_MOST_TRIES = 5
 
 
 class RoleSettings:
@@ -80,7 +84,9 @@ class RoleSettings:
                 raise ChangeRefused(f"{setting} was not changed: see what that role is.", "Name another role.")
             return _compare_and_set(connection, setting, written_text(value), only_if)
 
-        return self._changed(setting, lambda: self._session.run_bound(compare_and_set, f"set {setting}"))
+        return self._changed(
+            setting, lambda: self._session.run_bound(_once(setting, compare_and_set), f"set {setting}")
+        )
 
     def restore(self, key: str, written_value: str | None, *, only_if: Condition = always) -> bool:
         """Put back what stood there; where the session is lost, the next one compares again.
@@ -88,7 +94,7 @@ class RoleSettings:
         Raises
         ------
         ChangeRefused
-            If the server refuses it.
+            If the server refuses it, or somebody else is at the same role all the time.
         PrivilegeMissing
             If our role may not.
         """
@@ -97,7 +103,15 @@ class RoleSettings:
         def compare_and_set(connection: Connection[Any]) -> bool:
             return _compare_and_set(connection, setting, written_value, only_if)
 
-        return self._changed(setting, lambda: self._session.run(compare_and_set, f"set {setting}"))
+        for tries_left in reversed(range(_MOST_TRIES)):
+            try:
+                return self._changed(
+                    setting, lambda: self._session.run(_once(setting, compare_and_set), f"set {setting}")
+                )
+            except _OthersAtWork:
+                if not tries_left:
+                    raise
+        return False
 
     def _changed(self, setting: RoleSetting, change: Callable[[], bool]) -> bool:
         try:
@@ -110,6 +124,28 @@ class RoleSettings:
             raise ChangeRefused(
                 f"{setting} was not changed: {error.diag.message_primary}", "See whether that role is still there."
             ) from error
+
+
+class _OthersAtWork(ChangeRefused):
+    """Somebody else changes the same role right now."""
+
+
+def _once(setting: RoleSetting, change: Callable[[Connection[Any]], bool]) -> Callable[[Connection[Any]], bool]:
+    """Let what comes of somebody else's change of the same role be a refusal, and no trouble of the server's."""
+
+    def changed(connection: Connection[Any]) -> bool:
+        try:
+            return change(connection)
+        except psycopg.Error as error:
+            if error.sqlstate not in _MEANWHILE:
+                raise
+            raise _OthersAtWork(
+                f"{setting} was not changed: somebody else changes that role right now "
+                f"({error.diag.message_primary}).",
+                "It is tried again later.",
+            ) from error
+
+    return changed
 
 
 def grants(role: str) -> str:
@@ -127,6 +163,7 @@ def _setting_of(key: str) -> RoleSetting:
 def _compare_and_set(
     connection: Connection[Any], setting: RoleSetting, written_value: str | None, only_if: Condition
 ) -> bool:
+    connection.read_only = False  # also where the database was made read-only meanwhile
     with connection.transaction():
         if not only_if(_read(connection, [setting.key]).get(setting.key)):
             return False
@@ -145,7 +182,12 @@ def _read(connection: Connection[Any], keys: list[str]) -> dict[str, Setting]:
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(read_query("settings/of_roles"), columns).fetchall()
-    return {row["name"]: Setting(value=parse(row.pop("text") or "", row["kind"], row["unit"]), **row) for row in rows}
+    found = {}
+    for row in rows:
+        text = row.pop("text")
+        with suppress(ValueError):  # 0x7D0: the server reads more than we do, and of that nothing is known
+            found[row["name"]] = Setting(value=parse(text or "", row["kind"], row["unit"]), **row)
+    return found
 
 
 def _role(connection: Connection[Any], name: str) -> RoleSeen | None:

@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '10', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '11', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -26,7 +26,8 @@ SELECT
     :genesis_version < 7 AS genesis_lacks_7,
     :genesis_version < 8 AS genesis_lacks_8,
     :genesis_version < 9 AS genesis_lacks_9,
-    :genesis_version < 10 AS genesis_lacks_10
+    :genesis_version < 10 AS genesis_lacks_10,
+    :genesis_version < 11 AS genesis_lacks_11
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql

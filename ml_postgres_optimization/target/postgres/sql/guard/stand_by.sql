@@ -96,7 +96,10 @@ BEGIN
                 END;
             END LOOP;
         END LOOP;
-        PERFORM pg_reload_conf();
+        -- what stands in files, and not what somebody else has written there beside settings of roles
+        IF EXISTS (SELECT FROM json_array_elements(duty -> 'knobs') AS listed (knob) WHERE listed.knob ->> 'role' IS NULL) THEN
+            PERFORM pg_reload_conf();
+        END IF;
     END IF;
     PERFORM pg_advisory_unlock({class}, {object});
 END

@@ -3,6 +3,7 @@ SELECT /* genesis-pg */
     role.rolname::text AS name,
     role.rolsuper AS is_superuser,
     role.rolname IN (session_user, current_user) AS is_ours,
+    role.rolcanlogin AS may_log_in,
     ours.rolsuper
         OR ours.rolcreaterole
         AND (
