@@ -106,7 +106,7 @@ def test_three_quiet_days_under_a_daily_load_pass():
     assert verdict.result is Result.PASSED and verdict.exit_code == 0
     assert {finding.outcome for finding in verdict.findings} == {Outcome.PASSED}
     assert verdict.drifts["p99"].is_without_cycle
-    # seeds 1 to 10 gave 0.14 on average with a deviation of 0.017; four of those each way, and half as much again fails
+    # seeds 1 to 10 gave 0.14 on average with a deviation of 0.017; the bounds are four of those away
     assert 0.07 < verdict.drifts["p99"].detectable_ratio < 0.21
 
 
