@@ -149,7 +149,11 @@ def test_a_run_whose_time_is_over_is_ended_without_load(own_server, home, monkey
         before = connection.execute(count).fetchone()
         resumed = cli("test", "--resume", "--simulate", "--scale", SCALE, "--json").done(0, 1)
         assert connection.execute(count).fetchone() == before, "nobody asked for more"
-    assert list(read_run(journal_in(home).parent).intervals) == kept
+    found = list(read_run(journal_in(home).parent).intervals)
+    away = [interval.state for interval in found[len(kept) :]]
+    assert found[: len(kept)] == kept
+    assert away == [IntervalState.LOST, *[IntervalState.CLIENT_DOWN] * (len(away) - 1)] and len(away) > 1
+    assert resumed.document["covered_seconds"] == resumed.document["planned_seconds"]
     finding = next(one for one in resumed.document["criteria"] if one["name"] == "integrity")
     assert finding["outcome"] == "passed"
     assert "finished" in cli("test", "--list").done().out

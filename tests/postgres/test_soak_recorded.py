@@ -1,12 +1,15 @@
 """What a soak records on a real server: all that it is judged by, and nothing that the page does not explain."""
 
+import errno
 import fnmatch
+import os
 import re
 from datetime import timedelta
 from itertools import product
 from pathlib import Path
 
 import numpy as np
+import psutil
 import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
@@ -22,9 +25,10 @@ from ml_postgres_optimization.soak.reporting.document import recorded_json
 from ml_postgres_optimization.soak.runner import run_soak
 from ml_postgres_optimization.soak.running import Course, Gauges, Timeline, Watch
 from ml_postgres_optimization.target.host import ServerMemory, own_resources
+from ml_postgres_optimization.target.postgres.collector import Stock
 from ml_postgres_optimization.target.postgres.connection import resolve_connection
 from ml_postgres_optimization.target.postgres.server import PostgresTarget
-from ml_postgres_optimization.telemetry import Recorder, SystemClock, Window
+from ml_postgres_optimization.telemetry import Recorder, SystemClock, VirtualClock, Window
 from ml_postgres_optimization.workload import SOAK_MIX, LoadGenerator, LoadPlan, create_tables
 
 PAGE = Path(__file__).parents[2] / "docs" / "soak_report.md"
@@ -131,6 +135,9 @@ def test_a_checkpoint_lasts_from_its_count_to_its_time(figures):
         interval(5, timed_checkpoints=1),
         Interval(6, 1, IntervalState.LOST, start, start),
         interval(7, write_seconds=40.0),
+        interval(30, timed_checkpoints=1),  # skipped: nothing had been written
+        interval(60, timed_checkpoints=1, write_seconds=3.0),
+        interval(90, timed_checkpoints=1, write_seconds=4.0),
     ]
     happenings = Happenings()
     found = [event for each in course for event in happenings.seen_in(each)]
@@ -138,6 +145,8 @@ def test_a_checkpoint_lasts_from_its_count_to_its_time(figures):
         (EventKind.CHECKPOINT, course[1].started_at, course[3].ended_at),
         (EventKind.REQUESTED_CHECKPOINT, course[3].started_at, course[4].ended_at),
         (EventKind.MEMORY, course[4].started_at, course[4].ended_at),
+        (EventKind.CHECKPOINT, course[9].started_at, course[9].ended_at),
+        (EventKind.CHECKPOINT, course[10].started_at, course[10].ended_at),
     ]
     assert "18 s of writing" in found[0].text
     assert "killed 2 processes on the server's machine" in found[2].text
@@ -147,3 +156,44 @@ def test_the_memory_of_a_process_that_is_gone_is_unseen(tmp_path):
     values, unseen = ServerMemory(1, tmp_path).read()
     assert not values
     assert unseen == {"server": "none of the server's processes can be seen"}
+
+
+def test_memory_that_the_kernel_does_not_tell_is_unseen_and_not_nothing(tmp_path, monkeypatch):
+    pid = os.getpid()
+    (tmp_path / str(pid)).mkdir()
+    (tmp_path / str(pid) / "status").write_text("RssAnon:\t 8 kB\n")
+    values, unseen = ServerMemory(pid, tmp_path).read()
+    assert values["server.private_bytes"] == 8192
+    assert "server.pss_bytes" not in values and "no smaps_rollup" in unseen["server.pss_bytes"]
+
+    def refuse(_self, *, recursive):
+        raise psutil.AccessDenied(1)
+
+    monkeypatch.setattr(psutil.Process, "children", refuse)
+    values, unseen = ServerMemory(pid, tmp_path).read()
+    assert not values, "the postmaster alone is not the server"
+    assert "hidepid" in unseen["server"]
+
+
+def test_what_is_missing_in_passing_is_told_the_second_time_and_ends_no_run():
+    clock = VirtualClock()
+    refused, refused_for_good = ({"load_tables": "locked"}, {"load_tables"}), ({"load_tables": "not permitted"}, ())
+    seen, also = ({}, ()), ({"server": "elsewhere"}, ())
+    looks = [refused, seen, refused, also, refused, refused, refused_for_good, refused_for_good]
+    looks += [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    def stock():
+        look = looks.pop(0)
+        if isinstance(look, OSError):
+            raise look
+        unseen, passing = look
+        return Stock({} if "load_tables" in unseen else {"load_tables.live_tuples": 1.0}, unseen, passing)
+
+    gauges, told = Gauges(clock, dict, stock), []
+    while looks:
+        gauges()
+        told.append(" ".join(event.text for event in gauges.events()))
+        clock.sleep(60.0)
+    texts = ["", "", "", "server (elsewhere)", "", "load_tables (locked)", "load_tables (not permitted)", "", ""]
+    assert told[:9] == [text and f"Not recorded here: {text}." for text in texts]
+    assert "Too many open files" in told[9]

@@ -8,6 +8,7 @@ import tracemalloc
 import zlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
@@ -29,6 +30,7 @@ from ml_postgres_optimization.soak.journal import (
     read_run,
     recover,
 )
+from ml_postgres_optimization.soak.journal.description import FORMAT
 from ml_postgres_optimization.soak.journal.framing import MAGIC, MAXIMUM_BYTES, RecordKind, framed, records
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
 
@@ -204,6 +206,21 @@ def test_a_journal_of_another_version_or_run_is_refused(written, copied, tmp_pat
     (tmp_path / "empty").mkdir()
     with pytest.raises(JournalError, match="cannot be used"):
         read_run(tmp_path / "empty")
+
+
+def test_what_nobody_wrote_before_the_time_was_over_is_lost_or_without_a_runner(tmp_path):
+    with RunJournal(tmp_path / DESCRIPTION.run, DESCRIPTION) as journal:
+        write(journal, range(3))
+        journal.append(Begun(2, AT, 10, lost_until=4))
+        journal.append(Left(Ending.FINISHED, AT, "The run's time was over."))
+    states = [one.state for one in read_run(tmp_path / DESCRIPTION.run).intervals]
+    assert states == [IntervalState.MEASURED] * 3 + [IntervalState.LOST] * 2 + [IntervalState.CLIENT_DOWN] * 5
+
+
+def test_a_format_has_one_dictionary():
+    """Whoever changes names.txt makes a format of it: what was written by the other one cannot be unpacked."""
+    dictionary = (files("ml_postgres_optimization.soak.journal") / "names.txt").read_bytes()
+    assert (FORMAT, zlib.crc32(dictionary)) == (2, 0x125C829A)
 
 
 def test_two_runners_cannot_have_one_journal(written):

@@ -96,6 +96,8 @@ class SimulatedRun:
             "client.rss_bytes": 92 * MEGABYTE + self.leak * hour + 0.4 * MEGABYTE * rng.standard_normal(),
             "client.cpu_ratio": 0.14 * load + 0.01 * rng.random(),
             "client.open_files": 74.0,
+            "load_tables.total_bytes": 131 * MEGABYTE * (1 + 0.05 * hour / self.hours),
+            "load_tables.live_tuples": 1e6,
             "runner.garbage_seconds": 0.0004 + 0.0001 * rng.random(),
         }
 
@@ -124,8 +126,6 @@ class SimulatedRun:
             gauges={
                 "host.cgroup_memory_bytes": 410 * MEGABYTE + 6 * MEGABYTE * rng.random(),
                 "host.memory_available_bytes": 5.1e9 + 5e7 * rng.random(),
-                "tables.estimated_bytes": 131 * MEGABYTE * (1 + 0.05 * share),
-                "tables.live_tuples": 1e6,
                 "tables.dead_tuples": 2e4 * (1 + rng.random()),
                 "activity.connections": 86.0,
                 "disk.log_free_bytes": 4e10,

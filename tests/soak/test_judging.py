@@ -106,7 +106,8 @@ def test_three_quiet_days_under_a_daily_load_pass():
     assert verdict.result is Result.PASSED and verdict.exit_code == 0
     assert {finding.outcome for finding in verdict.findings} == {Outcome.PASSED}
     assert verdict.drifts["p99"].is_without_cycle
-    assert 0.05 < verdict.drifts["p99"].detectable_ratio < 0.15
+    # seeds 1 to 10 gave 0.14 on average with a deviation of 0.017; the bounds are four of those away
+    assert 0.07 < verdict.drifts["p99"].detectable_ratio < 0.21
 
 
 def test_a_drift_of_a_tenth_under_a_daily_load_is_found():

@@ -16,7 +16,15 @@ from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.figures.fold import fold
 from ml_postgres_optimization.soak.figures.outline import RunOutline
 from ml_postgres_optimization.soak.interval import Interval, IntervalState
-from ml_postgres_optimization.soak.journal import Ending, RunDescription, RunJournal, RunState, read_run, recover
+from ml_postgres_optimization.soak.journal import (
+    Ending,
+    RunDescription,
+    RunJournal,
+    RunState,
+    journal_file,
+    read_run,
+    recover,
+)
 from ml_postgres_optimization.soak.judging.limits import Limits
 from ml_postgres_optimization.soak.judging.outcome import Outcome
 from ml_postgres_optimization.soak.judging.verdict import Result, Verdict, judge
@@ -134,7 +142,7 @@ def verdict_on(intervals: Sequence[Interval], state: RunState) -> Verdict:
 
 def test_a_load_that_begins_after_the_end_is_counted(tmp_path):
     run = Run(tmp_path)
-    assert run.go(late=1000.0) == []
+    assert [interval.state for interval in run.go(late=1000.0)] == [IntervalState.CLIENT_DOWN] * 4
     assert run.settled == [run.totals]
     assert run.totals.written_total == run.load.done == 4
 
@@ -248,6 +256,21 @@ def test_whoever_leaves_waits_for_room_and_says_what_found_none(tmp_path, monkey
     told = _unwritable("run", OSError(errno.ENOSPC, "No space left on device"), run.course.unwritten).what
     assert told.endswith("No space left on device. Intervals 1 to 3 were in memory only, and are lost.")
     assert (run.state.last_number, run.state.lost_until) == (0, 3), "the next runner can say it in the journal"
+
+
+def test_a_disk_with_room_for_an_end_and_for_no_interval_ends_no_run(tmp_path, monkeypatch):
+    run, whole = Run(tmp_path), journal_file.write_all
+
+    def nearly_full(file, data):
+        if run.clock.monotonic_seconds() > 15.0 and len(data) > 256:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        whole(file, data)
+
+    monkeypatch.setattr(journal_file, "write_all", nearly_full)
+    with pytest.raises(OSError, match="No space left"):
+        run.go()
+    assert [*run.course.unwritten] == [1, 2, 3]
+    assert (run.state.ending, run.state.last_number, run.state.lost_until) == (None, 0, 3)
 
 
 def test_a_violation_counts_for_more_than_a_full_disk(tmp_path, monkeypatch):

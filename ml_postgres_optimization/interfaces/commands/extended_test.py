@@ -36,6 +36,7 @@ from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
 from ml_postgres_optimization.soak.journal import (
+    Begun,
     Ending,
     FollowedRun,
     KnownRun,
@@ -155,8 +156,12 @@ def _require_tables(session: Session, description: RunDescription) -> None:
 
 
 def unfinished_runs(session: Session, *, by: str = "") -> list[KnownRun]:
-    """Return the runs on this server that can go on, of one command where one is named."""
-    runs = [run for run in runs_in(session.home.runs_of(session.server)) if run.can_go_on and run.description]
+    """Return the runs on this server that can go on, of one command where one is named; say which cannot be read."""
+    known = runs_in(session.home.runs_of(session.server))
+    for run in known:
+        if run.trouble:
+            session.reporter.say(f"Run {run.name} is passed over, finished or not: {run.trouble}")
+    runs = [run for run in known if run.can_go_on and run.description]
     return [run for run in runs if run.description and by in {"", run.description.load.get("by")}]
 
 
@@ -226,7 +231,9 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
         if timeline.number >= journal.description.intervals_total:
             lost = _lost(range(journal.state.last_number + 1, journal.state.lost_until + 1))
             session.reporter.say(f"The time of run {run} is over; its load does not begin again.{lost}")
-            _ended(journal, Left(Ending.FINISHED, clock.now(), f"The run's time was over.{lost}", is_settled=True))
+            total, lost_until = journal.description.intervals_total, journal.state.lost_until
+            _write(journal, Begun(epoch, clock.now(), total, lost_until))  # says what became of the one before
+            _write(journal, Left(Ending.FINISHED, clock.now(), "The run's time was over.", is_settled=True))
             return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
         start_seconds = clock.monotonic_seconds() - timeline.elapsed_seconds
         plan = replace(plan, schedule_start_seconds=start_seconds, ledger=(run, epoch))
@@ -308,9 +315,9 @@ def _gone_through(
         raise _unwritable(journal.description.run, error, course.unwritten) from error
 
 
-def _ended(journal: RunJournal, left: Left) -> None:
+def _write(journal: RunJournal, entry: Begun | Left) -> None:
     try:
-        journal.append(left)
+        journal.append(entry)
     except OSError as error:
         raise _unwritable(journal.description.run, error) from error
 

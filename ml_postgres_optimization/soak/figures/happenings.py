@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval
@@ -13,6 +14,21 @@ _MACHINE_KILLS = "host.oom_kills_per_second"
 _COUNTED = "checkpointer.write_seconds_per_second"
 # Rates are kept with seven digits.
 _ONE = 0.5
+# Of a checkpoint's time, at least so much is writing and syncing; the rest is waiting for others, and old WAL.
+_LEAST_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A checkpoint that began between two moments."""
+
+    at: datetime
+    until: datetime
+    kind: EventKind
+
+    def can_end(self, window: Window, seconds: float) -> bool:
+        """Whether it can be the one that ended in `window`, and took so long to write and sync."""
+        return seconds >= _LEAST_SHARE * (window.started_at - self.until).total_seconds()
 
 
 class Happenings:
@@ -22,15 +38,18 @@ class Happenings:
     -----
     A checkpoint is counted when it begins; the time that it took to write is added when it ends. So it lasts from the
     interval in which a count grew to the one in which that time did. One that began before the run, or whose end fell
-    into a gap, is not told, nor is one that an idle server skipped: it takes no time.
+    into a gap, is not told, nor is one that an idle server skipped: it takes no time, and is forgotten when the next
+    one begins. Where one begins and one ends in an interval, it is the same one if its time is too short for that
+    before: writing and syncing, pauses included, are nearly all of a checkpoint.
 
     References
     ----------
-    PostgreSQL's source: ``CheckpointerMain`` counts, ``LogCheckpointEnd`` adds the times.
+    PostgreSQL's source: ``CheckpointerMain`` counts, one after the other, ``LogCheckpointEnd`` adds the times;
+    ``CreateCheckPoint`` returns before that where nothing was written since the last one.
     """
 
     def __init__(self) -> None:
-        self._under_way: tuple[datetime, EventKind] | None = None
+        self._under_way: _Begun | None = None
 
     def seen_in(self, interval: Interval) -> Iterator[Event]:
         """Yield what ended in the interval, or happened at a moment of it."""
@@ -50,14 +69,17 @@ class Happenings:
             rates.get(f"checkpointer.{name}_per_second", 0.0) * seconds
             for name in ("timed_checkpoints", "requested_checkpoints", "write_seconds", "sync_seconds")
         )
-        begun = (window.started_at, EventKind.REQUESTED_CHECKPOINT if requested >= _ONE else EventKind.CHECKPOINT)
+        kind = EventKind.REQUESTED_CHECKPOINT if requested >= _ONE else EventKind.CHECKPOINT
+        begun = _Begun(window.started_at, window.ended_at, kind)
         has_begun, has_ended = timed + requested >= _ONE, write + sync > 0
         before, self._under_way = self._under_way, begun if has_begun and not has_ended else None
+        if before and has_begun and not before.can_end(window, write + sync):
+            before = None
         if not has_ended:
             self._under_way = self._under_way or before
         elif before or has_begun:
-            at, kind = before or begun
-            yield Event(kind, _checkpoint_text(kind, write, sync), at, window.ended_at)
+            ended = before or begun
+            yield Event(ended.kind, _checkpoint_text(ended.kind, write, sync), ended.at, window.ended_at)
             # the next one began at once, and is still under way; several within one interval are told as one
             self._under_way = begun if before and has_begun else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from ml_postgres_optimization.soak.interval import Event, EventKind, Interval, IntervalState
@@ -12,7 +12,7 @@ from ml_postgres_optimization.soak.journal.description import RunDescription
 from ml_postgres_optimization.soak.journal.framing import Framed
 from ml_postgres_optimization.soak.journal.journal_file import earliest_snapshot, entries, read_description
 from ml_postgres_optimization.soak.journal.records import Begun, Entry, Left, Measured
-from ml_postgres_optimization.soak.journal.state import RunState
+from ml_postgres_optimization.soak.journal.state import Ending, RunState
 
 
 @dataclass(slots=True)
@@ -36,6 +36,8 @@ class _Assembly:
                 self.was_left = True
                 if entry.text:
                     self.events = (*self.events, Event(EventKind.RUNNER, entry.text, entry.at))
+                if entry.ending is Ending.FINISHED:
+                    yield from self._tail()
             case Measured(interval):
                 if interval.number <= self.number:  # none is counted twice
                     return
@@ -45,6 +47,20 @@ class _Assembly:
                 after = range(interval.number + 1, entry.numbers[-1] + 1)
                 yield from (self._unwritten(number, interval, counted_in=interval.number) for number in after)
                 self.number, self.lost, self.events = entry.numbers[-1], set(), ()
+
+    def _tail(self) -> Iterator[Interval]:
+        """Yield what nobody wrote before the run's time was over."""
+        last = self.description.intervals_total - 1
+        for number in range(self.number + 1, last + 1):
+            state = IntervalState.LOST if number in self.lost else IntervalState.CLIENT_DOWN
+            events = self.events if number == last else ()
+            yield Interval(number, self.epoch, state, *self._times(number), events=events)
+        self.number = max(self.number, last)
+
+    def _times(self, number: int) -> tuple[datetime, datetime]:
+        length = timedelta(seconds=self.description.interval_seconds)
+        began_at = self.description.started_at + number * length
+        return began_at, began_at + length
 
     def _return(self, begun: Begun) -> None:
         """Take that another runner has begun; what became of the one before is known now."""
@@ -74,13 +90,11 @@ class _Assembly:
     def _unwritten(
         self, number: int, beside: Interval, *, is_lost: bool = False, counted_in: int | None = None
     ) -> Interval:
-        length = timedelta(seconds=self.description.interval_seconds)
-        began_at = self.description.started_at + number * length
         state = IntervalState.LOST if is_lost else IntervalState.CLIENT_DOWN
         if counted_in is not None:
             is_down = beside.state is IntervalState.SERVER_DOWN
             state = IntervalState.SERVER_DOWN if is_down else IntervalState.DEGRADED
-        return Interval(number, beside.epoch, state, began_at, began_at + length, counted_in=counted_in)
+        return Interval(number, beside.epoch, state, *self._times(number), counted_in=counted_in)
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,15 +117,19 @@ class Course:
         return ending
 
     def leave(self, ending: Ending, text: str = "") -> None:
-        """Say in the journal how the runner leaves; raises OSError where it cannot be written.
+        """Say in the journal how the runner leaves; raises OSError where it, or what is before it, cannot be.
 
         What is in memory only is written first, as soon as there is room; somebody who wants to leave waits less.
+        Where it is not, no end is written either, though that may find room: the run would pass for whole.
         """
         seconds = _LEAST_SETTLE_SECONDS if ending is Ending.STOPPED else self._patience_seconds
-        self._store.flush_within(seconds, self._clock)
+        refusal = self._store.flush_within(seconds, self._clock)
         if self._unsettled is not None:
             text = f"{text} The ledger could not be settled: {self._unsettled}".strip()
-        self._journal.append(Left(ending, self._clock.now(), text, self._is_settled))
+        if refusal is None or ending is Ending.VIOLATED:  # that is for good, whatever is missing
+            self._journal.append(Left(ending, self._clock.now(), text, self._is_settled))
+        if refusal is not None:
+            raise refusal
 
     @property
     def unwritten(self) -> range:

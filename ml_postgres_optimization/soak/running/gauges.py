@@ -13,6 +13,7 @@ from ml_postgres_optimization.target.postgres.collector import Stock
 from ml_postgres_optimization.telemetry import Clock
 
 STOCK_SECONDS = 60.0
+_NO_STOCK = "anything of the server that is read once a minute"
 # Counters of processor time, told as cores in use since the last interval.
 _CORES = {"runner.cpu_seconds_total": "runner.cores", "client.cpu_seconds_total": "client.cores"}
 
@@ -26,12 +27,14 @@ class Gauges:
     own : callable
         Returns what the runner and its processes use.
     stock : callable
-        Takes stock of the server; a `TargetError` means that it cannot be seen now.
+        Takes stock of the server; a `TargetError` means that it cannot be seen now, an OSError that this machine has
+        no file or memory left for it, say, which ends no run.
 
     Notes
     -----
     A context manager: it counts the time that the runner's own collection of garbage takes. What cannot be seen is
-    told once, as an event; a figure that is absent was not measured, and is never 0.
+    told once, as an event, and what may be there the next time where it was not; a figure that is absent was not
+    measured, and is never 0.
     """
 
     def __init__(self, clock: Clock, own: Callable[[], Mapping[str, float]], stock: Callable[[], Stock]) -> None:
@@ -40,7 +43,8 @@ class Gauges:
         self._stock = stock
         self._due_seconds = clock.monotonic_seconds()
         self._before: tuple[float, Mapping[str, float]] = (self._due_seconds, {})
-        self._told: set[str] = set()
+        self._told: set[tuple[str, bool]] = set()
+        self._missed: set[str] = set()
         self._events: list[Event] = []
         self._collecting_since = self._collected_seconds = 0.0
 
@@ -78,12 +82,27 @@ class Gauges:
             stock = self._stock()
         except TargetError:  # the interval says that the server is away
             return {}
-        new = {name: reason for name, reason in stock.unseen.items() if name not in self._told}
-        self._told.update(new)
-        if new:
+        except OSError as error:
+            stock = Stock({}, {_NO_STOCK: error.strerror or str(error)}, {_NO_STOCK})
+        else:
+            self._missed.discard(_NO_STOCK)
+        if new := self._untold(stock):
             text = "; ".join(f"{name} ({reason})" for name, reason in new.items())
             self._events.append(Event(EventKind.RUNNER, f"Not recorded here: {text}.", self._clock.now()))
         return stock.values
+
+    def _untold(self, stock: Stock) -> dict[str, str]:
+        """Return what is missing for good, or was when it was last asked for as well, and was not told as such."""
+        seen = {name.partition(".")[0] for name in stock.values}
+        before, self._missed = self._missed, (self._missed - seen) | set(stock.passing)
+        lasting = {name: name not in stock.passing for name in stock.unseen}
+        new = {
+            name: reason
+            for name, reason in stock.unseen.items()
+            if (lasting[name] or name in before) and (name, lasting[name]) not in self._told
+        }
+        self._told.update((name, lasting[name]) for name in new)
+        return new
 
     def _collecting(self, phase: str, _info: object) -> None:
         if phase == "start":

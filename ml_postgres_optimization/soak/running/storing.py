@@ -30,6 +30,7 @@ class Store:
         self._most_waiting = most_waiting
         self._waiting: deque[Measured] = deque()
         self._since: datetime | None = None
+        self._refusal: OSError | None = None
 
     @property
     def is_full(self) -> bool:
@@ -48,14 +49,18 @@ class Store:
             return range(0)
         return range(self._waiting[0].numbers[0], self._waiting[-1].numbers[-1] + 1)
 
-    def flush_within(self, seconds: float, clock: Clock) -> None:
-        """Write what waits, and try again for so long where there is no room; Ctrl-C ends the waiting."""
+    def flush_within(self, seconds: float, clock: Clock) -> OSError | None:
+        """Write what waits, and try again for so long where there is no room; Ctrl-C ends the waiting.
+
+        Returns the disk's last refusal where something still waits: that is lost with the process.
+        """
         until = clock.monotonic_seconds() + seconds
         with suppress(KeyboardInterrupt):
             self.flush(clock.now())
             while self._waiting and clock.monotonic_seconds() < until:
                 clock.sleep(_LOOK_SECONDS)
                 self.flush(clock.now())
+        return self._refusal if self._waiting else None
 
     def flush(self, now: datetime) -> Event | None:
         """Write what waits; return as `add`."""
@@ -64,6 +69,7 @@ class Store:
                 self._journal.append(self._waiting[0])
                 self._waiting.popleft()
         except OSError as error:
+            self._refusal = error
             self._journal.note_unwritten(self._waiting[-1].numbers[-1])
             if self._since is not None:
                 return None

@@ -44,7 +44,10 @@ class ServerMemory:
 
     def read(self) -> tuple[dict[str, float], dict[str, str]]:
         """Return ``server.…`` figures, and what could not be read with the reason."""
-        pids = [*self._pids()]
+        try:
+            pids = [*self._pids()]
+        except psutil.AccessDenied:
+            return {}, {"server": "its processes may not be listed: /proc is mounted with hidepid"}
         told = [fields for fields in map(self._status, pids) if "RssAnon" in fields]
         if not told:
             return {}, {"server": "none of the server's processes can be seen"}
@@ -65,7 +68,7 @@ class ServerMemory:
 
     def _pids(self) -> Iterator[int]:
         yield self._postmaster_pid
-        with suppress(psutil.Error):
+        with suppress(psutil.NoSuchProcess):
             yield from (child.pid for child in psutil.Process(self._postmaster_pid).children(recursive=True))
 
     def _status(self, pid: int) -> dict[str, float]:
@@ -77,20 +80,21 @@ class ServerMemory:
             return self._no_share
         if len(pids) > MOST_PROCESSES:
             return f"there are {len(pids)} processes, and {MOST_PROCESSES} at most are looked at so closely"
-        began, total = time.thread_time(), 0.0
+        began, shares = time.thread_time(), list[float]()
         for pid in pids:
             try:
-                total += _kilobytes(self._proc / str(pid) / "smaps_rollup").get("Pss", 0.0)
+                fields = _kilobytes(self._proc / str(pid) / "smaps_rollup")
             except PermissionError:
                 self._no_share = "it takes the server's account, or root, to read smaps_rollup"
                 return self._no_share
             except OSError:  # it has ended meanwhile
                 continue
+            shares += [fields["Pss"]] if "Pss" in fields else []
         if (seconds := time.thread_time() - began) > MOST_SECONDS:
             self._no_share = (
                 f"reading it took {seconds * 1000:.0f} ms of processor time, {MOST_SECONDS * 1000:g} at most"
             )
-        return total
+        return sum(shares) if shares else "this kernel has no smaps_rollup, or it tells no Pss"
 
 
 def _kilobytes(path: Path) -> dict[str, float]:

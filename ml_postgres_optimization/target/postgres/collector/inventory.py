@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,10 +32,13 @@ class Stock:
         ``<source>.<name>``, gauges all of them.
     unseen : mapping of str to str
         Source or name → why it could not be read. Empty is never taken for zero.
+    passing : set of str
+        Those of `unseen` that may be there the next time: somebody held a lock, say.
     """
 
     values: Mapping[str, float]
     unseen: Mapping[str, str]
+    passing: Collection[str] = frozenset()
 
 
 class Inventory:
@@ -89,8 +92,9 @@ class Inventory:
             if is_due and source not in self._refused:
                 self._ask(source, values, unseen)
         self._looks += 1
+        passing = unseen.keys() & set(INVENTORY_SOURCES)
         self._read_host(values, unseen)
-        return Stock(values, {**unseen, **self._refused})
+        return Stock(values, {**unseen, **self._refused}, passing)
 
     def _ask(self, source: str, values: dict[str, float], unseen: dict[str, str]) -> None:
         query = sql.SQL(read_query(f"statistics/{source}", self._major)).format(schema=sql.Identifier(self._schema))
