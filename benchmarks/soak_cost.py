@@ -104,7 +104,7 @@ def recording(server: EmbeddedServer, home: Path, interval_seconds: float, inter
         "interval_seconds": interval_seconds,
         "bytes_per_interval": (bytes_after - bytes_before) / intervals,
         "largest_interval_bytes": max(b[1] - a[1] for a, b in pairwise(seen)),
-        "core_ratio": (cpu_after - cpu_before) / (ended - began),
+        "core_ratio": growth(cpu_before, cpu_after) / (ended - began),
         "recording_core_ratio": (first_after - first_before) / (ended - began),
         "machine_busy_ratio": busy_ratio,
         "rss_bytes": rss_bytes,
