@@ -56,7 +56,7 @@ def test_what_was_trained_under_faults_is_acted_on_and_kept(monkeypatch, capsys,
     with Stalls(own_server.dsn):
         here("test", *LOAD, "--simulate", "--duration", "0.045").done(0, 1)
         print(here("train").done().out)
-        print(here("optimize", "--continuous", "--simulate", *LOAD, "--duration", "0.045").done().out)
+        print(here("optimize", "--continuous", "--simulate", *LOAD, "--duration", "0.09").done().out)
     told = here("history", "--json", "--limit", "100").done().document["prevention"]
     print(told)
     foretold = [each for each in told["last"] if each["source"].startswith("errors-")]
