@@ -128,6 +128,7 @@ def test_it_is_begun_again_after_an_error_and_ends_with_the_test(cli, monkeypatc
         monkeypatch.setattr(optimizer, "_PROGRAM", STAYS)
         left[0] = 3600.0
         with OptimizerBeside(session, folder, 2, lambda: left[0], clock=clock) as second:
+            second.events()
             stays = second._running.process
         assert stays.poll() is not None, "it is ended all the same"
         monkeypatch.setattr(optimizer, "_PROGRAM", FAILS.replace("sys.argv[1]", "'PrivilegeMissing'"))

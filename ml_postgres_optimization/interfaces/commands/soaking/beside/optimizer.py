@@ -28,6 +28,8 @@ LEAST_SECONDS = 180.0
 """Within less no trial ends."""
 # It ends before the test does, so that nothing is on trial at the end; to start takes it seconds of that.
 _AHEAD_SECONDS = 30.0
+# One that is there still has not seen that the machine slept; on its own it would have told what it brought.
+_LATEST_SECONDS = 15.0
 _STOP_SECONDS = 60.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 30.0, 900.0
 _PROGRAM = "from ml_postgres_optimization.interfaces.cli.entry import leashed_main; leashed_main()"
@@ -109,7 +111,7 @@ class OptimizerBeside:
         self._epoch = epoch
         self._left_seconds = left_seconds
         self._clock = clock or SystemClock()
-        self._attempts: list[_Attempt] = []
+        self._attempts_total = 0
         self._running: _Attempt | None = None
         self._again_seconds = self._clock.monotonic_seconds()
         self._pause_seconds = _FIRST_PAUSE_SECONDS
@@ -117,7 +119,6 @@ class OptimizerBeside:
         self._told = ""
 
     def __enter__(self) -> Self:
-        self._begin()
         return self
 
     def __exit__(
@@ -126,12 +127,12 @@ class OptimizerBeside:
         self.close()
 
     def events(self) -> tuple[Event, ...]:
-        """Look after it, and return what there is to tell."""
+        """Look after it, the first time begin it, and return what there is to tell."""
         if self._running is None:
             return () if self._is_over or self._clock.monotonic_seconds() < self._again_seconds else self._again()
         if (code := self._running.process.poll()) is not None:
             return self._ended(self._running, code)
-        if self._left_seconds() < _AHEAD_SECONDS:  # the machine has slept, or it was slow to begin
+        if self._left_seconds() < _LATEST_SECONDS:
             self._is_over = True
             _release(self._running.process)
         return ()
@@ -155,7 +156,7 @@ class OptimizerBeside:
         if seconds < LEAST_SECONDS - _AHEAD_SECONDS:
             self._is_over = True
             return
-        stem = f"optimizer-{self._epoch}-{len(self._attempts) + 1}"
+        stem = f"optimizer-{self._epoch}-{self._attempts_total + 1}"
         said, result = self._folder / f"{stem}.log", self._folder / f"{stem}.json"
         with _private(said) as errors, _private(result) as output:
             process = subprocess.Popen(
@@ -167,7 +168,7 @@ class OptimizerBeside:
                 start_new_session=True,
             )
         self._running = _Attempt(process, said, result, self._clock.monotonic_seconds())
-        self._attempts.append(self._running)
+        self._attempts_total += 1
 
     def _again(self) -> tuple[Event, ...]:
         """Begin another one; where this machine lets none begin, a full disk for one, tell it, and try it later."""
