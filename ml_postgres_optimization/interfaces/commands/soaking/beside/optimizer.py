@@ -250,8 +250,8 @@ def results_in(folder: Path) -> list[Mapping[str, Any]]:
 def told_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a line for each result."""
     return [
-        f"The optimiser beside the test held {len(result['trials'])} trials and kept "
-        f"{sum(trial.get('outcome') == Outcome.PROMOTED for trial in result['trials'])}."
+        f"Trials of the optimiser beside the test: {len(result['trials'])}, of which "
+        f"{sum(trial.get('outcome') == Outcome.PROMOTED for trial in result['trials'])} kept."
         for result in results
     ]
 
