@@ -155,6 +155,9 @@ class LoadPlan:
         until it has connected is nobody's. None: from when all have connected.
     ledger : tuple of str and int, optional
         The run and its epoch (`accounting.Ledger`) for which operations that write book themselves.
+    report_seconds : float
+        How long a process keeps its samples before it hands them over: what is lost with it, how late its counters
+        are, and how often somebody must hear it.
 
     Raises
     ------
@@ -185,6 +188,7 @@ class LoadPlan:
     ceiling: int | None = None
     schedule_start_seconds: float | None = None
     ledger: tuple[str, int] | None = None
+    report_seconds: float = 0.2
 
     def __post_init__(self) -> None:
         if self.rate_per_second is not None:
@@ -197,6 +201,7 @@ class LoadPlan:
         if self.processes is not None:
             _check_whole("processes", self.processes, 1, MAXIMUM_CONNECTIONS)
         _check("zipf_exponent", self.zipf_exponent, 0, 5)
+        _check("report_seconds", self.report_seconds, 0.01, 5)
         if self.key_count is not None:
             _check_whole("key_count", self.key_count, 1, 2**31)
         _check_whole("queue_limit", self.queue_limit, 1, 10_000_000)

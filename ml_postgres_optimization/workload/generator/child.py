@@ -25,7 +25,7 @@ from ml_postgres_optimization.workload.plan import LoadPlan
 from ml_postgres_optimization.workload.process.messages import Failure, Position, Report
 
 _MODULE = "ml_postgres_optimization.workload.process"
-# ten minutes of reports, five a second
+# ten minutes of reports, as often as they come unless told otherwise
 _REPORTS_KEPT = 3_000
 _KILL_TIMEOUT_SECONDS = 5.0
 

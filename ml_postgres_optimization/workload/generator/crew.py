@@ -31,7 +31,7 @@ from ml_postgres_optimization.workload.process.messages import (
 
 START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
-# A process reports five times a second; one that says nothing for so long hangs.
+# A process reports several times a second; one that says nothing for so long hangs.
 MAXIMUM_SILENCE_SECONDS = 15.0
 _LISTEN_SECONDS = 0.1
 _RESTART_BASE_SECONDS = 0.1

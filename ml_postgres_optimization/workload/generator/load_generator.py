@@ -75,7 +75,7 @@ class LoadGenerator:
 
     @property
     def counters(self) -> LoadCounters:
-        """What the load has done since its start, as far as it is reported: up to 0.2 s ago, or all once stopped."""
+        """What the load has done since its start, as far as it is reported (`LoadPlan.report_seconds`)."""
         return self._crew.counters
 
     @property
@@ -117,7 +117,7 @@ class LoadGenerator:
     def samples(self) -> Sequence[SampleBatch]:
         """Return what was reported since the last call, without waiting; after the end, all that is left.
 
-        What nobody takes is kept: about 40 bytes for each operation, and 1 kB for each of five reports a second.
+        What nobody takes is kept: about 40 bytes for each operation, and 1 kB for each report.
         The last batch says up to when they are complete.
         """
         batches = self._crew.batches

@@ -31,7 +31,6 @@ from ml_postgres_optimization.workload.process.schedule import ClosedLoop, OpenL
 from ml_postgres_optimization.workload.process.serving import Calls
 from ml_postgres_optimization.workload.process.session import Session, preparer, session_defaults, sqlstate_of
 
-REPORT_INTERVAL_SECONDS = 0.2
 _START_POLL_SECONDS = 0.005
 # Sessions are numbered over all processes; no process has opened so many.
 _SESSIONS_PER_PROCESS = 100_000
@@ -73,7 +72,7 @@ class Client:
         self._outbox: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     async def run(self) -> None:
-        """Connect, follow the schedule until told to stop, and report several times a second."""
+        """Connect, follow the schedule until told to stop, and report again and again."""
         # in threads, since a loop would make the pipe non-blocking: sending to a full one would then fail
         threading.Thread(target=self._receive_all, name="receiver", daemon=True).start()
         sender = threading.Thread(target=self._send_all, name="sender", daemon=True)
@@ -83,7 +82,7 @@ class Client:
         # what is there by now stays for good: the collector need not look at it again
         gc.freeze()
         while not self._stop.done():
-            await asyncio.wait((self._stop, self._driver.broken), timeout=REPORT_INTERVAL_SECONDS)
+            await asyncio.wait((self._stop, self._driver.broken), timeout=self._assignment.plan.report_seconds)
             if self._driver.broken.done():
                 self._driver.broken.result()
             self._report()

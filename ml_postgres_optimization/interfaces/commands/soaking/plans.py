@@ -17,6 +17,9 @@ from ml_postgres_optimization.soak.journal import RunDescription
 from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape, usable_cores
 from ml_postgres_optimization.workload.shapes import Replay, Stages, shape_named
 
+# A test's intervals are long: whoever hears the load may do so less often than one that shows it second by second.
+_REPORT_SECONDS = 0.5
+
 
 def described(
     session: Session, plan: LoadPlan, seconds: float, at: datetime, *, by: str, wish: Wish = NOTHING_SAID
@@ -96,6 +99,7 @@ def planned(load: Mapping[str, Any], seed: int, duration_seconds: float) -> Load
             processes=load.get("processes"),
             seed=seed,
             rate_shape=_shape(load["shape"], seed, duration_seconds),
+            report_seconds=_REPORT_SECONDS,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise JournalError(
