@@ -30,6 +30,7 @@ from ml_postgres_optimization.soak.journal import (
     read_run,
     recover,
 )
+from ml_postgres_optimization.soak.journal.columns import packed
 from ml_postgres_optimization.soak.journal.description import FORMAT
 from ml_postgres_optimization.soak.journal.framing import MAGIC, MAXIMUM_BYTES, RecordKind, framed, records
 from ml_postgres_optimization.telemetry import Histogram, OperationWindow, Window
@@ -200,8 +201,8 @@ def test_a_journal_of_another_version_or_run_is_refused(written, copied, tmp_pat
     shutil.copytree(written[0], foreign)
     with pytest.raises(JournalError, match="run-2"):
         read_run(foreign)
-    newer = framed(RecordKind.RUN, DESCRIPTION.to_bytes().replace(b'"format": 2', b'"format": 3'), DESCRIPTION.run)
-    with pytest.raises(JournalError, match="format 3"):
+    newer = framed(RecordKind.RUN, DESCRIPTION.to_bytes().replace(b'"format": 3', b'"format": 4'), DESCRIPTION.run)
+    with pytest.raises(JournalError, match="format 4"):
         read_run(copied(newer + whole[len(newer) :]))
     (tmp_path / "empty").mkdir()
     with pytest.raises(JournalError, match="cannot be used"):
@@ -220,7 +221,7 @@ def test_what_nobody_wrote_before_the_time_was_over_is_lost_or_without_a_runner(
 def test_a_format_has_one_dictionary():
     """Whoever changes names.txt makes a format of it: what was written by the other one cannot be unpacked."""
     dictionary = (files("ml_postgres_optimization.soak.journal") / "names.txt").read_bytes()
-    assert (FORMAT, zlib.crc32(dictionary)) == (2, 0x125C829A)
+    assert (FORMAT, zlib.crc32(dictionary)) == (3, 0x125C829A)
 
 
 def test_two_runners_cannot_have_one_journal(written):
@@ -228,9 +229,10 @@ def test_two_runners_cannot_have_one_journal(written):
         RunJournal(written[0])
 
 
-def test_a_record_that_would_fill_the_memory_is_damage(written, copied):
+@pytest.mark.parametrize("content", [{"number": " " * (80 << 20)}, {}], ids=["in its names", "in its columns"])
+def test_a_record_that_would_fill_the_memory_is_damage(written, copied, content):
     whole = (written[0] / FILE).read_bytes()
-    bomb = framed(RecordKind.INTERVAL, zlib.compress(bytes(80 << 20)), DESCRIPTION.run)
+    bomb = framed(RecordKind.INTERVAL, packed(content, b"" if content else bytes(80 << 20)), DESCRIPTION.run)
     tracemalloc.start()
     found = [*read_run(copied(whole + bomb + bomb)).intervals]
     peak = tracemalloc.get_traced_memory()[1]

@@ -89,6 +89,7 @@ def offered(
     capacity_ratio: float | None = None,
     clients: int | None = None,
     rate_per_second: float | None = None,
+    ledger: tuple[str, int] | None = None,
 ) -> Offer:
     """Measure what the server can do with a plain pool, and offer the level's share of it.
 
@@ -101,6 +102,9 @@ def offered(
         Likewise.
     rate_per_second : float, optional
         Offer this instead, and measure nothing.
+    ledger : tuple of str and int, optional
+        What is measured books itself in it (`LoadPlan.ledger`), where what is offered will: that takes a fifth of
+        what a server can do. The plan returned has none.
     """
     level = LEVELS[session.settings.level]
     users = clients or level.clients
@@ -110,7 +114,7 @@ def offered(
     if rate_per_second is not None:
         session.reporter.say(f"Offering {rate_per_second:,.0f} operations/s over {connections} connections.")
         return Offer(replace(plan, rate_per_second=rate_per_second), math.nan, level.name)
-    capacity = measure_capacity(dsn, plan, CAPACITY_SECONDS)
+    capacity = measure_capacity(dsn, replace(plan, ledger=ledger), CAPACITY_SECONDS)
     rate = max(1.0, capacity * (capacity_ratio or level.capacity_ratio))
     session.reporter.say(
         f"A plain pool of {connections} connections does {capacity:,.0f} operations/s; "

@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_postgres_optimization.errors import JournalError
 
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
