@@ -35,6 +35,8 @@ class EventKind(StrEnum):
     """One that did not wait for its time: the WAL was full, or somebody asked."""
     MEMORY = "memory"
     """The kernel killed for want of it."""
+    PLAN = "plan"
+    """The server would run a statement of the load otherwise than before."""
     RUNNER = "runner"
     SERVER = "server"
     CLOCK = "clock"
@@ -72,7 +74,7 @@ class Interval:
     number : int
         From 0; interval n lies at n times the interval's length from the run's start.
     epoch : int
-        The runner that wrote it: the first has 1, and each that resumes the run one more.
+        The runner that wrote it: each that resumes the run has a higher one.
     state : IntervalState
     started_at, ended_at : datetime
         Aware.

@@ -28,6 +28,14 @@ def query(name: str) -> str:
     return files("ml_postgres_optimization.workload").joinpath("sql", f"{name}.sql").read_text("utf-8")
 
 
+def statement_names(kind: OperationKind, *, is_booked: bool) -> tuple[str, ...]:
+    """Return the statements that an operation of a kind consists of, as `query` knows them, in their order."""
+    books = "operations/booked" if is_booked else "operations"
+    if kind is OperationKind.TRANSACTION:
+        return "operations/transaction_move", "operations/transaction_operation", f"{books}/transaction_event"
+    return (f"{books if kind in _BOOKED else 'operations'}/{kind}",)
+
+
 async def prepare(
     connection: Connection, kind: OperationKind, account_count: int, seat: int | None = None
 ) -> Performer:
@@ -49,9 +57,9 @@ async def prepare(
     """
     if kind is OperationKind.TRANSACTION:
         return await _prepare_transaction(connection, seat)
-    is_booked = seat is not None and kind in _BOOKED
-    run = (await connection.prepare(query(f"operations/booked/{kind}" if is_booked else f"operations/{kind}"))).fetch
-    if is_booked:
+    (name,) = statement_names(kind, is_booked=seat is not None)
+    run = (await connection.prepare(query(name))).fetch
+    if seat is not None and kind in _BOOKED:
         run = _with_last(run, seat)
     if kind in _ONE_PARAMETER:
         return lambda key, _other, _amount: cast(Awaitable[object], run(key))
@@ -65,12 +73,12 @@ def _with_last(run: _Run, seat: int | None) -> _Run:
 
 
 async def _prepare_transaction(connection: Connection, seat: int | None) -> Transfer:
-    name = "operations/transaction_event" if seat is None else "operations/booked/transaction_event"
-    event = (await connection.prepare(query(name))).fetch
+    names = statement_names(OperationKind.TRANSACTION, is_booked=seat is not None)
+    move, operation, event = [(await connection.prepare(query(name))).fetch for name in names]
     return Transfer(
         connection,
-        move=(await connection.prepare(query("operations/transaction_move"))).fetch,
-        operation=(await connection.prepare(query("operations/transaction_operation"))).fetch,
+        move=move,
+        operation=operation,
         event=event if seat is None else _with_last(event, seat),
         is_booked=seat is not None,
     )

@@ -52,7 +52,7 @@ from ml_postgres_optimization.soak.running import Course, Gauges, Timeline, Watc
 from ml_postgres_optimization.target.host import boot_name, own_resources
 from ml_postgres_optimization.telemetry import Recorder, SystemClock
 from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, tables_scale
-from ml_postgres_optimization.workload.accounting import Ledger
+from ml_postgres_optimization.workload.accounting import Ledger, QueryPlans
 
 TellEvents = Callable[[], tuple[Event, ...]]
 
@@ -192,7 +192,7 @@ def soak_on(
     limits, marks = limits_of(session.settings), marks_of(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
         plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
-        accounts = Accounts(session, ledger, session.settings.table_scale)
+        accounts = Accounts(session, ledger, session.settings.table_scale, QueryPlans(ledger, plan.mix))
         with running_under(session, plan, wish.faults) as load:
             # the run begins with its load: what connecting took is no part of it
             clock = SystemClock()
@@ -232,7 +232,8 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
     marks = marks_of(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), run) as ledger:
         epoch = ledger.take(journal.state.epoch, is_new=False)
-        accounts = Accounts(session, ledger, float(journal.description.load.get("scale", 1.0)))
+        scale = float(journal.description.load.get("scale", 1.0))
+        accounts = Accounts(session, ledger, scale, QueryPlans(ledger, plan.mix))
         _take_over(session, journal, accounts, limits)
         timeline = Timeline(clock, journal.description, journal.state.mark, boot=boot_name())
         wait_for_turn(journal.state, timeline, clock)

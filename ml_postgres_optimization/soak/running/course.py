@@ -75,6 +75,7 @@ class Course:
         self._span = (-1, -1)
         self._totals = journal.state.totals.of_next_epoch()
         self._died_before, self._died_total = journal.state.died_total, 0
+        self._garbage_seconds = 0.0
         self._events: list[Event] = []
         self._down_since: Event | None = None
         self._number = self._kept_number = 0
@@ -250,7 +251,9 @@ class Course:
         seconds = self._clock.monotonic_seconds() - began
         ended_at = window.ended_at if window else self._clock.now()
         resources = {**(self._last_resources or self._watch.resources()), **self._of_load(began)}
-        is_whole = seconds >= _WHOLE_RATIO * self._journal.description.interval_seconds
+        # what the work after the one before took is in the window all the same
+        seen_seconds = window.duration_seconds if window else seconds
+        is_whole = seen_seconds >= _WHOLE_RATIO * self._journal.description.interval_seconds
         is_last_one = number + 1 >= self._journal.description.intervals_total
         doubtful = self._has_lost_clients() or is_held_up or bool(clock_events or slept)
         if state is IntervalState.MEASURED and (doubtful or not (is_whole or is_last_one)):
@@ -268,9 +271,11 @@ class Course:
             return {}
         counters = self._load.counters
         ended = counters.succeeded_total + counters.failed_total + counters.skipped_total
+        before, self._garbage_seconds = self._garbage_seconds, counters.garbage_seconds_total
         return {
             "client.cpu_ratio": self._load.cpu_ratio_since(since),
             "client.died_total": float(self._died_before + counters.died_total),
+            "client.garbage_seconds": counters.garbage_seconds_total - before,
             "client.operations_under_way": float(counters.due_total - ended),
         }
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
@@ -11,6 +9,7 @@ from ml_postgres_optimization.errors import TargetError
 from ml_postgres_optimization.soak.interval import Event, EventKind
 from ml_postgres_optimization.target.postgres.collector import Stock
 from ml_postgres_optimization.telemetry import Clock
+from ml_postgres_optimization.workload.process.garbage import GarbageTimer
 
 STOCK_SECONDS = 60.0
 _NO_STOCK = "anything of the server that is read once a minute"
@@ -46,20 +45,19 @@ class Gauges:
         self._told: set[tuple[str, bool]] = set()
         self._missed: set[str] = set()
         self._events: list[Event] = []
-        self._collecting_since = self._collected_seconds = 0.0
+        self._garbage = GarbageTimer()
 
     def __enter__(self) -> Self:
-        gc.callbacks.append(self._collecting)
+        self._garbage.__enter__()
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        gc.callbacks.remove(self._collecting)
+    def __exit__(self, *error: object) -> None:
+        self._garbage.__exit__(*error)
 
     def __call__(self) -> Mapping[str, float]:
         """Return the figures of this interval."""
         now, own = self._clock.monotonic_seconds(), self._own()
-        collected, self._collected_seconds = self._collected_seconds, 0.0
-        values = {**own, **self._cores(now, own), "runner.garbage_seconds": collected}
+        values = {**own, **self._cores(now, own), "runner.garbage_seconds": self._garbage.take_seconds()}
         if now >= self._due_seconds:
             # the last one may be late; the next is due as long after it all the same
             self._due_seconds = now + STOCK_SECONDS
@@ -103,9 +101,3 @@ class Gauges:
         }
         self._told.update((name, lasting[name]) for name in new)
         return new
-
-    def _collecting(self, phase: str, _info: object) -> None:
-        if phase == "start":
-            self._collecting_since = time.perf_counter()
-        else:
-            self._collected_seconds += time.perf_counter() - self._collecting_since

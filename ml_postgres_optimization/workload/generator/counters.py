@@ -34,6 +34,8 @@ class LoadCounters:
     died_total, restarts_total : int
         Client processes that died, and that were started in their place. What they had not reported is lost, so the
         interval in which it happened is void.
+    garbage_seconds_total : float
+        That the client processes' collectors of garbage took.
     """
 
     due_total: int = 0
@@ -46,6 +48,7 @@ class LoadCounters:
     connection_failures: Mapping[str, int] = field(default_factory=dict)
     died_total: int = 0
     restarts_total: int = 0
+    garbage_seconds_total: float = 0.0
 
     def __add__(self, other: LoadCounters) -> LoadCounters:
         return LoadCounters(
@@ -59,6 +62,7 @@ class LoadCounters:
             connection_failures=_added(self.connection_failures, other.connection_failures),
             died_total=self.died_total + other.died_total,
             restarts_total=self.restarts_total + other.restarts_total,
+            garbage_seconds_total=self.garbage_seconds_total + other.garbage_seconds_total,
         )
 
     @classmethod
@@ -74,6 +78,7 @@ class LoadCounters:
             retried=reduce(_added, (batch.retried for batch in report.batches)),
             connections_lost_total=report.connections_lost_total,
             connection_failures=report.connection_failures,
+            garbage_seconds_total=report.garbage_seconds,
         )
 
 

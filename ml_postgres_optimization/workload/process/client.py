@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection as Channel
 
 from ml_postgres_optimization.workload.arrival import Stream, ZipfKeys
 from ml_postgres_optimization.workload.process.driver import Driver
+from ml_postgres_optimization.workload.process.garbage import GarbageTimer
 from ml_postgres_optimization.workload.process.messages import (
     Assignment,
     Failure,
@@ -70,6 +71,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._stop: asyncio.Future[Stop] = self._loop.create_future()
         self._outbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._garbage = GarbageTimer()
 
     async def run(self) -> None:
         """Connect, follow the schedule until told to stop, and report again and again."""
@@ -81,11 +83,12 @@ class Client:
         starting = self._loop.create_task(self._announce())
         # what is there by now stays for good: the collector need not look at it again
         gc.freeze()
-        while not self._stop.done():
-            await asyncio.wait((self._stop, self._driver.broken), timeout=self._assignment.plan.report_seconds)
-            if self._driver.broken.done():
-                self._driver.broken.result()
-            self._report()
+        with self._garbage:
+            while not self._stop.done():
+                await asyncio.wait((self._stop, self._driver.broken), timeout=self._assignment.plan.report_seconds)
+                if self._driver.broken.done():
+                    self._driver.broken.result()
+                self._report()
         starting.cancel()
         await self._driver.stop(self._stop.result().drain_seconds)
         self._report(is_last=True)
@@ -157,6 +160,7 @@ class Client:
                 position=self._schedule.position if self._schedule else None,
                 at_seconds=time.monotonic(),
                 cpu_seconds=time.process_time(),
+                garbage_seconds=self._garbage.take_seconds(),
                 is_last=is_last,
             )
         )

@@ -122,6 +122,8 @@ class Report:
         How many operations at once were found to be best; None where nobody looks.
     at_seconds, cpu_seconds : float
         Monotonic time of the report, CPU time of the process so far.
+    garbage_seconds : float
+        That its collector of garbage has taken since the last report.
     is_last : bool
     """
 
@@ -131,6 +133,7 @@ class Report:
     position: Position | None
     at_seconds: float
     cpu_seconds: float
+    garbage_seconds: float = 0.0
     concurrency_limit: int | None = None
     is_last: bool = False
 

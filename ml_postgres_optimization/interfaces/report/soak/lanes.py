@@ -18,6 +18,7 @@ _TITLES = {
     EventKind.CONFIGURATION: "Settings",
     EventKind.FAULT: "Faults",
     EventKind.INTEGRITY: "Integrity",
+    EventKind.PLAN: "Plans",
     EventKind.SERVER: "Server",
     EventKind.RUNNER: "Runner",
     EventKind.CLOCK: "Clock",

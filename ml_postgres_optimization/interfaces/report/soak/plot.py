@@ -23,7 +23,9 @@ from ml_postgres_optimization.soak.figures.fold import Gap
 from ml_postgres_optimization.soak.interval import Event, EventKind
 
 # Seen through every plot; checkpoints are too many, and stand in a lane of their own.
-MARKED_IN_PLOTS = frozenset({EventKind.CONFIGURATION, EventKind.FAULT, EventKind.INTEGRITY, EventKind.MEMORY})
+MARKED_IN_PLOTS = frozenset(
+    {EventKind.CONFIGURATION, EventKind.FAULT, EventKind.INTEGRITY, EventKind.MEMORY, EventKind.PLAN}
+)
 
 
 @dataclass(frozen=True, slots=True)
