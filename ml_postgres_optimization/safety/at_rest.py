@@ -49,4 +49,5 @@ def _undone(file: Path, journal: Journal, trial: JournalledTrial) -> Undone:
     if len(knobs) == len(intent.knobs):
         journal.append(RecordKind.REVERTED, intent.trial_id, foreign=foreign)
     told = {name: NOTHING if text is None else text for name, text in restored.items()}
-    return Undone(intent.trial_id, intent.at, told, foreign)
+    awaiting = tuple(knob.name for knob in intent.knobs if is_of_role(knob.name))
+    return Undone(intent.trial_id, intent.at, told, foreign, awaiting=awaiting)

@@ -247,6 +247,11 @@ class GuardedChange:
     def _verify(self) -> None:
         live = self._live()
         for knob in self._knobs:
+            if knob.name not in live:
+                raise ChangeRefused(
+                    f"{described(knob.name)} was written, and cannot be read now.",
+                    "See whether its role is there still, and whether somebody else gives it settings.",
+                )
             require_effect(live[knob.name], knob.new_value)
         self._is_applied = True
 

@@ -52,6 +52,8 @@ class Undone:
         Wall time, ISO 8601 in UTC.
     restored, foreign, pending
         As in `PutBack`.
+    awaiting : tuple of str
+        Settings of roles, which only a server that runs can put back; the trial is unfinished until then.
     """
 
     trial_id: str
@@ -59,15 +61,20 @@ class Undone:
     restored: Mapping[str, str]
     foreign: Mapping[str, str]
     pending: tuple[str, ...] = ()
+    awaiting: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        done = _listed(self.restored) or "nothing was left to do"
-        left = f"; left as somebody else set it: {_listed(self.foreign)}" if self.foreign else ""
+        done = listed(self.restored) or "nothing was left to do"
+        left = f"; left as somebody else set it: {listed(self.foreign)}" if self.foreign else ""
         waits = f"; in force only when the server is restarted: {', '.join(self.pending)}" if self.pending else ""
-        return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}{waits}."
+        later = (
+            f"; put back when the server runs: {', '.join(map(described, self.awaiting))}" if self.awaiting else ""
+        )
+        return f"Undid trial {self.trial_id} of {self.begun_at}: {done}{left}{waits}{later}."
 
 
-def _listed(knobs: Mapping[str, str]) -> str:
+def listed(knobs: Mapping[str, str]) -> str:
+    """Write for people what is said of settings now."""
     told = {described(name): text for name, text in knobs.items()}
     return ", ".join(f"{name} reset" if text == NOTHING else f"{name} = {text}" for name, text in told.items())
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ml_postgres_optimization.errors import ChangeRefused
-from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration
+from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Configuration, is_of_role
 from ml_postgres_optimization.knobs.knob import Scope
 from ml_postgres_optimization.knobs.rendering import same_value, written_text
 from ml_postgres_optimization.safety.guard import Guard
@@ -115,13 +115,14 @@ class Laboratory:
             If the server cannot be asked.
         """
         live = self.guard.actuator.settings([name for name in expected if name != CONCURRENCY])
-        return expected.replaced(
-            {
-                name: setting.value
-                for name, setting in live.items()
-                if not same_value(expected[name], setting.value, setting.kind)
-            }
-        )
+        found = {
+            name: setting.value
+            for name, setting in live.items()
+            if not same_value(expected[name], setting.value, setting.kind)
+        }
+        # of a role that is gone, or has what we cannot read, nothing of ours is in force
+        there = {name: value for name, value in expected.items() if name in live or not is_of_role(name)}
+        return Configuration({**there, **found})
 
     def new_trial_id(self) -> str:
         """Return the time as a name: it sorts by time, and is unique while one optimiser works on the server."""

@@ -147,7 +147,8 @@ def create_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLE
     Raises
     ------
     UsageError
-        If the scale makes no sense, or its tables would not fit on the server's disk.
+        If the scale makes no sense, its tables would not fit on the server's disk, or the database publishes all its
+        tables.
     SchemaForeign
         If a schema of that name is there that this program did not make.
     ServerUnreachable, AuthenticationFailed, PrivilegeMissing, ReadOnlyServer, TargetError
@@ -166,7 +167,9 @@ def create_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLE
             if marker == table_set.marker_of(scale):
                 return
             check_disk(connection, scale, table_set)
-            if marker is not None:
+            if marker is None:
+                _refuse_publication(connection, table_set)
+            else:
                 _drop(connection, table_set)
             _fill(connection, scale, table_set)
         connection.execute(sql.SQL(query("tables/settle")).format(tables=_named(table_set)))
@@ -275,6 +278,16 @@ def check_disk(connection: Connection[TupleRow], scale: float, table_set: TableS
             f"Tables of scale {scale:g} need {needed_at_1 * scale / 1e9:,.1f} GB of free disk with their WAL, and "
             f"there are {free / 1e9:,.1f} GB.",
             f"Choose a scale of at most {free / needed_at_1:.3g}, or make room.",
+        )
+
+
+def _refuse_publication(connection: Connection[TupleRow], table_set: TableSet) -> None:
+    row = connection.execute(query("tables/published")).fetchone()
+    if row and row[0]:
+        raise UsageError(
+            f"This database publishes all its tables ({row[0]}), and whoever subscribes to it would stop at the "
+            f"first row of schema {table_set.schema}.",
+            "Load another server; the embedded one is there for it.",
         )
 
 

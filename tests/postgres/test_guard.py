@@ -298,6 +298,39 @@ def test_new_sessions_of_a_role_get_limits_and_lose_them_and_the_owners_change_s
         assert seen(application, *names) == usual
 
 
+def test_what_somebody_else_gives_a_role_so_that_we_cannot_read_it_ends_the_trial(dsn, directory, monkeypatch):
+    key = RoleSetting("lock_timeout", ROLE, "postgres").key
+    with guarded(dsn, directory) as guard:
+
+        def written_by_both(name, value, **more):
+            done = PostgresTarget.write(guard.actuator, name, value, **more)
+            by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '0x7D0'")
+            return done
+
+        monkeypatch.setattr(guard.actuator, "write", written_by_both)
+        with (
+            pytest.raises(ChangeRefused, match="was written, and cannot be read now"),
+            guard.trial(change(guard, {key: 2000}), "t1") as trial,
+        ):
+            trial.apply()
+        assert role_settings(dsn) == ["lock_timeout=0x7D0"]
+        assert trial.foreign_changes == {key: "gone from this server"}
+        assert not guard.journal.state.unfinished
+    by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '3s'")
+
+
+def test_a_role_that_is_renamed_meanwhile_is_told_to_be_gone(dsn, directory):
+    """It keeps its limit, which nobody but its owner can know to be ours."""
+    key = RoleSetting("lock_timeout", ROLE, "postgres").key
+    with guarded(dsn, directory) as guard:
+        with guard.trial(change(guard, {key: 2000}), "t1") as trial:
+            trial.apply()
+            by_hand(dsn, "ALTER ROLE application RENAME TO application_2")
+        by_hand(dsn, "ALTER ROLE application_2 RENAME TO application")
+        assert trial.foreign_changes == {key: "gone from this server"}
+    by_hand(dsn, "ALTER ROLE application IN DATABASE postgres SET lock_timeout = '3s'")
+
+
 def test_nobody_s_settings_are_changed_who_was_not_named_or_is_mighty_or_ours(dsn, directory):
     by_hand(dsn, "CREATE ROLE boss SUPERUSER", "CREATE ROLE other")
     try:

@@ -204,7 +204,7 @@ def test_a_dry_run_refuses_what_the_command_refuses(here, database):
 def test_a_dry_run_of_setup_shows_what_is_still_to_do_as_one_transaction(here, database):
     whole = here("setup", "--dry-run", "--json").done().document["sql"]
     by_hand(database, whole)
-    assert here("doctor", "--json").document["checks"][-1]["found"] == "version 11"
+    assert here("doctor", "--json").document["checks"][-1]["found"] == "version 12"
     rest = here("setup", "--dry-run", "--json").done().document["sql"]
     assert "CREATE TABLE genesis.trials" in whole and "CREATE TABLE genesis.trials" not in rest
     assert rest.startswith("BEGIN;") and rest.endswith("COMMIT;")

@@ -34,6 +34,8 @@ def test_what_a_role_was_given_stays_unfinished_while_its_server_is_down(tmp_pat
         journal.append(RecordKind.INTENT, "t1", [of_role, of_server])
         (undone,) = undo_at_rest(tmp_path, journal)
         assert undone.restored == {"work_mem": "6MB"}
+        assert undone.awaiting == (of_role.name,)
+        assert str(undone).endswith("put back when the server runs: lock_timeout of role app in database shop.")
         assert "work_mem = '6MB'" in file.read_text()
         (left,) = journal.state.unfinished
         assert left.intent.knobs == (of_role, of_server)

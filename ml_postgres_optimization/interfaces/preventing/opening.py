@@ -38,7 +38,7 @@ def preventer_of(session: Session, workbench: Workbench) -> Preventer:
     means = Means()
     if settings.prevent != "off":
         means = Means(
-            _levers(session),
+            _levers(session, is_ours=workbench.laboratory.load is not None),
             workbench.observer.foresight,
             partial(symptoms_on, session.target, log=session.log),
             session.target,
@@ -85,15 +85,15 @@ def _hindrance(seen: RoleSeen | None) -> str | None:
     return None if seen.may_log_in else "it may not log in, and its members have nothing of its settings"
 
 
-def _levers(session: Session) -> Sequence[Lever]:
-    """Return every lever, what is the most narrow first."""
+def _levers(session: Session, *, is_ours: bool) -> Sequence[Lever]:
+    """Return every lever, what is the most narrow first; where the load is ours, that is what it does at once."""
     settings, target = session.settings, session.target
+    limits = RoleTimeouts(settings.prevent_role, target.capabilities.database, target.settings)
     return (
         EndBlocker(is_permitted=settings.prevent_terminate),
         LessMemory(),
         LargerWal(),
-        RoleTimeouts(settings.prevent_role, target.capabilities.database, target.settings),
-        FewerAtOnce(),
+        *((FewerAtOnce(), limits) if is_ours else (limits, FewerAtOnce())),
         Autovacuum(),
     )
 

@@ -20,6 +20,7 @@ from ml_postgres_optimization.errors import (
     SchemaNewer,
     TargetError,
     UnsupportedVersion,
+    UsageError,
 )
 from ml_postgres_optimization.retry.backoff import full_jitter_seconds
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, translated
@@ -107,6 +108,8 @@ def install_schema(connection: Connection[TupleRow]) -> SchemaReport:
     ------
     SchemaForeign
         If a schema genesis is there that is not ours, or belongs to a role that this one is no member of.
+    UsageError
+        If it is not there, and the database publishes all its tables.
     SchemaNewer, UnsupportedVersion, PrivilegeMissing, ReadOnlyServer, ServerUnreachable, TargetError
     """
     with _translated(connection, "make schema genesis"), connection.transaction():
@@ -280,6 +283,7 @@ _REFUSALS: dict[str | None, type[GenesisError]] = {
     "GE002": SchemaNewer,
     "GE003": UnsupportedVersion,
     _IN_USE: TargetError,
+    "GE005": UsageError,
 }
 
 

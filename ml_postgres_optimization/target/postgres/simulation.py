@@ -62,7 +62,7 @@ def simulate_load(
     Raises
     ------
     UsageError
-        If the plan makes no sense, or its seed is under way in another session.
+        If the plan makes no sense, its seed is under way in another session, or its tables would be published.
     SchemaForeign
         If a schema ``genesis_simulation`` is there that is not ours.
     SchemaMissing, PrivilegeMissing, ReadOnlyServer, ServerUnreachable, TargetError
@@ -97,6 +97,7 @@ def _translated(connection: Connection[TupleRow]) -> Iterator[None]:
         said, hint = error.diag.message_primary or str(error), error.diag.message_hint or ""
         if error.sqlstate == "GE001":
             raise SchemaForeign(said, hint) from error
-        if isinstance(error, psycopg.errors.InvalidParameterValue | psycopg.errors.ObjectInUse):
+        is_refused = isinstance(error, psycopg.errors.InvalidParameterValue | psycopg.errors.ObjectInUse)
+        if is_refused or error.sqlstate == "GE005":
             raise UsageError(said, hint) from error
         raise

@@ -23,6 +23,7 @@ from ml_postgres_optimization.knobs.configuration import CONCURRENCY, Change, Co
 from ml_postgres_optimization.models.features.summary import summarise
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.guarded_change import GuardedChange
+from ml_postgres_optimization.safety.undo import listed
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.laboratory import Laboratory
 from ml_postgres_optimization.tuning.preventing.danger import Alarm, Brake, Costs, Danger, Patience
@@ -141,6 +142,7 @@ class Preventer:
         # as long as it took, so that levers are pulled for half of the time at most
         self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
         self._alarm.forget()
+        guarded = self._guarded
         try:
             self._let_go(error)
         except GenesisError as failure:
@@ -150,7 +152,9 @@ class Preventer:
             self._tell(replace(occasion, ending=_NOT_PUT_BACK), f"{occasion.deed}: {_NOT_PUT_BACK}")
             return
         ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
-        self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}")
+        foreign = guarded.foreign_changes if guarded else {}
+        left = f"; left as somebody else set it: {listed(foreign)}" if foreign else ""
+        self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}{left}")
 
     def forget(self) -> None:
         """Begin to count anew: between two windows something else went on, so that they do not follow each other."""

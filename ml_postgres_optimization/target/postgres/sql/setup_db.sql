@@ -8,7 +8,7 @@
 \set genesis_quiet :QUIET
 \set QUIET on
 BEGIN;
-SELECT set_config('genesis.known_version', '11', true) AS genesis_known_version \gset
+SELECT set_config('genesis.known_version', '12', true) AS genesis_known_version \gset
 \ir schema/guard.sql
 
 SELECT to_regclass('genesis.schema_version') IS NOT NULL AS genesis_installed \gset
@@ -27,7 +27,8 @@ SELECT
     :genesis_version < 8 AS genesis_lacks_8,
     :genesis_version < 9 AS genesis_lacks_9,
     :genesis_version < 10 AS genesis_lacks_10,
-    :genesis_version < 11 AS genesis_lacks_11
+    :genesis_version < 11 AS genesis_lacks_11,
+    :genesis_version < 12 AS genesis_lacks_12
 \gset
 \if :genesis_lacks_1
     \ir schema/0001_foundation.sql
@@ -61,6 +62,9 @@ SELECT
 \endif
 \if :genesis_lacks_11
     \ir schema/0011_prevention_work.sql
+\endif
+\if :genesis_lacks_12
+    \ir schema/0012_replica_identity.sql
 \endif
 
 \ir schema/repeatable/1_partitions.sql

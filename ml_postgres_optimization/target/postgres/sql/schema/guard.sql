@@ -1,6 +1,7 @@
 -- Refuses what is not ours before anything is touched, and lets one setup run at a time. First in the transaction of
 -- every setup and uninstall, under psql and from Python. The mark of ours is the schema's comment.
--- SQLSTATE GE001: the schema is not ours; GE002: it is newer than this program; GE003: the server is too old; GE004: a table is in use.
+-- SQLSTATE GE001: the schema is not ours; GE002: it is newer than this program; GE003: the server is too old; GE004: a table is in use;
+-- GE005: tables of ours would be published.
 SET LOCAL search_path = pg_catalog, pg_temp;
 SET LOCAL lock_timeout = '10s';
 
@@ -10,6 +11,7 @@ DECLARE
     found_version integer;
     schema_owner name;
     mark text;
+    publications text;
 BEGIN
     IF current_setting('server_version_num')::integer < 140000 THEN
         RAISE EXCEPTION 'this is PostgreSQL %, and the oldest that genesis-pg supports is 14',
@@ -22,6 +24,14 @@ BEGIN
     FROM pg_namespace
     WHERE nspname = 'genesis';
     IF NOT found THEN
+        SELECT string_agg(pubname, ', ' ORDER BY pubname) INTO publications FROM pg_publication WHERE puballtables;
+        IF known_version IS NOT NULL AND publications IS NOT NULL THEN
+            RAISE EXCEPTION 'database % publishes all its tables (%), and whoever subscribes to it would stop at the first row of ours',
+                current_database(), publications
+                USING ERRCODE = 'GE005', HINT = 'Nothing was touched. Keep schema genesis in another database '
+                    '(--repository). Where every subscriber has it already: CREATE SCHEMA genesis; '
+                    'COMMENT ON SCHEMA genesis IS ''genesis-pg''; and set it up again.';
+        END IF;
         RETURN;
     END IF;
     IF mark IS NULL OR mark NOT LIKE 'genesis-pg%' THEN

@@ -9,6 +9,10 @@ DECLARE
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('genesis-pg setup', 0));
     IF to_regnamespace('genesis_simulation') IS NULL THEN
+        IF EXISTS (SELECT FROM pg_publication WHERE puballtables) THEN
+            RAISE EXCEPTION 'this database publishes all its tables, and whoever subscribes to it would stop at the first row of ours'
+                USING ERRCODE = 'GE005', HINT = 'Nothing was touched. Simulate on another server.';
+        END IF;
         SELECT pg_get_userbyid(nspowner) INTO schema_owner FROM pg_namespace WHERE nspname = 'genesis';
         IF pg_has_role(schema_owner, 'USAGE') AND pg_has_role(schema_owner, right_to_be) THEN
             -- so that whoever may drop schema genesis may drop this one too

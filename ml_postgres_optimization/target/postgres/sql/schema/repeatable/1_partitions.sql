@@ -24,6 +24,18 @@ AS $$
 $$;
 COMMENT ON FUNCTION genesis.expired_before() IS 'The first midnight (UTC) that retention keeps';
 
+CREATE OR REPLACE FUNCTION genesis.identify(partition text, parent name)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- no LIKE copies it
+    IF (SELECT relreplident FROM pg_class WHERE oid = format('genesis.%I', parent)::regclass) = 'f' THEN
+        EXECUTE format('ALTER TABLE genesis.%I REPLICA IDENTITY FULL', partition);
+    END IF;
+END
+$$;
+
 CREATE OR REPLACE FUNCTION genesis.add_partition(parent name, key_column name, day date)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
@@ -41,6 +53,7 @@ BEGIN
         AND attnum > 0 AND NOT attisdropped AND attgenerated = '';
     -- Made apart and attached, since CREATE TABLE ... PARTITION OF would lock out all who insert.
     EXECUTE format('CREATE TABLE genesis.%I (LIKE genesis.%I INCLUDING ALL)', partition, parent);
+    PERFORM genesis.identify(partition, parent);
     EXECUTE format('LOCK TABLE ONLY genesis.%I IN ACCESS EXCLUSIVE MODE', parent || '_default');
     EXECUTE format(
         'WITH moved AS (DELETE FROM genesis.%1$I WHERE %2$I >= %3$L AND %2$I < %4$L RETURNING %5$s) '
@@ -72,6 +85,7 @@ BEGIN
         IF to_regclass(format('genesis.%I', missing.table_name || '_default')) IS NULL THEN
             EXECUTE format('CREATE TABLE genesis.%I PARTITION OF genesis.%I DEFAULT',
                 missing.table_name || '_default', missing.table_name);
+            PERFORM genesis.identify(missing.table_name || '_default', missing.table_name);
         END IF;
         PERFORM genesis.add_partition(missing.table_name, missing.key_column, missing.day);
         made := made + 1;
