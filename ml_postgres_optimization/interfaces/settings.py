@@ -158,6 +158,8 @@ class Settings(BaseSettings):
         Whether a continuous run meets dangers that are foretold: by levers, by advice, or not at all.
     prevent_terminate : bool
         Whether a session of others may be ended that is idle in a transaction and keeps others waiting.
+    prevent_vacuum : bool
+        Whether a table with many dead rows may be vacuumed.
     prevent_role : tuple of str
         Roles of applications whose new sessions may be given time limits for a while, named one by one by the owner.
     memory_limit_bytes : int or None
@@ -219,6 +221,7 @@ class Settings(BaseSettings):
     maximum_mean_milliseconds: Positive | None = None
     prevent: Prevention = "act"
     prevent_terminate: bool = False
+    prevent_vacuum: bool = False
     prevent_role: Names = ()
     memory_limit_bytes: Bytes | None = None
     maximum_recovery_seconds: Positive = 300.0

@@ -76,6 +76,31 @@ class Blocker:
 
 
 @dataclass(frozen=True, slots=True)
+class BloatedTable:
+    """A table with dead rows in it, as the server's statistics have it.
+
+    Parameters
+    ----------
+    schema, name : str
+    dead_rows, live_rows : int
+    is_vacuumed : bool
+        Whether somebody vacuums it just now.
+    may_be_vacuumed : bool
+        Whether our role may.
+    """
+
+    schema: str
+    name: str
+    dead_rows: int
+    live_rows: int
+    is_vacuumed: bool
+    may_be_vacuumed: bool
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
 class RoleSeen:
     """A role, as far as settings may be given to it.
 

@@ -151,6 +151,7 @@ def test_ending_sessions_is_refused_where_nobody_would(monkeypatch, capsys, tmp_
     here = CommandLine(capsys, tmp_path / "home", database)
     here("optimize", "--prevent-terminate").is_refused(2, "--prevent-terminate", "--continuous")
     here("optimize", "--prevent", "perhaps").is_refused(2, "--prevent", "perhaps")
+    here("optimize", "--prevent-vacuum").is_refused(2, "--prevent-vacuum", "--continuous")
     here("optimize", "--prevent-role", "app").is_refused(2, "--prevent-role", "--continuous")
     acting = ("optimize", "--continuous", "--prevent-role")
     here(*acting, "nobody").is_refused(2, "'nobody'", "no such role")
@@ -282,7 +283,7 @@ def test_an_idle_blocker_is_ended_by_permission_only(own_server, tmp_path, monke
         (popular,) = FaultGround(own_server.dsn, ground.load.plan).popular_accounts(idle, 1)
         idle.execute(LOCK, [popular])
         sessions = partial(symptoms_on, ground.target, log=structlog.get_logger())
-        means = Means([EndBlocker(is_permitted=is_permitted)], symptoms=sessions, sessions=ground.target)
+        means = Means([EndBlocker(is_permitted=is_permitted)], symptoms=sessions, server=ground.target)
         preventer = preventer_on(ground, means, told)
         for number in range(10):
             pass_window(ground, preventer, 0.4, anew=number == 0)

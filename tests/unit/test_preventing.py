@@ -3,7 +3,7 @@
 import itertools
 import math
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
@@ -24,7 +24,7 @@ from ml_postgres_optimization.models.observation import Prediction
 from ml_postgres_optimization.retry import Prior
 from ml_postgres_optimization.retry.classification import ErrorClass
 from ml_postgres_optimization.safety.consent import Approvals, Consent, PauseFile, parse_windows
-from ml_postgres_optimization.target.seen import Blocker
+from ml_postgres_optimization.target.seen import BloatedTable, Blocker
 from ml_postgres_optimization.target.simulated.role_settings import APPLICATION
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import (
@@ -50,6 +50,7 @@ from ml_postgres_optimization.tuning.preventing.levers import (
     Offer,
     RoleTimeouts,
     Sight,
+    VacuumTable,
 )
 from ml_postgres_optimization.tuning.preventing.occasion import Demand
 from ml_postgres_optimization.tuning.progress import Stage
@@ -443,7 +444,7 @@ def test_where_a_session_is_the_cause_nothing_but_its_end_is_acted_on(tmp_path):
     told = Scene(tmp_path)
     sessions = Sessions()
     told.preventer._means = replace(
-        told.preventer._means, levers=(EndBlocker(), HalfOfMemory(), FewerAtOnce()), sessions=sessions
+        told.preventer._means, levers=(EndBlocker(), HalfOfMemory(), FewerAtOnce()), server=sessions
     )
     told.pass_windows(5, blocked_by(1))
     ((occasion, message),) = told.told
@@ -458,7 +459,7 @@ def test_a_session_that_may_not_be_ended_is_no_end_of_the_run(tmp_path, error):
     scene = Scene(tmp_path)
     sessions = Sessions(error)
     scene.preventer._means = replace(
-        scene.preventer._means, levers=(HalfOfMemory(), EndBlocker(is_permitted=True)), sessions=sessions
+        scene.preventer._means, levers=(HalfOfMemory(), EndBlocker(is_permitted=True)), server=sessions
     )
     scene.pass_windows(2 + PATIENCE.horizon, blocked_by(1))
     occasion = scene.told[0][0]
@@ -466,6 +467,68 @@ def test_a_session_that_may_not_be_ended_is_no_end_of_the_run(tmp_path, error):
     assert (occasion.choice, sessions.ended) == (Choice.ACTED, 1)
     scene.pass_windows(PATIENCE.calm, danger(0.0))
     assert scene.told[-1][0].ending == ("The role may not" if error else "the danger is past")
+
+
+@dataclass
+class Vacuuming:
+    """A server whose tables can be vacuumed."""
+
+    begun: list = field(default_factory=list)
+    ended: int = 0
+    is_free: bool = True
+
+    def begin_vacuum(self, table):
+        self.begun.append(table)
+        return self.is_free
+
+    def end_vacuum(self):
+        self.ended += 1
+
+
+BLOATED = BloatedTable("shop", "orders", 30_000, 100_000, is_vacuumed=False, may_be_vacuumed=True)
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_table_is_vacuumed_by_permission_and_no_longer_than_the_danger_lasts(scene, is_free):
+    server = Vacuuming(is_free=is_free)
+    lever = VacuumTable(is_permitted=True, find=lambda: BLOATED)
+    scene.preventer._means = replace(scene.preventer._means, levers=(lever,), server=server)
+    scene.pass_windows(PATIENCE.rising, danger(0.9, TIMEOUT))
+    while scene.told[-1][0].choice is Choice.HELD_OUT:
+        assert not server.begun
+        scene.pass_windows(3 * PATIENCE.horizon, danger(0.0, TIMEOUT)).pass_windows(
+            PATIENCE.rising, danger(0.9, TIMEOUT)
+        )
+    occasion, message = scene.told[-1]
+    assert (occasion.choice, server.begun, server.ended) == (Choice.ACTED, [BLOATED], 0)
+    assert "VACUUM shop.orders" in message
+    assert scene.is_as_before(), "no setting is touched"
+    scene.pass_windows(PATIENCE.horizon + PATIENCE.calm, danger(0.0, TIMEOUT))
+    assert server.ended == 1
+    assert scene.told[-1][0].ending == ("the danger is past" if is_free else "a table is being vacuumed already")
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        None,
+        replace(BLOATED, is_vacuumed=True),
+        replace(BLOATED, may_be_vacuumed=False),
+        replace(BLOATED, dead_rows=9_999),
+        replace(BLOATED, live_rows=1_000_000),
+    ],
+)
+def test_a_table_that_cannot_or_need_not_be_vacuumed_is_not(tmp_path, table):
+    bench = Bench(tmp_path)
+    window = bench.laboratory.watch(10.0, bench.initial)
+    gauges = {**window.gauges, "tables.dead_tuples": 50_000.0, "tables.live_tuples": 100_000.0}
+    guard = bench.laboratory.guard
+    sight = Sight(replace(window, gauges=gauges), bench.initial, guard.catalogue, guard.machine, 0.5)
+    offer = VacuumTable(is_permitted=True, find=lambda: table).offer(danger(0.9, TIMEOUT), sight)
+    assert offer.is_advice
+    assert "50,000 rows are dead" in offer.deed
+    assert VacuumTable(find=lambda: BLOATED).offer(danger(0.9, TIMEOUT), sight).is_advice
+    assert VacuumTable(is_permitted=True, find=lambda: BLOATED).offer(danger(0.9), sight) is None
 
 
 def test_the_levers_say_what_they_would_do(tmp_path):

@@ -20,13 +20,13 @@ from ml_postgres_optimization.target.seen import RoleSeen
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing import HARMED, SYMPTOM, Danger, Means, Occasion, Preventer, savings
 from ml_postgres_optimization.tuning.preventing.levers import (
-    Autovacuum,
     EndBlocker,
     FewerAtOnce,
     LargerWal,
     LessMemory,
     Lever,
     RoleTimeouts,
+    VacuumTable,
 )
 
 _CERTAIN = Prediction(1.0, 1.0, 1.0)
@@ -94,7 +94,7 @@ def _levers(session: Session, *, is_ours: bool) -> Sequence[Lever]:
         LessMemory(),
         LargerWal(),
         *((FewerAtOnce(), limits) if is_ours else (limits, FewerAtOnce())),
-        Autovacuum(),
+        VacuumTable(is_permitted=settings.prevent_vacuum, find=target.bloated_table),
     )
 
 

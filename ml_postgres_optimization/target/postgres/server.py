@@ -40,10 +40,11 @@ from ml_postgres_optimization.target.postgres.connection import (
     translated,
 )
 from ml_postgres_optimization.target.postgres.lock import Holder, holder
+from ml_postgres_optimization.target.postgres.maintenance import Vacuum, find_bloated_table
 from ml_postgres_optimization.target.postgres.queries import read_query
 from ml_postgres_optimization.target.postgres.roles import RoleSettings
 from ml_postgres_optimization.target.protocols import Condition, Restarter, always
-from ml_postgres_optimization.target.seen import Blocker, ConfigurationSeen, RoleSeen, SettingSeen
+from ml_postgres_optimization.target.seen import BloatedTable, Blocker, ConfigurationSeen, RoleSeen, SettingSeen
 from ml_postgres_optimization.telemetry import ActivitySample, MemoryReading, Snapshot, StatementKey
 
 _OBSERVING = "read the statistics views"
@@ -82,6 +83,7 @@ class PostgresTarget:
         self._inventory: tuple[Connection[Any], Inventory] | None = None
         self._actuator = PostgresActuator(settings, capabilities, self._changing, restarter=restarter)
         self._roles = RoleSettings(self._changing)
+        self._vacuum = Vacuum(settings)
 
     @classmethod
     def open(
@@ -197,6 +199,29 @@ class PostgresTarget:
         """
         return self._changing.run_bound(lambda connection: end_session_of(connection, blocker), "end a session")
 
+    def bloated_table(self) -> BloatedTable | None:
+        """Return the table of this database with the most dead rows; None where there are no tables.
+
+        Raises
+        ------
+        ServerUnreachable
+            If the server is gone.
+        """
+        return self._observing.run(find_bloated_table, "look for the table with the most dead rows")
+
+    def begin_vacuum(self, table: BloatedTable) -> bool:
+        """Begin to vacuum it, in a session of its own; return whether none was under way.
+
+        Raises
+        ------
+        ServerUnreachable, TargetError
+        """
+        return self._vacuum.begin(table)
+
+    def end_vacuum(self) -> None:
+        """Break off what was begun, where it is not done."""
+        self._vacuum.end()
+
     def statement_texts(self, keys: Iterable[StatementKey]) -> Mapping[StatementKey, str]:
         """Return the normalised text of queries; those that are gone or may not be read are absent.
 
@@ -288,6 +313,7 @@ class PostgresTarget:
     def close(self) -> None:
         """End both sessions; the target can be used again, and then opens new ones."""
         self._collector = self._inventory = None
+        self._vacuum.end()
         self._observing.close()
         self._changing.close()
 

@@ -2,7 +2,7 @@
 
 from ml_postgres_optimization.tuning.preventing.danger import SYMPTOM, Costs, Danger, Patience
 from ml_postgres_optimization.tuning.preventing.foresight import LIMITED_CLASSES, Foresight, trusted_by
-from ml_postgres_optimization.tuning.preventing.means import Means, Sessions
+from ml_postgres_optimization.tuning.preventing.means import Means, Server
 from ml_postgres_optimization.tuning.preventing.occasion import Choice, HoldOut, Occasion
 from ml_postgres_optimization.tuning.preventing.own_load import USUAL, Hold, beginning
 from ml_postgres_optimization.tuning.preventing.preventer import Preventer
@@ -25,7 +25,7 @@ __all__ = [
     "Patience",
     "Preventer",
     "Saving",
-    "Sessions",
+    "Server",
     "Tally",
     "beginning",
     "savings",

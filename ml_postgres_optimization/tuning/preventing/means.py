@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ml_postgres_optimization.retry.classification import ErrorClass
-from ml_postgres_optimization.target.seen import Blocker
+from ml_postgres_optimization.target.seen import BloatedTable, Blocker
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing.danger import Danger
 from ml_postgres_optimization.tuning.preventing.foresight import Foresight
@@ -18,11 +18,17 @@ FindSymptoms = Callable[[Window], Sequence[Danger]]
 FindHarmed = Callable[[], Collection[ErrorClass]]
 
 
-class Sessions(Protocol):
-    """Sessions of others, as far as a lever may end one."""
+class Server(Protocol):
+    """What levers may do on a server besides changing settings."""
 
     def end_blocker(self, blocker: Blocker) -> bool:
-        """End it, if it is still as it was seen; return whether it was."""
+        """End a session, if it is still as it was seen; return whether it was."""
+
+    def begin_vacuum(self, table: BloatedTable) -> bool:
+        """Begin to vacuum a table; return whether none was under way. Nobody waits for it."""
+
+    def end_vacuum(self) -> None:
+        """Break off what was begun, where it is not done; raises nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Means:
         From a window to what the error forest says after it; None where none was trained.
     symptoms : callable
         From a window to the dangers whose cause is seen.
-    sessions : Sessions or None
+    server : Server or None
     only_advises : bool
         Whether the owner wants to be told only.
     harmed : callable
@@ -48,6 +54,6 @@ class Means:
     levers: Sequence[Lever] = ()
     foresee: Foresee = lambda _window: None
     symptoms: FindSymptoms = lambda _window: ()
-    sessions: Sessions | None = None
+    server: Server | None = None
     only_advises: bool = False
     harmed: FindHarmed = lambda: ()

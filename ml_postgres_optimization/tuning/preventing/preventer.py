@@ -188,7 +188,7 @@ class Preventer:
         held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
         self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
         if choice is Choice.ACTED:
-            self._act(occasion)
+            self._act(occasion, acting)
 
     def _hindrance(self, danger: Danger, sight: Sight) -> str | None:
         """Return why nothing may be done now; None where it may."""
@@ -208,8 +208,8 @@ class Preventer:
         """Tell whether it may be acted on; where a session is the cause, nothing but its end takes it away."""
         if offer.is_advice or (danger.blocker is not None and offer.blocker is None):
             return False
-        if offer.blocker is not None:
-            return self._means.sessions is not None
+        if offer.blocker is not None or offer.table is not None:
+            return self._means.server is not None
         return self._laboratory.allows(sight.in_force.replaced(offer.values), sight.in_force)
 
     def _advise(self, danger: Danger, offers: Sequence[Offer], sight: Sight, hindrance: str | None) -> None:
@@ -241,11 +241,11 @@ class Preventer:
             after=after,
         )
 
-    def _act(self, occasion: Occasion) -> None:
+    def _act(self, occasion: Occasion, acting: Offer) -> None:
         """Pull the lever; one that is refused now was drawn all the same, and stays among those acted on."""
         try:
             if occasion.after is None:
-                self._end_blocker(occasion)
+                self._do_once(occasion, acting)
             else:
                 self._put_in_force(Change(occasion.before, occasion.after), occasion.id)
         except (ChangeRefused, NotNow, PrivilegeMissing) as refusal:
@@ -277,19 +277,28 @@ class Preventer:
     def _forget_guarded(self) -> None:
         self._guarded = None
 
-    def _end_blocker(self, occasion: Occasion) -> None:
-        blocker, sessions = occasion.danger.blocker, self._means.sessions
-        if blocker is None or sessions is None:
+    def _do_once(self, occasion: Occasion, acting: Offer) -> None:
+        """Do what cannot be put back; a vacuum that is under way when it is over can be broken off."""
+        server, blocker, table = self._means.server, acting.blocker, acting.table
+        if server is None:
             return
+        if table is not None:
+            self._held.callback(server.end_vacuum)
         try:
-            is_ended = self._laboratory.guard.do_for_good(lambda: sessions.end_blocker(blocker))
+            is_done = self._laboratory.guard.do_for_good(
+                lambda: (
+                    (blocker is not None and server.end_blocker(blocker))
+                    or (table is not None and server.begin_vacuum(table))
+                )
+            )
         except ServerUnreachable:
             raise
         except TargetError as refusal:
             self._open = replace(occasion, ending=refusal.what.rstrip("."))
             return
-        if not is_ended:
-            self._open = replace(occasion, ending="the session had gone on by itself")
+        if not is_done:
+            why = "the session had gone on by itself" if blocker else "a table is being vacuumed already"
+            self._open = replace(occasion, ending=why)
 
     def _go_on(self, occasion: Occasion, window: Window) -> None:
         self._seen_windows += 1

@@ -97,6 +97,10 @@ def optimize(
             help="Let a session be ended that is idle in a transaction and keeps others waiting.",
         ),
     ] = False,
+    prevent_vacuum: Annotated[
+        bool,
+        typer.Option("--prevent-vacuum", help="Let a table of which a fifth is dead be vacuumed."),
+    ] = False,
     prevent_role: Annotated[
         list[str] | None,
         typer.Option(

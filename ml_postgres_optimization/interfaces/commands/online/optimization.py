@@ -107,16 +107,17 @@ def _check(settings: Settings) -> None:
             "--trials counts what one campaign may hold, and a continuous run begins one whenever the load changes.",
             "Leave one of the two away; --duration ends a continuous run.",
         )
-    if settings.prevent_terminate and (not settings.continuous or settings.prevent != "act"):
-        raise UsageError(
-            "--prevent-terminate is acted on by a continuous run that prevents only.",
-            "Add --continuous, with --prevent act, or leave --prevent-terminate away.",
-        )
-    if settings.prevent_role and (not settings.continuous or settings.prevent != "act"):
-        raise UsageError(
-            "--prevent-role is acted on by a continuous run that prevents only.",
-            "Add --continuous, with --prevent act, or leave --prevent-role away.",
-        )
+    permissions = {
+        "--prevent-terminate": settings.prevent_terminate,
+        "--prevent-vacuum": settings.prevent_vacuum,
+        "--prevent-role": settings.prevent_role,
+    }
+    for option, is_given in permissions.items():
+        if is_given and (not settings.continuous or settings.prevent != "act"):
+            raise UsageError(
+                f"{option} is acted on by a continuous run that prevents only.",
+                f"Add --continuous, with --prevent act, or leave {option} away.",
+            )
     if settings.action == "advise" and settings.continuous:
         raise UsageError(
             "--action advise tells what it sees once, and --continuous goes on.",

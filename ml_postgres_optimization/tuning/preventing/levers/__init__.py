@@ -2,10 +2,9 @@
 
 from ml_postgres_optimization.tuning.preventing.levers.knobs import FewerAtOnce, LargerWal, LessMemory
 from ml_postgres_optimization.tuning.preventing.levers.lever import Lever, Offer, Sight
-from ml_postgres_optimization.tuning.preventing.levers.sessions import Autovacuum, EndBlocker, RoleTimeouts
+from ml_postgres_optimization.tuning.preventing.levers.sessions import EndBlocker, RoleTimeouts, VacuumTable
 
 __all__ = [
-    "Autovacuum",
     "EndBlocker",
     "FewerAtOnce",
     "LargerWal",
@@ -14,4 +13,5 @@ __all__ = [
     "Offer",
     "RoleTimeouts",
     "Sight",
+    "VacuumTable",
 ]

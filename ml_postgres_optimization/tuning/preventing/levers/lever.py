@@ -10,7 +10,7 @@ from ml_postgres_optimization.knobs.catalogue import Catalogue
 from ml_postgres_optimization.knobs.configuration import Configuration
 from ml_postgres_optimization.knobs.knob import KnobValue
 from ml_postgres_optimization.knobs.machine import Machine
-from ml_postgres_optimization.target.seen import Blocker
+from ml_postgres_optimization.target.seen import BloatedTable, Blocker
 from ml_postgres_optimization.telemetry import Window
 from ml_postgres_optimization.tuning.preventing.danger import Danger
 from ml_postgres_optimization.tuning.preventing.foresight import Foresight
@@ -59,17 +59,20 @@ class Offer:
         To be put in force as long as the danger lasts.
     blocker : Blocker or None
         A session to be ended.
+    table : BloatedTable or None
+        To be vacuumed.
     """
 
     lever: str
     deed: str
     values: Mapping[str, KnobValue] = field(default_factory=dict)
     blocker: Blocker | None = None
+    table: BloatedTable | None = None
 
     @property
     def is_advice(self) -> bool:
         """Whether it is only told."""
-        return not self.values and self.blocker is None
+        return not self.values and self.blocker is None and self.table is None
 
 
 class Lever(Protocol):

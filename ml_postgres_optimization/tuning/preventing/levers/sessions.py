@@ -1,4 +1,4 @@
-"""Levers that concern single sessions, roles and tables: two act by permission, else they advise."""
+"""Levers that concern single sessions, roles and tables: they act by permission, else they advise."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ml_postgres_optimization.knobs.configuration import RoleSetting
 from ml_postgres_optimization.knobs.knob import Setting
 from ml_postgres_optimization.retry.classification import ErrorClass
+from ml_postgres_optimization.target.seen import BloatedTable
 from ml_postgres_optimization.tuning.preventing.danger import Danger
 from ml_postgres_optimization.tuning.preventing.levers.lever import Offer, Sight
 
@@ -15,6 +16,7 @@ _MILLISECONDS = {"idle_in_transaction_session_timeout": 10_000, "lock_timeout": 
 _MANY_DEAD_RATIO = 0.2
 _MANY_DEAD_ROWS = 10_000
 ReadSettings = Callable[[Iterable[str]], Mapping[str, Setting]]
+FindTable = Callable[[], BloatedTable | None]
 
 
 class EndBlocker:
@@ -94,18 +96,41 @@ def _is_longer(setting: Setting, limit: int) -> bool:
     return not isinstance(value, str) and (value == 0 or value > limit)
 
 
-class Autovacuum:
-    """Advise a vacuum where dead rows are many."""
+class VacuumTable:
+    """Vacuum the table with the most dead rows, where they are many; without the owner's word, advise it.
 
-    name = "autovacuum"
+    Parameters
+    ----------
+    is_permitted : bool
+        Whether the owner has said so.
+    find : callable
+        Returns that table, or None.
+    """
+
+    name = "vacuum"
+
+    def __init__(self, *, is_permitted: bool = False, find: FindTable = lambda: None) -> None:
+        self._is_permitted = is_permitted
+        self._find = find
 
     def offer(self, danger: Danger, sight: Sight) -> Offer | None:
-        """Return how many dead rows there are, and what to do about them."""
+        """Return the vacuum of a table of which a fifth is dead, or how many rows are and what to do about them."""
         dead = sight.window.gauges.get("tables.dead_tuples", 0.0)
         live = sight.window.gauges.get("tables.live_tuples", 0.0)
-        if danger.error_class is not ErrorClass.TIMEOUT or dead < max(_MANY_DEAD_ROWS, _MANY_DEAD_RATIO * live):
+        if danger.error_class is not ErrorClass.TIMEOUT:
+            return None
+        table = self._find() if self._is_permitted else None
+        if table and table.may_be_vacuumed and not table.is_vacuumed and _is_many(table.dead_rows, table.live_rows):
+            rows = f"{table.dead_rows:,} of its rows are dead and {table.live_rows:,} alive"
+            return Offer(self.name, f"VACUUM {table}, as gently as autovacuum does: {rows}", table=table)
+        if not _is_many(dead, live):
             return None
         advice = (
-            "VACUUM the tables with the most (pg_stat_user_tables.n_dead_tup), and let autovacuum come sooner there"
+            "VACUUM the tables with the most (pg_stat_user_tables.n_dead_tup), and let autovacuum come sooner there; "
+            "--prevent-vacuum lets us vacuum a table that our role may"
         )
         return Offer(self.name, f"{dead:,.0f} rows are dead and {live:,.0f} alive: {advice}")
+
+
+def _is_many(dead: float, live: float) -> bool:
+    return dead >= max(_MANY_DEAD_ROWS, _MANY_DEAD_RATIO * live)
