@@ -167,9 +167,8 @@ def create_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLE
             if marker == table_set.marker_of(scale):
                 return
             check_disk(connection, scale, table_set)
-            if marker is None:
-                _refuse_publication(connection, table_set)
-            else:
+            refuse_publication(connection, table_set.schema)
+            if marker is not None:
                 _drop(connection, table_set)
             _fill(connection, scale, table_set)
         connection.execute(sql.SQL(query("tables/settle")).format(tables=_named(table_set)))
@@ -188,6 +187,8 @@ def renew_tables(dsn: str, scale: float = 1.0, table_set: TableSet = LOAD_TABLES
     UsageError, SchemaForeign, ServerUnreachable, AuthenticationFailed, PrivilegeMissing, ReadOnlyServer, TargetError
         As `create_tables` does.
     """
+    with _session(dsn, "see what is published") as connection:
+        refuse_publication(connection, table_set.schema)
     drop_tables(dsn, table_set)
     create_tables(dsn, scale, table_set)
     with _session(dsn, "write what the tables are") as connection:
@@ -281,12 +282,18 @@ def check_disk(connection: Connection[TupleRow], scale: float, table_set: TableS
         )
 
 
-def _refuse_publication(connection: Connection[TupleRow], table_set: TableSet) -> None:
+def refuse_publication(connection: Connection[TupleRow], schema: str) -> None:
+    """Refuse to make tables, or to fill them anew, where they would be published.
+
+    Raises
+    ------
+    UsageError
+    """
     row = connection.execute(query("tables/published")).fetchone()
     if row and row[0]:
         raise UsageError(
             f"This database publishes all its tables ({row[0]}), and whoever subscribes to it would stop at the "
-            f"first row of schema {table_set.schema}.",
+            f"first row of schema {schema}.",
             "Load another server; the embedded one is there for it.",
         )
 

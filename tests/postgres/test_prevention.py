@@ -406,6 +406,7 @@ class _Kept:
         self.error_class, self.choice = str(occasion.danger.error_class), str(occasion.choice)
         self.errors, self.operations = occasion.errors, occasion.operations
         self.response_seconds, self.is_whole = occasion.response_seconds, occasion.is_whole
+        self.due, self.undone = occasion.due, occasion.undone
 
     @classmethod
     def all(cls, occasions):

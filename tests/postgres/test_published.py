@@ -12,7 +12,8 @@ from ml_postgres_optimization.target.postgres import schema
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, connect
 from ml_postgres_optimization.target.postgres.schema import install_schema, uninstall_schema
 from ml_postgres_optimization.target.postgres.simulation import SimulationPlan, simulate_load
-from ml_postgres_optimization.workload import create_tables, tables_scale
+from ml_postgres_optimization.workload import create_tables, renew_tables, tables_scale
+from ml_postgres_optimization.workload.accounting import Ledger
 
 SCHEMAS = "SELECT string_agg(nspname, ',') FROM pg_namespace WHERE nspname LIKE 'genesis%'"
 TABLES = """
@@ -52,9 +53,16 @@ def test_psql_is_refused_likewise(published, psql):
     assert "publishes all its tables (everything)" in refused.stderr
 
 
-def test_where_the_subscribers_have_it_the_owner_can_say_so_and_all_of_ours_goes_on(published, session):
+def test_the_administrator_s_roles_are_no_way_around_it(published, session):
     session.execute("CREATE SCHEMA genesis; COMMENT ON SCHEMA genesis IS 'genesis-pg'")
+    with pytest.raises(UsageError, match="publishes all its tables"):
+        install_schema(session)
+
+
+def test_what_was_there_before_the_publication_goes_on(database, session):
     install_schema(session)
+    session.execute("CREATE PUBLICATION everything FOR ALL TABLES")
+    assert install_schema(session).applied == ()
     tables = [name for (name,) in session.execute(TABLES).fetchall()]
     assert {"predictions", "predictions_default", "configuration_history", "trials", "metric_windows"} < set(tables)
     for name in tables:
@@ -72,8 +80,13 @@ def test_where_the_subscribers_have_it_the_owner_can_say_so_and_all_of_ours_goes
         simulate_load(session, SimulationPlan(rows=10, operations=1, windows=1))
 
 
-def test_what_was_there_before_the_publication_can_be_made_anew(database, session):
+def test_tables_of_the_load_that_are_published_stay_and_are_not_filled_anew(database, session):
     create_tables(database, 0.005)
     session.execute("CREATE PUBLICATION everything FOR ALL TABLES")
-    create_tables(database, 0.01)
-    assert tables_scale(database) == 0.01
+    create_tables(database, 0.005)
+    for again in (create_tables, renew_tables):
+        with pytest.raises(UsageError, match="publishes all its tables"):
+            again(database, 0.01)
+    with pytest.raises(UsageError, match="publishes all its tables"), Ledger(database, "run") as ledger:
+        ledger.take(0, is_new=True)
+    assert tables_scale(database) == 0.005

@@ -125,21 +125,3 @@ def test_a_role_that_is_gone_has_no_settings(database, target, setting):
         target.restore(setting.key, None)
     done(database, "ALTER ROLE {} RENAME TO {}", other, setting.role)
     assert target.restore(setting.key, None)
-
-
-@pytest.mark.parametrize("way", ["role", "options"])
-def test_what_only_our_own_sessions_are_given_is_not_taken_for_the_role_s(database, setting, way):
-    """It would be loosened where the server's own limit is tighter than ours."""
-    done(database, "CREATE ROLE tuner_of_orders LOGIN SUPERUSER")
-    ours = psycopg.conninfo.make_conninfo(database, user="tuner_of_orders")
-    if way == "role":
-        done(database, "ALTER ROLE tuner_of_orders SET lock_timeout = '1min'")
-    else:
-        ours = psycopg.conninfo.make_conninfo(ours, options="-c lock_timeout=1min")
-    try:
-        with PostgresTarget.open(ConnectionSettings.from_dsn(ours)) as target:
-            assert target.settings([setting.key]) == {}
-            given(database, setting, "lock_timeout = '3s'")
-            assert target.settings([setting.key])[setting.key].value == 3000
-    finally:
-        done(database, "DROP ROLE tuner_of_orders")

@@ -23,7 +23,7 @@ from ml_postgres_optimization.interfaces.commands.soaking.disturbing import (
     require_ground,
     running_under,
 )
-from ml_postgres_optimization.interfaces.commands.soaking.plans import described, planned
+from ml_postgres_optimization.interfaces.commands.soaking.plans import described, heard, planned
 from ml_postgres_optimization.interfaces.commands.soaking.reports import judged_here, limits_of, outline_of
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import NOTHING_SAID, Wish
 from ml_postgres_optimization.interfaces.report.soak.files import HTML
@@ -99,9 +99,11 @@ def run_test(session: Session, *, wish: Wish = NOTHING_SAID, dry_run: bool = Fal
 def _offered(session: Session, wish: Wish) -> Offer:
     if wish.rate_per_second is not None:
         return offered(session, wish.mix, rate_per_second=wish.rate_per_second)
-    # as another runner of the run would: what it books is folded when the run itself begins
-    with Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
-        return offered(session, wish.mix, ledger=(session.run, ledger.take(0, is_new=True)))
+    run = f"{session.run} capacity"
+    with Ledger(session.connection.dsn_for_driver(), run) as ledger:
+        offer = offered(session, wish.mix, ledger=(run, ledger.take(0, is_new=True)))
+        ledger.forget()
+    return offer
 
 
 def _rehearsed(wish: Wish, seconds: float) -> Result:
@@ -191,7 +193,7 @@ def soak_on(
     """
     limits, marks = limits_of(session.settings), marks_of(session, plan, observer)
     with observer.saving(), Ledger(session.connection.dsn_for_driver(), session.run) as ledger:
-        plan = replace(plan, ledger=(session.run, ledger.take(0, is_new=True)))
+        plan = heard(plan, (session.run, ledger.take(0, is_new=True)), session.settings.window_seconds)
         accounts = Accounts(session, ledger, session.settings.table_scale, QueryPlans(ledger, plan.mix))
         with running_under(session, plan, wish.faults) as load:
             # the run begins with its load: what connecting took is no part of it
@@ -245,7 +247,8 @@ def _run_on(session: Session, journal: RunJournal, plan: LoadPlan, observer: Obs
             _write(journal, Left(Ending.FINISHED, clock.now(), "The run's time was over.", is_settled=True))
             return _reported(session, journal, SoakResult.of(journal.state), observer, limits)
         start_seconds = clock.monotonic_seconds() - timeline.elapsed_seconds
-        plan = replace(plan, schedule_start_seconds=start_seconds, ledger=(run, epoch))
+        plan = replace(plan, schedule_start_seconds=start_seconds)
+        plan = heard(plan, (run, epoch), journal.description.interval_seconds)
         with running_under(session, plan, faults_of(journal.description.load)) as load:
             watch = _watch(plan, accounts, marks)
             result = _gone_through(session, journal, load, observer, watch, limits=limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -81,6 +81,7 @@ class Preventer:
         self._open: Occasion | None = None
         self._held = ExitStack()
         self._guarded: GuardedChange | None = None
+        self._foreign: Mapping[str, str] = {}
         self._seen_windows = self._rested_windows = 0
         self._seen_seconds = 0.0
         self._brake = Brake(self._patience.horizon)
@@ -142,7 +143,6 @@ class Preventer:
         # as long as it took, so that levers are pulled for half of the time at most
         self._rested_windows = self._seen_windows if occasion.choice is Choice.ACTED else 0
         self._alarm.forget()
-        guarded = self._guarded
         try:
             self._let_go(error)
         except GenesisError as failure:
@@ -152,8 +152,7 @@ class Preventer:
             self._tell(replace(occasion, ending=_NOT_PUT_BACK), f"{occasion.deed}: {_NOT_PUT_BACK}")
             return
         ended = replace(occasion, ended_at=self._laboratory.clock.now(), ending=occasion.ending or why)
-        foreign = guarded.foreign_changes if guarded else {}
-        left = f"; left as somebody else set it: {listed(foreign)}" if foreign else ""
+        left = f"; left as somebody else set it: {listed(self._foreign)}" if self._foreign else ""
         self._tell(ended, f"{ended.choice}: {ended.deed}; {_came_of(ended)}; it is over, for {ended.ending}{left}")
 
     def forget(self) -> None:
@@ -184,6 +183,7 @@ class Preventer:
         after = sight.in_force.replaced(acting.values) if acting.values else None
         occasion = self._occasion(danger, acting, sight, choice=choice, after=after)
         self._open, self._seen_windows, self._seen_seconds = occasion, 0, 0.0
+        self._foreign = {}
         self._brake.begin()
         held_out = ", held out to see what happens without it" if choice is Choice.HELD_OUT else ""
         self._tell(occasion, f"{danger}: {acting.deed}{held_out}")
@@ -268,6 +268,7 @@ class Preventer:
         laboratory = self._laboratory
         self._guarded = self._held.enter_context(laboratory.guard.trial(change, occasion_id))
         self._held.callback(self._forget_guarded)
+        self._foreign = self._guarded.foreign_changes
         self._guarded.apply()
         if laboratory.load and CONCURRENCY in change.knobs:
             # on the sessions that are there: to close and open them costs the server most when it is in danger

@@ -13,6 +13,7 @@ from psycopg.rows import TupleRow
 from ml_postgres_optimization.errors import AlreadyRunning, IntegrityViolated, TargetError, UsageError
 from ml_postgres_optimization.target.postgres.connection import ConnectionSettings, LastingConnection
 from ml_postgres_optimization.workload.statements import query
+from ml_postgres_optimization.workload.tables import refuse_publication
 
 
 class Ledger:
@@ -60,12 +61,14 @@ class Ledger:
         AlreadyRunning
             If another runner has it.
         UsageError
-            If the tables do not know the run: they were made anew, or are another database's.
+            If the tables do not know the run: they were made anew, or are another database's. If that publishes all
+            its tables.
         ServerUnreachable, PrivilegeMissing, ReadOnlyServer, TargetError
         """
 
         def taken(connection: Connection[TupleRow]) -> int:
             with connection.transaction():
+                refuse_publication(connection, "genesis_load")
                 connection.execute(query("accounting/create"))
                 row = connection.execute(query("accounting/epoch"), {"run": self._run}).fetchone()
                 if row is None and not is_new:
@@ -82,6 +85,21 @@ class Ledger:
 
         self.epoch = int(self._session.run(taken, "keep the ledger of the load"))
         return self.epoch
+
+    def forget(self) -> None:
+        """Take everything of the run away.
+
+        Raises
+        ------
+        ServerUnreachable, TargetError
+        """
+
+        def forgotten(connection: Connection[TupleRow]) -> None:
+            with connection.transaction():
+                connection.execute(query("accounting/forget_seats"), {"run": self._run})
+                connection.execute(query("accounting/forget"), {"run": self._run})
+
+        self._session.run(forgotten, "take a run out of the ledger of the load")
 
     def check(self, written_total: int, unclear_total: int | None = None, *, epoch: int | None = None) -> int:
         """Compare a runner's rows with what its load has seen, and return what they add up to.

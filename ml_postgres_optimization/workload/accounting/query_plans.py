@@ -39,7 +39,7 @@ class QueryPlan:
 
     @property
     def hash(self) -> str:
-        """The same for the same plan, on any server: a plan by its name."""
+        """The same for the same plan, on servers of one major version."""
         return hashlib.sha256("\n".join(self.lines).encode()).hexdigest()[:_HEX_DIGITS]
 
     @property
@@ -79,6 +79,9 @@ class QueryPlans:
         """
 
         def planned(connection: Connection[TupleRow]) -> dict[str, QueryPlan]:
+            # what a look that failed has left: a rollback takes back everything but that
+            if connection.execute(query("accounting/parameters")).fetchone():
+                connection.execute("DEALLOCATE genesis_plan")
             with connection.transaction():
                 connection.execute(query("accounting/generic_plans"))
                 return {name.rpartition("/")[2]: _plan(connection, name) for name in self._statements}

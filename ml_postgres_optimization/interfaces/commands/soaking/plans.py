@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 
@@ -17,8 +17,8 @@ from ml_postgres_optimization.soak.journal import RunDescription
 from ml_postgres_optimization.workload import LoadPlan, OperationKind, OperationMix, RateShape, usable_cores
 from ml_postgres_optimization.workload.shapes import Replay, Stages, shape_named
 
-# A test's intervals are long: whoever hears the load may do so less often than one that shows it second by second.
-_REPORT_SECONDS = 0.5
+# Whoever hears the load may do so less often than one that shows it second by second.
+_REPORT_SECONDS, _REPORTS_PER_INTERVAL = 0.5, 20
 
 
 def described(
@@ -99,9 +99,14 @@ def planned(load: Mapping[str, Any], seed: int, duration_seconds: float) -> Load
             processes=load.get("processes"),
             seed=seed,
             rate_shape=_shape(load["shape"], seed, duration_seconds),
-            report_seconds=_REPORT_SECONDS,
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise JournalError(
             f"What the run offers cannot be read from its journal: {error}.", "Abandon it, and start another."
         ) from error
+
+
+def heard(plan: LoadPlan, ledger: tuple[str, int], interval_seconds: float) -> LoadPlan:
+    """Return the plan with its ledger, whose clients report less often where intervals are long."""
+    seconds = max(plan.report_seconds, min(_REPORT_SECONDS, interval_seconds / _REPORTS_PER_INTERVAL))
+    return replace(plan, ledger=ledger, report_seconds=seconds)

@@ -179,17 +179,14 @@ def _read(connection: Connection[Any], keys: list[str]) -> dict[str, Setting]:
         "names": [each.name for each in wanted],
         "roles": [each.role for each in wanted],
         "databases": [each.database for each in wanted],
-        "options": connection.info.get_parameters().get("options", ""),
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(read_query("settings/of_roles"), columns).fetchall()
     found = {}
     for row in rows:
         text = row.pop("text")
-        if text is None:
-            continue
         with suppress(ValueError):  # 0x7D0: the server reads more than we do, and of that nothing is known
-            found[row["name"]] = Setting(value=parse(text, row["kind"], row["unit"]), **row)
+            found[row["name"]] = Setting(value=parse(text or "", row["kind"], row["unit"]), **row)
     return found
 
 

@@ -19,19 +19,18 @@ BEGIN
             USING ERRCODE = 'GE003', HINT = 'Upgrade the server (pg_upgrade keeps the data), or name another one.';
     END IF;
     PERFORM pg_advisory_xact_lock(hashtextextended('genesis-pg setup', 0));
+    SELECT string_agg(pubname, ', ' ORDER BY pubname) INTO publications FROM pg_publication WHERE puballtables;
+    -- what stands was there before the publication: its subscribers were given it, or there are none
+    IF known_version IS NOT NULL AND publications IS NOT NULL AND to_regclass('genesis.schema_version') IS NULL THEN
+        RAISE EXCEPTION 'database % publishes all its tables (%), and whoever subscribes to it would stop at the first row of ours',
+            current_database(), publications
+            USING ERRCODE = 'GE005', HINT = 'Nothing was touched. Keep schema genesis in another database (--repository).';
+    END IF;
     SELECT pg_get_userbyid(nspowner), obj_description(oid, 'pg_namespace')
     INTO schema_owner, mark
     FROM pg_namespace
     WHERE nspname = 'genesis';
     IF NOT found THEN
-        SELECT string_agg(pubname, ', ' ORDER BY pubname) INTO publications FROM pg_publication WHERE puballtables;
-        IF known_version IS NOT NULL AND publications IS NOT NULL THEN
-            RAISE EXCEPTION 'database % publishes all its tables (%), and whoever subscribes to it would stop at the first row of ours',
-                current_database(), publications
-                USING ERRCODE = 'GE005', HINT = 'Nothing was touched. Keep schema genesis in another database '
-                    '(--repository). Where every subscriber has it already: CREATE SCHEMA genesis; '
-                    'COMMENT ON SCHEMA genesis IS ''genesis-pg''; and set it up again.';
-        END IF;
         RETURN;
     END IF;
     IF mark IS NULL OR mark NOT LIKE 'genesis-pg%' THEN

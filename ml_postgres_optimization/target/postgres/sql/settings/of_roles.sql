@@ -1,19 +1,19 @@
 -- Settings of roles in databases, as the new sessions of these have them; a row each, but for what there is not. What
 -- stands in pg_db_role_setting is looked at from the narrowest to the widest; where nothing stands, the configuration
--- files decide: reset_val, and where our own role or connection is given another, nobody can tell: NULL.
+-- files decide: reset_val, unless something gives our own role another.
 -- https://www.postgresql.org/docs/current/catalog-pg-db-role-setting.html
 SELECT /* genesis-pg */
     asked.key AS name,
     coalesce(
         given.text,
         CASE
-            WHEN strpos(lower(%(options)s), asked.name) > 0 OR EXISTS (
+            WHEN EXISTS (
                 SELECT
                 FROM pg_catalog.pg_db_role_setting AS stored
                 JOIN pg_catalog.pg_roles AS ours ON ours.oid = stored.setrole AND ours.rolname = session_user
                 CROSS JOIN LATERAL unnest(stored.setconfig) AS line (text)
                 WHERE lower(split_part(line.text, '=', 1)) = asked.name
-            ) THEN NULL
+            ) THEN live.boot_val
             ELSE live.reset_val
         END
     ) AS text,

@@ -184,6 +184,7 @@ COMMENT ON FUNCTION genesis.maintain()
     IS 'Make and drop partitions as due; false where another session is at it, or a table was locked: call it again';
 
 REVOKE EXECUTE ON FUNCTION
+    genesis.identify(text, name),
     genesis.add_partition(name, name, date),
     genesis.rotate_operations(),
     genesis.ensure_partitions(),

@@ -1,0 +1,1 @@
+DELETE FROM genesis_load.soaks WHERE run = %(run)s

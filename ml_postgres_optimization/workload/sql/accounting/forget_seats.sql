@@ -1,0 +1,1 @@
+DELETE FROM genesis_load.ledger WHERE run = %(run)s
