@@ -103,8 +103,8 @@ def offered(
     rate_per_second : float, optional
         Offer this instead, and measure nothing.
     ledger : tuple of str and int, optional
-        What is measured books itself in it (`LoadPlan.ledger`), where what is offered will: that takes a fifth of
-        what a server can do. The plan returned has none.
+        What is measured books itself in it (`LoadPlan.ledger`), where what is offered will: that takes up to a fifth
+        of what a server can do. The plan returned has none.
     """
     level = LEVELS[session.settings.level]
     users = clients or level.clients
