@@ -61,14 +61,15 @@ class Ledger:
         AlreadyRunning
             If another runner has it.
         UsageError
-            If the tables do not know the run: they were made anew, or are another database's. If that publishes all
-            its tables.
+            If the tables do not know the run: they were made anew, or are another database's; of a new run also if
+            the database publishes all its tables.
         ServerUnreachable, PrivilegeMissing, ReadOnlyServer, TargetError
         """
 
         def taken(connection: Connection[TupleRow]) -> int:
             with connection.transaction():
-                refuse_publication(connection, "genesis_load")
+                if is_new:  # a run that goes on has its tables
+                    refuse_publication(connection, "genesis_load")
                 connection.execute(query("accounting/create"))
                 row = connection.execute(query("accounting/epoch"), {"run": self._run}).fetchone()
                 if row is None and not is_new:
