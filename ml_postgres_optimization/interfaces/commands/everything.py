@@ -27,7 +27,7 @@ from ml_postgres_optimization.interfaces.trial_view import (
 from ml_postgres_optimization.interfaces.workbench.bench import open_workbench, own_load, require_consent
 from ml_postgres_optimization.interfaces.workbench.ground import Ground
 from ml_postgres_optimization.interfaces.workbench.learned import Lesson, lesson_json, lessons_table, train_all
-from ml_postgres_optimization.interfaces.workbench.load import Offer, require_permission
+from ml_postgres_optimization.interfaces.workbench.load import offered_with_ledger, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.knobs.configuration import CONCURRENCY
 from ml_postgres_optimization.tuning.ledger import Ledger
@@ -104,7 +104,7 @@ def run_all(session: Session, *, dry_run: bool = False) -> Result:
         with open_workbench(session, journal, observer, offer) as workbench:
             ledger = optimize_on(session, workbench, shares.optimize_seconds)
     csv = observer.write_csv()
-    soak = _tested(session, offer, ledger, shares.test_seconds)
+    soak = _tested(session, ledger, shares.test_seconds)
     return _summary(session, workbench.ground, ledger, lessons, soak, csv=csv)
 
 
@@ -114,10 +114,11 @@ def _require_consent(session: Session, shares: _Shares) -> None:
     require_long_windows(session, shares.optimize_seconds)
 
 
-def _tested(session: Session, offer: Offer, ledger: Ledger, seconds: float) -> Result:
+def _tested(session: Session, ledger: Ledger, seconds: float) -> Result:
     """Test what was found, with the optimiser beside it."""
+    offer = offered_with_ledger(session, SOAK_MIX)
     connections = int(ledger.incumbent.get(CONCURRENCY, offer.plan.connections))
-    plan = replace(offer.plan, mix=SOAK_MIX, connections=connections)
+    plan = replace(offer.plan, connections=connections)
     wish = Wish(optimizes=_may_optimize_beside(session, seconds))
     return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), by=BY, wish=wish)
 

@@ -31,7 +31,7 @@ from ml_postgres_optimization.interfaces.reporter import Result
 from ml_postgres_optimization.interfaces.session import Session
 from ml_postgres_optimization.interfaces.workbench.forecasting import forecasts_table
 from ml_postgres_optimization.interfaces.workbench.ground import promoted_concurrency
-from ml_postgres_optimization.interfaces.workbench.load import Offer, ensure_tables, offered, require_permission
+from ml_postgres_optimization.interfaces.workbench.load import ensure_tables, offered_with_ledger, require_permission
 from ml_postgres_optimization.interfaces.workbench.observing import Observer
 from ml_postgres_optimization.safety.deferral import deferred_signals
 from ml_postgres_optimization.soak.interval import Event
@@ -90,20 +90,10 @@ def run_test(session: Session, *, wish: Wish = NOTHING_SAID, dry_run: bool = Fal
     for run in unfinished_runs(session):
         session.reporter.say(f"Run {run.name} is not finished: test --resume goes on with it, --abandon gives it up.")
     ensure_tables(session)
-    offer = _offered(session, wish)
+    offer = offered_with_ledger(session, wish.mix, rate_per_second=wish.rate_per_second)
     connections = promoted_concurrency(session) or offer.plan.connections
     plan = replace(offer.plan, connections=connections, rate_shape=rate_shape)
     return soak_on(session, plan, seconds, Observer(session, keeps_rows=False), wish=wish)
-
-
-def _offered(session: Session, wish: Wish) -> Offer:
-    if wish.rate_per_second is not None:
-        return offered(session, wish.mix, rate_per_second=wish.rate_per_second)
-    run = f"{session.run} capacity"
-    with Ledger(session.connection.dsn_for_driver(), run) as ledger:
-        offer = offered(session, wish.mix, ledger=(run, ledger.take(0, is_new=True)))
-        ledger.forget()
-    return offer
 
 
 def _rehearsed(wish: Wish, seconds: float) -> Result:

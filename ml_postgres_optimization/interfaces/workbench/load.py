@@ -21,6 +21,7 @@ from ml_postgres_optimization.workload import (
     measure_capacity,
     tables_scale,
 )
+from ml_postgres_optimization.workload.accounting import Ledger
 from ml_postgres_optimization.workload.generator.admission import free_connections
 
 CAPACITY_SECONDS = 5.0
@@ -122,6 +123,24 @@ def offered(
     )
     session.log.info("load", connections=connections, capacity_per_second=capacity, rate_per_second=rate)
     return Offer(replace(plan, rate_per_second=rate), capacity, level.name)
+
+
+def offered_with_ledger(session: Session, mix: OperationMix, *, rate_per_second: float | None = None) -> Offer:
+    """Offer what a test gets, whose operations book themselves: what is measured for it does too, and is forgotten.
+
+    Raises
+    ------
+    ServerUnreachable, TargetError
+        If the ledger cannot be taken or forgotten.
+    """
+    if rate_per_second is not None:
+        return offered(session, mix, rate_per_second=rate_per_second)
+    run = f"{session.run} capacity"
+    with Ledger(session.connection.dsn_for_driver(), run) as ledger:
+        try:
+            return offered(session, mix, ledger=(run, ledger.take(0, is_new=True)))
+        finally:
+            ledger.forget()
 
 
 @contextmanager
