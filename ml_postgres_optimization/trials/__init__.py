@@ -21,7 +21,7 @@ from ml_postgres_optimization.trials.layout.memory_watch import (
 )
 from ml_postgres_optimization.trials.layout.settling import Settling
 from ml_postgres_optimization.trials.objective import Measure, mix_of, paired_objective, response_with_mix
-from ml_postgres_optimization.trials.parts import Parts
+from ml_postgres_optimization.trials.parts import Endings, Parts
 from ml_postgres_optimization.trials.proposal import (
     Arm,
     Design,
@@ -59,6 +59,7 @@ __all__ = [
     "Decision",
     "Design",
     "DividedArena",
+    "Endings",
     "Guards",
     "Health",
     "Interval",

@@ -17,9 +17,9 @@ Part = str | StatementKey
 _LEAST_EXCESS = 0.005
 # What all parts together may hold a promotion up with by chance; it costs time, and promotes nothing.
 _SUSPECT_ALPHA = 0.3
-# That a part ended under the baseline alone is no chance any more where a coin would have had to fall so many times
-# the same way: once in 4,096 for each part. Parts below this share of the time may do so.
-_COINS = 12
+# That a part ended under the baseline alone is no chance any more where a coin would have had to fall the same way
+# twelve times. Parts below this share of the time may do so.
+_CHANCE = 2.0**-12
 _LEAST_SHARE = 0.02
 
 
@@ -37,6 +37,47 @@ class _Work:
     @property
     def mean_seconds(self) -> float:
         return self.seconds / self.finished if self.finished else math.nan
+
+
+class Endings:
+    """What ended in the blocks of each arm, part by part."""
+
+    def __init__(self) -> None:
+        self._works: dict[Arm, dict[Part, _Work]] = {arm: {} for arm in Arm}
+        self._measured_seconds = dict.fromkeys(Arm, 0.0)
+        self._seconds = dict.fromkeys(Arm, 0.0)
+
+    @property
+    def baseline_seconds(self) -> float:
+        """The time that all parts took in the baseline's blocks."""
+        return self._seconds[Arm.BASELINE]
+
+    def add(self, arm: Arm, window: Window) -> None:
+        """Take a block of `arm`."""
+        self._measured_seconds[arm] += window.duration_seconds
+        for part, (finished, seconds) in _parts_of(window):
+            self._works[arm].setdefault(part, _Work()).add(finished, seconds)
+            self._seconds[arm] += seconds
+
+    def gone(self, chance: float = _CHANCE) -> str | None:
+        """Say which kind of operation of ours ends under the baseline only; None where there is none.
+
+        It may take longer than a block under the candidate: it is in no comparison then, and what is compared looks
+        the faster for it. Sessions of others need not send what they sent before.
+
+        Parameters
+        ----------
+        chance : float
+            That of missing it under an equal candidate: what is likelier is not told.
+        """
+        baseline, candidate = (self._works[arm] for arm in (Arm.BASELINE, Arm.CANDIDATE))
+        ours = (part for part in baseline.keys() - candidate.keys() if isinstance(part, str))
+        gone = next((part for part in sorted(ours) if self._is_no_chance(baseline[part], chance)), None)
+        return gone and f"not one {gone} ended in the candidate's blocks, as if it took for ever"
+
+    def _is_no_chance(self, work: _Work, chance: float) -> bool:
+        of_baseline = self._measured_seconds[Arm.BASELINE] / sum(self._measured_seconds.values())
+        return of_baseline**work.finished <= chance and work.seconds >= _LEAST_SHARE * self.baseline_seconds
 
 
 class Parts:
@@ -60,18 +101,13 @@ class Parts:
         self._alpha = alpha
         self._tests: dict[Part, PairedTest] = {}
         self._work: dict[tuple[Arm, Part], _Work] = {}
-        self._ended: dict[Arm, dict[Part, _Work]] = {arm: {} for arm in Arm}
-        self._measured_seconds = dict.fromkeys(Arm, 0.0)
-        self._baseline_seconds = 0.0
+        self._endings = Endings()
 
     def add(self, windows: Mapping[Arm, Window], *, candidate_first: bool) -> None:
         """Take the parts that both arms of a pair have into the evidence."""
         seen = {arm: dict(_parts_of(window)) for arm, window in windows.items()}
-        self._baseline_seconds += sum(seconds for _, seconds in seen[Arm.BASELINE].values())
         for arm, window in windows.items():
-            self._measured_seconds[arm] += window.duration_seconds
-            for part, work in seen[arm].items():
-                self._ended[arm].setdefault(part, _Work()).add(*work)
+            self._endings.add(arm, window)
         for part in seen[Arm.BASELINE].keys() & seen[Arm.CANDIDATE].keys():
             means = {}
             for arm, parts in seen.items():
@@ -94,20 +130,8 @@ class Parts:
         return self._effect(max(proven, key=self._excess)) if proven else None
 
     def gone(self) -> str | None:
-        """Name a kind of operation of ours that ends under the baseline only, so that no pair compares it.
-
-        It may take longer than a block under the candidate. Sessions of others need not send what they sent before.
-        """
-        if math.isinf(self._limit_ratio):
-            return None
-        baseline, candidate = (self._ended[arm] for arm in (Arm.BASELINE, Arm.CANDIDATE))
-        ours = (part for part in baseline.keys() - candidate.keys() if isinstance(part, str))
-        return next((part for part in sorted(ours) if self._is_no_chance(baseline[part])), None)
-
-    def _is_no_chance(self, work: _Work) -> bool:
-        of_baseline = self._measured_seconds[Arm.BASELINE] / sum(self._measured_seconds.values())
-        coins = work.finished * -math.log2(of_baseline)
-        return coins >= _COINS and work.seconds >= _LEAST_SHARE * self._baseline_seconds
+        """Say which kind of operation of ours ends under the baseline only, so that no pair compares it."""
+        return None if math.isinf(self._limit_ratio) else self._endings.gone()
 
     def suspect(self) -> PartEffect | None:
         """Return the part that is probably slower, and by what was seen so far beyond the limit, though unproven."""
@@ -127,10 +151,10 @@ class Parts:
         """What the part loses, as a share of the load's time on the baseline."""
         baseline, candidate = self._work[Arm.BASELINE, part], self._work[Arm.CANDIDATE, part]
         lost_seconds = (candidate.mean_seconds - baseline.mean_seconds) * baseline.finished
-        return lost_seconds / self._baseline_seconds
+        return lost_seconds / self._endings.baseline_seconds
 
     def _effect(self, part: Part) -> PartEffect:
-        share = self._work[Arm.BASELINE, part].seconds / self._baseline_seconds
+        share = self._work[Arm.BASELINE, part].seconds / self._endings.baseline_seconds
         name = part if isinstance(part, str) else f"query {part[0]}"
         return PartEffect(name, share, self._tests[part].interval())
 

@@ -180,9 +180,7 @@ class _Course:
     def _decision(self) -> Decision | None:
         """Decide by the objective, unless a single part of the load has a veto, or may have one yet."""
         if gone := self._parts.gone():
-            return Decision(
-                Outcome.REJECTED, f"not one {gone} ended in the candidate's blocks, as if it took for ever"
-            )
+            return Decision(Outcome.ABORTED, gone)
         decision = decide(self._test, self._plan.thresholds)
         is_early = len(self._test) < self._plan.thresholds.min_pairs
         if is_early or (decision and decision.outcome is not Outcome.PROMOTED):

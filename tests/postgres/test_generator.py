@@ -486,6 +486,17 @@ def test_the_clients_own_cost_is_known(loaded):
         until(lambda: load.cpu_ratio > 0.0)
         assert load.cpu_ratio < 1.5
         assert load.cpu_ratio_since(load.started_at_seconds) > 0.0
+        assert 0.0 < load.counters.garbage_seconds_total < time.monotonic() - load.started_at_seconds
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.5])
+def test_clients_report_as_seldom_as_they_are_told_to(loaded, seconds):
+    plan = LoadPlan(READS, connections=1, clients=1, processes=1, report_seconds=seconds)
+    with LoadGenerator(loaded, plan) as load:
+        until(lambda: time.monotonic() > load.started_at_seconds + 1.6)
+        batches = load.samples()
+    spans = [batch.until_seconds - batch.since_seconds for batch in batches[1:]]
+    assert np.median(spans) == pytest.approx(seconds, rel=0.5)
 
 
 ARMS = (LoadArm("one", {"application_name": "arm one"}), LoadArm("two", {"application_name": "arm two"}))

@@ -3,8 +3,10 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from offline_bench import OfflineBench
+from synthetic_windows import make_window
 
 from ml_postgres_optimization.errors import ForeignChange, ServerUnreachable
 from ml_postgres_optimization.knobs.configuration import Change
@@ -268,6 +270,31 @@ def test_a_block_of_a_candidate_that_is_cut_off_took_its_time_too(bench):
         screening, noise = Screening(), Noise(0.1)
         Course(blocks, latest, screening, noise, on_block=lambda *_: None, has_time=lambda: True).verdict()
     assert latest.is_stale
+
+
+class BlocksOfWindows:
+    """Blocks in turn, each of the window of its arm."""
+
+    def __init__(self, plan, **windows):
+        self.plan, self.design = plan, Design.SWITCHBACK
+        self._windows = windows
+
+    def block(self, arm):
+        return self._windows[str(arm)]
+
+
+@pytest.mark.parametrize(("left_out", "outcome"), [({"read"}, Outcome.ABORTED), (set(), Outcome.PREFERRED)])
+def test_a_kind_of_operation_that_stops_ending_is_preferred_by_no_screening(bench, left_out, outcome):
+    baseline = make_window(0, mean_seconds=0.01, rng=np.random.default_rng(1))
+    candidate = make_window(1, mean_seconds=0.005, rng=np.random.default_rng(2))
+    ended = {kind: work for kind, work in candidate.operations.items() if kind not in left_out}
+    blocks = BlocksOfWindows(bench.plan, baseline=baseline, candidate=replace(candidate, operations=ended))
+    course = Course(
+        blocks, Latest([baseline]), Screening(), Noise(0.1), on_block=lambda *_: None, has_time=lambda: True
+    )
+    verdict = course.verdict()
+    assert verdict.outcome is outcome
+    assert ("not one read ended" in verdict.reason) == bool(left_out)
 
 
 def test_plans_for_restarts_are_longer():

@@ -405,7 +405,7 @@ def with_reports(arena, under_baseline, under_candidate):
 
 def test_a_kind_of_operation_that_stops_ending_is_no_gain():
     verdict = tried(with_reports(FormulaArena(0.007), 2, lambda _labels: 0)).verdict
-    assert verdict.outcome is Outcome.REJECTED
+    assert verdict.outcome is Outcome.ABORTED
     assert "not one report ended" in verdict.reason
     assert len(verdict.pairs) == 6, "two in a block and twelve times as much time: before any promotion"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ml_postgres_optimization.errors import UsageError
-from ml_postgres_optimization.interfaces.commands.soaking.plans import kept_shape, load_json, planned
+from ml_postgres_optimization.interfaces.commands.soaking.plans import heard, kept_shape, load_json, planned
 from ml_postgres_optimization.interfaces.commands.soaking.wishes import wished
 from ml_postgres_optimization.workload import SOAK_MIX, LoadPlan, OperationKind
 from ml_postgres_optimization.workload.faults import PRESETS, FaultList
@@ -133,3 +133,9 @@ def test_the_page_shows_a_file_that_is_understood_and_the_presets_as_they_are(wr
     assert wished(written(whole)).settings["duration_hours"] == 72
     for name, text in (("light", light), ("hard", hard)):
         assert FaultList(tuple(tomllib.loads(text)["faults"])) == PRESETS[name]
+
+
+@pytest.mark.parametrize(("interval_seconds", "report_seconds"), [(60, 0.5), (10, 0.5), (5, 0.25), (1, 0.2)])
+def test_clients_report_less_often_where_intervals_are_long(interval_seconds, report_seconds):
+    plan = heard(LoadPlan(SOAK_MIX), ("run", 3), interval_seconds)
+    assert (plan.report_seconds, plan.ledger) == (report_seconds, ("run", 3))

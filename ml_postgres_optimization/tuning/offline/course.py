@@ -13,6 +13,7 @@ from ml_postgres_optimization.trials import (
     Arm,
     BlocksInTurn,
     Breach,
+    Endings,
     Health,
     Interval,
     MemoryRunsOut,
@@ -124,6 +125,8 @@ class Course:
                 if self._has_stalled or not found.may_be_a_stall:
                     return self._ended(Outcome.ABORTED, found.reason)
                 self._has_stalled = True
+            if gone := self._gone():
+                return self._ended(Outcome.ABORTED, gone)
             is_last = not self._has_time()
             if self.windows and (decision := self._screening.decide(self._seen(), is_last=is_last)):
                 return self._ended(decision.outcome, decision.reason)
@@ -138,8 +141,8 @@ class Course:
         """Both arms in figures, over the blocks that were compared; none where none was."""
         if not self.windows:
             return {}
-        arms = {Arm.BASELINE: self._latest.windows, Arm.CANDIDATE: self.windows}
-        return figures_of({arm: reduce(merge, windows) for arm, windows in arms.items()}, self._blocks.design)
+        in_all = {arm: reduce(merge, windows) for arm, windows in self._windows_of_arms().items()}
+        return figures_of(in_all, self._blocks.design)
 
     def logs(self, windows: Sequence[Window]) -> list[float]:
         """Return the log of the objective in each, relative to the reference's; what cannot be compared is absent."""
@@ -181,6 +184,19 @@ class Course:
         for other in self._latest.windows:
             worst = worst.worst(Health.of(other, reference=self._reference))
         return breach(Health.of(window, reference=self._reference), worst, self._blocks.plan.guards)
+
+    def _gone(self) -> str | None:
+        """Say what stopped ending under the candidate: with as much certainty as is asked of one that is faster."""
+        if math.isinf(self._blocks.plan.guards.part_ratio):
+            return None
+        endings = Endings()
+        for arm, windows in self._windows_of_arms().items():
+            for window in windows:
+                endings.add(arm, window)
+        return endings.gone((1 - self._screening.sure) / max(1, len(self._reference.operations)))
+
+    def _windows_of_arms(self) -> dict[Arm, Sequence[Window]]:
+        return {Arm.BASELINE: self._latest.windows, Arm.CANDIDATE: self.windows}
 
     def _ended(self, outcome: Outcome, reason: str) -> Verdict:
         ratio, low, high = self._screening.interval(self._seen()) if self.windows else (math.nan, 0.0, math.inf)

@@ -33,7 +33,8 @@ START_TIMEOUT_SECONDS = 60.0
 STOP_TIMEOUT_SECONDS = 10.0
 # A process reports several times a second; one that says nothing for so long hangs.
 MAXIMUM_SILENCE_SECONDS = 15.0
-_LISTEN_SECONDS = 0.1
+# Reports and ends wake whoever listens; only what nothing tells of is looked for so often.
+_LISTEN_SECONDS = 0.5
 _RESTART_BASE_SECONDS = 0.1
 _RESTART_CAP_SECONDS = 5.0
 _SLEEP_SECONDS = 1.0
@@ -181,12 +182,20 @@ class Crew:
         return self._stopping.is_set() and not self._children
 
     def _listen_once(self, ears: selectors.BaseSelector) -> None:
-        for key, _ in ears.select(_LISTEN_SECONDS):
+        for key, _ in ears.select(self._patience_seconds):
             self._hear(key.data)
         if not self._stopping.is_set():
             self._catch_up()
             self._kill_the_silent()
             self._fill_vacancies()
+
+    @property
+    def _patience_seconds(self) -> float:
+        """How long to listen at most: until a vacancy is to be filled."""
+        if self._stopping.is_set() or not self._vacancies:
+            return _LISTEN_SECONDS
+        due_seconds = min(at_seconds for at_seconds, _ in self._vacancies.values())
+        return min(_LISTEN_SECONDS, max(0.0, due_seconds - time.monotonic()))
 
     def _hear(self, child: ChildProcess) -> None:
         try:
